@@ -1,0 +1,70 @@
+// NodeConfig: the daemon's TOML file, read and validated. Every error names file, line, key, what is wrong and what
+// would be right; unknown keys are errors.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/log.hpp"
+#include "core/price_book.hpp"
+#include "core/result.hpp"
+#include "gateway/routing_table.hpp"
+#include "http/server.hpp"
+
+namespace outlast::apps {
+
+// Append-only.
+enum class ConfigError : std::uint16_t { unreadable = 1, syntax = 2, invalid = 3 };
+
+struct LimitsConfig {
+  http::ServerLimits http;
+  std::uint32_t drain_timeout_ms = 30'000;
+  std::uint64_t default_output_tokens_max = 4'096;  // reserved, and forced upstream, when the caller gives no bound
+  std::uint64_t disk_free_bytes_min = 2ULL << 30;
+  std::uint64_t ballast_bytes = 0;
+};
+
+struct NodeConfig {
+  std::string file;      // where it came from
+  std::string name;
+  std::string data;      // folder; relative to the working directory
+  std::vector<std::string> roles;
+
+  std::string http_listen = "127.0.0.1:8080";
+  std::string admin_listen = "127.0.0.1:8081";
+  std::uint32_t lanes = 0;   // 0: one per core
+  std::string tls_cert;      // both or neither
+  std::string tls_key;
+  bool allow_plaintext = false;  // [http] allow_plaintext = true permits a listener that is not loopback without TLS
+
+  std::string zmq_listen;    // empty: no client actors
+
+  LimitsConfig limits;
+  log::Format log_format = log::Format::text;
+  log::Level log_level = log::Level::info;
+
+  std::vector<gateway::Provider> providers;   // api_key read from env or file
+  std::vector<gateway::Deployment> deployments;
+  std::vector<gateway::Route> routes;
+
+  std::string prices_file;   // relative to the configuration file's folder; empty for none
+  std::string prices_toml;   // its text
+  PriceBook prices;
+  bool refuse_unpriced = false;  // [prices] unpriced = "serve" | "refuse"
+};
+
+// All errors found, not only the first, one per line in the message.
+Result<NodeConfig> load_node_config(const std::string& file);
+
+// A price book: version = "2026-11-01" and [[price]] provider, model, and per bucket a decimal string of US dollars per
+// million tokens (input, output, input_cache_read, …); at most 6 decimals, so that pico-USD per token is whole.
+Result<PriceBook> parse_price_book(std::string_view toml, const std::string& file);
+
+}  // namespace outlast::apps
+
+namespace outlast {
+template <>
+inline constexpr std::string_view error_module<apps::ConfigError> = "config";
+}  // namespace outlast

@@ -1,0 +1,40 @@
+# One static library per folder; its link list is the list of folders that it may include.
+add_library(outlast_options INTERFACE)
+target_include_directories(outlast_options INTERFACE
+  $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}> $<BUILD_INTERFACE:${CMAKE_BINARY_DIR}>)
+target_compile_options(outlast_options INTERFACE
+  $<BUILD_INTERFACE:-Wall> $<BUILD_INTERFACE:-Wextra> $<BUILD_INTERFACE:-Werror>)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  target_compile_options(outlast_options INTERFACE
+    $<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-fcoroutines>>)
+endif()
+if(OUTLAST_SANITIZE)
+  # libcaf's own headers trip UBSan's null check.
+  target_compile_options(outlast_options INTERFACE
+    -fsanitize=${OUTLAST_SANITIZE} -fno-sanitize=null -fno-omit-frame-pointer
+    $<$<CONFIG:RelWithDebInfo>:-O1>)
+  target_link_options(outlast_options INTERFACE -fsanitize=${OUTLAST_SANITIZE})
+endif()
+
+find_program(OUTLAST_MOLD mold)
+if(OUTLAST_MOLD AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  target_link_options(outlast_options INTERFACE $<BUILD_INTERFACE:-fuse-ld=mold>)
+endif()
+
+# outlast_library(name SOURCES … LINK …)
+function(outlast_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK;PRIVATE_LINK" ${ARGN})
+  add_library(outlast_${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(outlast_${name} PUBLIC outlast_options ${ARG_LINK} PRIVATE ${ARG_PRIVATE_LINK})
+endfunction()
+
+# outlast_test(name SOURCES … LINK …): one Catch2 program per folder of tests.
+function(outlast_test name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  add_executable(test_${name} ${ARG_SOURCES})
+  target_link_libraries(test_${name} PRIVATE outlast_options ${ARG_LINK} Catch2::Catch2WithMain)
+  target_compile_definitions(test_${name} PRIVATE
+    OUTLAST_SOURCE_DIR="${CMAKE_SOURCE_DIR}" OUTLAST_BINARY_DIR="${CMAKE_BINARY_DIR}")
+  add_test(NAME ${name} COMMAND test_${name} ~[.slow])
+  set_tests_properties(${name} PROPERTIES TIMEOUT 300)
+endfunction()

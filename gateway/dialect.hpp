@@ -1,0 +1,148 @@
+// Dialects: how a provider speaks. An UpstreamRequest is written once per attempt from what the caller sent; an
+// AnswerReader takes the upstream's bytes as they arrive and gives what the caller is to receive.
+//
+// Pairs of caller and upstream:
+//   openai -> openai       bytes pass; the model is replaced, usage is asked for, read on the way, and stripped again
+//   openai -> anthropic    translated by the typed request and the typed event stream (core/chat.hpp)
+//   events -> either       the caller is a message (client actor) and takes typed events
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/chat.hpp"
+#include "core/metering.hpp"
+#include "core/result.hpp"
+#include "core/usage.hpp"
+#include "http/types.hpp"
+
+namespace outlast::gateway {
+
+enum class Dialect : std::uint8_t { openai = 0, anthropic = 1 };
+std::optional<Dialect> parse_dialect(std::string_view name);
+std::string_view name_of(Dialect dialect);
+
+// What the caller takes. `openai_whole` is one JSON body, `openai_stream` server-sent events, `events` typed events.
+enum class CallerForm : std::uint8_t { openai_whole = 0, openai_stream = 1, events = 2 };
+
+// Append-only.
+enum class DialectError : std::uint16_t {
+  malformed_json = 1,     // not JSON, too deep, or a repeated key
+  invalid_request = 2,    // JSON, but not a chat request; the message names the field
+  unsupported = 3,        // legal, but the upstream's dialect has no word for it; the message names the field
+  malformed_answer = 4,   // the upstream's bytes are not of its dialect, or in an illegal order
+};
+
+// The few fields of a chat request that routing and metering need, found without building a tree of the body.
+struct ChatHead {
+  std::string model;
+  bool stream = false;
+  bool include_usage = false;                // stream_options.include_usage
+  std::optional<std::uint64_t> max_tokens;   // the smaller of max_tokens and max_completion_tokens
+  std::uint64_t choices = 1;                 // n
+  std::size_t depth = 0;
+};
+
+// Reads ChatHeads. One per lane (holds the parser's buffers).
+class ChatScanner {
+ public:
+  ChatScanner();
+  ~ChatScanner();
+  // `body` has http::body_padding_bytes of readable memory behind it. Refuses anything that is not one whole valid
+  // JSON object, nesting beyond 128, repeated top-level keys (however escaped), and fields of wrong type.
+  Result<ChatHead> scan(std::string_view body);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// What the caller sent, in one of two forms; views outlive the attempt.
+struct CallerRequest {
+  std::string_view openai_body;          // padded; empty when typed is set
+  const chat::Request* typed = nullptr;
+  ChatHead head;
+};
+
+struct UpstreamRequest {
+  std::string path;                       // "/chat/completions", "/messages": after the provider's base_url
+  std::string body;
+  std::vector<std::pair<std::string, std::string>> headers;  // content-type, anthropic-version; not the credential
+};
+
+// `model` is the deployment's. `output_tokens_max` is what was reserved for: it is sent where the dialect requires a
+// bound and the caller gave none. A streamed request always asks for usage.
+Result<UpstreamRequest> write_upstream_request(Dialect dialect, const CallerRequest& request, std::string_view model,
+                                               std::uint64_t output_tokens_max);
+
+// The header that carries the provider's credential, for example {"authorization", "Bearer …"}.
+std::pair<std::string, std::string> credential_header(Dialect dialect, std::string_view api_key);
+
+// An upstream's failure by the error table of docs/routing.md.
+struct UpstreamFailure {
+  AttemptStatus status = AttemptStatus::overloaded;
+  unsigned http_status = 0;               // 0 when no answer came
+  std::string type;                       // as the provider named it
+  std::string message;
+  std::string code;
+  std::optional<std::uint32_t> retry_after_ms;
+  // The provider's body in the caller's dialect: unmodified where the dialects agree. Empty when no answer came.
+  std::string caller_body;
+};
+
+// Classifies an answer with a status other than 200. `header` looks a header up ("" when absent).
+UpstreamFailure read_failure(Dialect dialect, unsigned http_status, std::string_view body, std::string_view retry_after,
+                             std::string_view retry_after_ms, std::string_view should_retry);
+
+struct AnswerStep {
+  std::string_view bytes;                     // for the caller, valid until the next call (openai forms)
+  std::span<const chat::Event> events;        // for the caller, valid until the next call (events form)
+  bool content = false;                       // the first content has been seen: hold-back may end
+  bool done = false;                          // the answer is complete
+  std::optional<UpstreamFailure> failure;     // an error inside a 200
+};
+
+// Reads one answer of status 200. One per attempt.
+class AnswerReader {
+ public:
+  virtual ~AnswerReader() = default;
+  // Bytes as they arrive.
+  virtual Result<AnswerStep> feed(std::string_view bytes) = 0;
+  // The body ended cleanly. An answer that is not complete by then is an error.
+  virtual Result<AnswerStep> finish() = 0;
+  // So far; `absent` when the upstream has not reported any.
+  [[nodiscard]] virtual const Usage& usage() const = 0;
+  // UTF-8 bytes of content so far, for an estimate when no usage comes.
+  [[nodiscard]] virtual std::uint64_t content_bytes() const = 0;
+  // Whether the answer is inside a tool call, where a continuation elsewhere is forbidden.
+  [[nodiscard]] virtual bool inside_tool_call() const = 0;
+};
+
+// `request_id` names the answer where the caller's dialect needs an id of ours; `created_s` its time in Unix seconds;
+// `caller_model` is what the caller asked for.
+struct AnswerContext {
+  CallerForm form = CallerForm::openai_whole;
+  bool include_usage = false;
+  std::string request_id;
+  std::int64_t created_s = 0;
+  std::string caller_model;
+};
+std::unique_ptr<AnswerReader> make_answer_reader(Dialect upstream, AnswerContext context);
+
+// An error body of OpenAI's shape: {"error": {"message", "type", "param", "code"}}. Empty param or code become null.
+std::string openai_error_body(std::string_view message, std::string_view type, std::string_view code,
+                              std::string_view param = {});
+// The same as a server-sent event, for a failure after the first content.
+std::string openai_error_event(std::string_view message, std::string_view type, std::string_view code);
+
+}  // namespace outlast::gateway
+
+namespace outlast {
+template <>
+inline constexpr std::string_view error_module<gateway::DialectError> = "dialect";
+}  // namespace outlast

@@ -1,0 +1,103 @@
+// LedgerStore: the durable ledger of one node: its log, its state machine and its committer thread, on RocksDB.
+//
+// Any thread may submit; one committer thread takes what has arrived, writes one batch with sync, then tells all.
+// After any write or sync error the process logs it and exits (status 70): nothing is acknowledged after a doubt.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/clock.hpp"
+#include "core/metering.hpp"
+#include "core/result.hpp"
+#include "core/virtual_key.hpp"
+#include "storage/entry.hpp"
+#include "storage/usage_report.hpp"
+
+namespace outlast::storage {
+
+// Append-only.
+enum class LedgerError : std::uint16_t {
+  corrupt = 1,          // the message names the file, or the first bad index
+  locked = 2,           // another process has the store open
+  io = 3,
+  disk_full = 4,        // new reservations are refused below the reserve; settlements go on
+  overloaded = 5,       // the queue is full
+  duplicate = 6,        // the id was used with other parameters
+  unknown_request = 7,  // settle, attempt or void without an open reservation
+  already_ended = 8,    // the reservation was settled or voided with other parameters
+  too_old = 9,          // an id older than the dedup index
+  unknown_key = 10,
+  stopped = 11,
+};
+
+struct LedgerOptions {
+  std::string path;                                   // a folder; made when absent
+  std::uint64_t free_bytes_min = 2ULL << 30;          // below it, or below free_fraction_min, reservations are refused
+  double free_fraction_min = 0.05;
+  std::uint64_t ballast_bytes = 0;                    // a file to release when the disk is full; 0 for none
+  std::size_t queue_operations_max = 262'144;
+  std::uint32_t lazy_commit_ms = 5;                   // how long an operation that nobody waits for may wait for company
+};
+
+// One submitter's place in the queue, so that a lane is woken once per durable batch. One per lane; `submit` and the
+// ticket counters belong to that lane's thread.
+class LedgerSubmitter {
+ public:
+  virtual ~LedgerSubmitter() = default;
+  // Checks what can be checked now (duplicates, open reservation, disk, queue) later, in order, on the committer;
+  // returns the ticket that `on_durable` will reach. Errors now: overloaded, disk_full (reservations only), stopped.
+  // `urgent` operations start a commit at once; others ride with the next one, at the latest after lazy_commit_ms.
+  virtual Result<std::uint64_t> submit(MeteringOperation operation, bool urgent) = 0;
+};
+
+class LedgerStore {
+ public:
+  // Opens or creates, recovers, settles reservations of dead incarnations as estimated, starts the committer.
+  static Result<std::unique_ptr<LedgerStore>> open(const LedgerOptions& options, const Clock& clock);
+  virtual ~LedgerStore() = default;  // commits what was submitted, then stops
+
+  // `on_durable(ticket)`: every operation of this submitter up to `ticket` is durable (or was refused by the state
+  // machine: `on_refused(ticket, error)` came before). Both are called on the committer thread and must not block.
+  virtual std::unique_ptr<LedgerSubmitter> make_submitter(
+      std::function<void(std::uint64_t ticket)> on_durable,
+      std::function<void(std::uint64_t ticket, const Error& error)> on_refused) = 0;
+
+  // Durable when `done` is called (on the committer thread).
+  virtual void add_key(VirtualKey key, std::function<void(Result<void>)> done) = 0;
+  virtual void revoke_key(std::string key_id, std::function<void(Result<void>)> done) = 0;
+  // Records the price book in use; a no-op when `toml` equals the latest of that version.
+  virtual void record_prices(std::string version, std::string toml, std::function<void(Result<void>)> done) = 0;
+  [[nodiscard]] virtual std::vector<VirtualKey> keys() const = 0;
+
+  // Readers, on the calling thread, over a snapshot; may take as long as the ledger is large.
+  virtual Result<UsageReport> usage(const UsageQuery& query) const = 0;
+  // Calls `visit` for entries of index >= from in order, until it returns false.
+  virtual Result<void> read(std::uint64_t from, const std::function<bool(const StoredEntry&)>& visit) const = 0;
+  virtual Result<VerifyReport> verify() const = 0;
+
+  struct Status {
+    std::uint64_t entries = 0;            // the next index
+    std::uint64_t open_reservations = 0;
+    std::uint64_t queued_operations = 0;
+    std::uint64_t batches = 0;
+    std::uint64_t free_bytes = 0;
+    bool disk_full = false;
+    std::uint64_t commit_us_last = 0;
+    std::uint64_t in_doubt_settled = 0;   // at this start
+  };
+  [[nodiscard]] virtual Status status() const = 0;
+};
+
+}  // namespace outlast::storage
+
+namespace outlast {
+template <>
+inline constexpr std::string_view error_module<storage::LedgerError> = "ledger";
+}  // namespace outlast
