@@ -16,7 +16,7 @@
 namespace outlast::gateway {
 
 // Append-only.
-enum class RoutingError : std::uint16_t { duplicate_name = 1, unknown_name = 2, out_of_range = 3 };
+enum class RoutingError : std::uint16_t { duplicate_name = 1, unknown_name = 2, out_of_range = 3, unpriced = 4 };
 
 struct Provider {
   std::string name;

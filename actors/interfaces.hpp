@@ -1,0 +1,62 @@
+// Every actor of the node and what it answers. The client actor, which lives in a service's own process, stands in
+// client_interface.hpp. Every request to an actor has a time-out (request_timeout) and an error branch.
+#pragma once
+
+#include <chrono>
+
+#include <caf/typed_actor.hpp>
+
+#include "actors/messages.hpp"
+
+namespace outlast::actors {
+
+inline constexpr auto request_timeout = std::chrono::seconds(10);
+
+// One per deployment: owns its breaker and publishes it to the deployment's gauge.
+using Provider = caf::typed_actor<
+    // Outcomes that lanes saw.
+    caf::reacts_to<gateway::Outcome>,
+    caf::replies_to<status_atom>::with<DeploymentStatus>>;
+
+// One per gateway node: owns the routing table, the table of live keys and the providers; publishes snapshots.
+using Router = caf::typed_actor<
+    // Passed on to the deployments' providers.
+    caf::reacts_to<OutcomeReport>,
+    // New routes, providers and prices, for requests that start from now on.
+    caf::replies_to<ApplyConfig>::with<Done>,
+    // Answered when lanes can see the change.
+    caf::replies_to<KeysChanged>::with<Done>,
+    caf::replies_to<status_atom>::with<DeploymentList>>;
+
+// One per ledger shard: keys, prices and reports. Detached: its handlers wait for the disk. Lanes meter requests
+// through the ledger's own queue (ledger_meter.hpp), not through messages.
+using Accountant = caf::typed_actor<
+    // Answered when the key is durable and the router has published it.
+    caf::replies_to<CreateKey>::with<CreatedKeyReply>,
+    // Answered when the revocation is durable and the router has published it.
+    caf::replies_to<RevokeKey>::with<Done>,
+    caf::replies_to<keys_atom>::with<KeyList>,
+    caf::replies_to<RecordPrices>::with<Done>,
+    // Both read the whole ledger on threads of their own.
+    caf::replies_to<storage::UsageQuery>::with<UsageReply>,
+    caf::replies_to<verify_atom>::with<VerifyReply>>;
+
+struct Children {
+  Router router;
+  Accountant accountant;
+};
+using ChildrenReply = Result<Children>;
+using children_atom = caf::atom_constant<caf::atom("children")>;
+
+// One per daemon: spawns the others, restarts them with backoff when one fails, and knows where they are.
+using Node = caf::typed_actor<
+    caf::reacts_to<OutcomeReport>,
+    // Prices are recorded in the ledger first, then the router publishes.
+    caf::replies_to<ApplyConfig>::with<Done>,
+    // An error while they are being restarted.
+    caf::replies_to<children_atom>::with<ChildrenReply>,
+    caf::reacts_to<restart_atom>>;
+
+}  // namespace outlast::actors
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::ChildrenReply)

@@ -1,0 +1,81 @@
+#include "actors/ledger_meter.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include <boost/asio/async_result.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+namespace outlast::actors {
+
+namespace asio = boost::asio;
+
+LedgerMeter::LedgerMeter(asio::io_context& context, storage::LedgerStore& ledger)
+    : context_(context), shared_(std::make_shared<Shared>()) {
+  shared_->owner = this;
+  const auto on_durable = [shared = shared_](std::uint64_t ticket) {
+    shared->durable.store(ticket, std::memory_order_release);
+    if (shared->wake_pending.exchange(true)) return;
+    const std::lock_guard lock(shared->mutex);
+    if (shared->owner == nullptr) return;
+    asio::post(shared->owner->context_, [shared] {
+      shared->wake_pending.store(false);
+      if (shared->owner != nullptr) shared->owner->wake();
+    });
+  };
+  const auto on_refused = [shared = shared_](std::uint64_t ticket, const Error& error) {
+    const std::lock_guard lock(shared->mutex);
+    shared->refused.emplace(ticket, error);
+  };
+  submitter_ = ledger.make_submitter(on_durable, on_refused);
+}
+
+LedgerMeter::~LedgerMeter() {
+  const std::lock_guard lock(shared_->mutex);
+  shared_->owner = nullptr;
+}
+
+Result<std::uint64_t> LedgerMeter::submit(MeteringOperation operation, bool urgent) {
+  return submitter_->submit(std::move(operation), urgent);
+}
+
+bool LedgerMeter::is_durable(std::uint64_t ticket) const {
+  if (shared_->durable.load(std::memory_order_acquire) < ticket) return false;
+  const std::lock_guard lock(shared_->mutex);
+  return shared_->refused.empty();
+}
+
+asio::awaitable<Result<void>> LedgerMeter::durable(std::uint64_t ticket) {
+  if (shared_->durable.load(std::memory_order_acquire) < ticket) {
+    auto initiate = [this, ticket](auto handler) {
+      struct Typed final : Waiter {
+        Typed(std::uint64_t awaited, decltype(handler) waiting) : Waiter(awaited), completion(std::move(waiting)) {}
+        void complete() override { completion(); }
+        decltype(handler) completion;
+      };
+      auto waiter = std::make_unique<Typed>(ticket, std::move(handler));
+      const auto place = std::upper_bound(waiters_.begin(), waiters_.end(), ticket,
+                                          [](std::uint64_t value, const auto& other) { return value < other->ticket; });
+      waiters_.insert(place, std::move(waiter));
+    };
+    co_await asio::async_initiate<const asio::use_awaitable_t<>, void()>(initiate, asio::use_awaitable);
+  }
+  const std::lock_guard lock(shared_->mutex);
+  const auto refused = shared_->refused.find(ticket);
+  if (refused == shared_->refused.end()) co_return Result<void>{};
+  Error error = std::move(refused->second);
+  shared_->refused.erase(refused);
+  co_return fail(std::move(error));
+}
+
+void LedgerMeter::wake() {
+  const std::uint64_t durable = shared_->durable.load(std::memory_order_acquire);
+  while (!waiters_.empty() && waiters_.front()->ticket <= durable) {
+    const auto waiter = std::move(waiters_.front());
+    waiters_.pop_front();
+    waiter->complete();
+  }
+}
+
+}  // namespace outlast::actors

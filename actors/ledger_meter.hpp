@@ -1,0 +1,53 @@
+// LedgerMeter: a lane's Meter on the ledger's committer. The lane submits without waiting; the committer wakes it once
+// per durable batch. Owned by the lane; only the two call-backs run on the committer's thread.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include <boost/asio/io_context.hpp>
+
+#include "gateway/seams.hpp"
+#include "storage/ledger_store.hpp"
+
+namespace outlast::actors {
+
+class LedgerMeter final : public gateway::Meter {
+ public:
+  LedgerMeter(boost::asio::io_context& context, storage::LedgerStore& ledger);
+  ~LedgerMeter() override;
+
+  Result<std::uint64_t> submit(MeteringOperation operation, bool urgent) override;
+  boost::asio::awaitable<Result<void>> durable(std::uint64_t ticket) override;
+  [[nodiscard]] bool is_durable(std::uint64_t ticket) const override;
+
+ private:
+  // A coroutine that waits; its handler's type is erased by one virtual call.
+  struct Waiter {
+    explicit Waiter(std::uint64_t awaited) : ticket(awaited) {}
+    virtual ~Waiter() = default;
+    virtual void complete() = 0;
+    std::uint64_t ticket;
+  };
+  // Shared with the committer's call-backs, which may come while the lane goes away.
+  struct Shared {
+    std::atomic<std::uint64_t> durable{0};
+    std::atomic<bool> wake_pending{false};
+    std::mutex mutex;  // guards what follows
+    std::map<std::uint64_t, Error> refused;
+    LedgerMeter* owner = nullptr;
+  };
+
+  void wake();
+
+  boost::asio::io_context& context_;
+  std::shared_ptr<Shared> shared_;
+  std::unique_ptr<storage::LedgerSubmitter> submitter_;
+  std::deque<std::unique_ptr<Waiter>> waiters_;  // by ticket
+};
+
+}  // namespace outlast::actors

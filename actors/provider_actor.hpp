@@ -1,0 +1,31 @@
+#pragma once
+
+#include <memory>
+
+#include "actors/interfaces.hpp"
+#include "core/clock.hpp"
+#include "gateway/breaker.hpp"
+#include "gateway/deployment_gauge.hpp"
+
+namespace outlast::actors {
+
+struct ProviderState {
+  ProviderState(std::shared_ptr<gateway::DeploymentGauge> published, const Clock& node_clock, gateway::BreakerPolicy policy,
+                std::uint64_t seed)
+      : gauge(std::move(published)), clock(node_clock), breaker(policy, seed) {}
+
+  void record(const gateway::Outcome& outcome);
+  [[nodiscard]] DeploymentStatus status() const;
+
+  std::shared_ptr<gateway::DeploymentGauge> gauge;
+  const Clock& clock;
+  gateway::Breaker breaker;
+  std::uint64_t successes = 0;
+  std::uint64_t failures = 0;
+  std::uint64_t openings = 0;
+};
+
+// `state` is shared with nobody else.
+Provider::behavior_type provider_actor(Provider::pointer self, std::shared_ptr<ProviderState> state);
+
+}  // namespace outlast::actors

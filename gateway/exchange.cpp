@@ -1,0 +1,462 @@
+#include "gateway/exchange.hpp"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <utility>
+
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include "core/check.hpp"
+#include "core/log.hpp"
+#include "gateway/exchange_metering.hpp"
+
+namespace outlast::gateway {
+namespace {
+
+constexpr std::size_t error_body_bytes_max = 64 * 1024;
+constexpr std::size_t upstream_headers_max = 8;
+
+// How one attempt ended.
+struct AttemptEnd {
+  AttemptStatus status = AttemptStatus::ok;
+  std::optional<UpstreamFailure> failure;
+};
+
+// Keeps a deployment's count of requests under way.
+class InFlight {
+ public:
+  InFlight(DeploymentGauge& gauge, std::uint32_t max) : gauge_(gauge), entered_(gauge.enter(max)) {}
+  ~InFlight() {
+    if (entered_) gauge_.leave();
+  }
+  InFlight(const InFlight&) = delete;
+  InFlight& operator=(const InFlight&) = delete;
+  [[nodiscard]] bool entered() const { return entered_; }
+
+ private:
+  DeploymentGauge& gauge_;
+  bool entered_;
+};
+
+class Exchange {
+ public:
+  Exchange(LaneServices& lane, CallerSink& sink, ExchangeRequest request)
+      : lane_(lane), sink_(sink), request_(std::move(request)) {}
+
+  asio::awaitable<void> run();
+
+ private:
+  void plan();
+  Result<void> reserve();
+  asio::awaitable<void> try_plan();
+
+  // One attempt at plan_.deployments[next_].
+  asio::awaitable<AttemptEnd> attempt();
+  asio::awaitable<AttemptEnd> read_answer(http::ClientResponse& response);
+  asio::awaitable<AttemptEnd> read_error(http::ClientResponse& response, Dialect dialect);
+  asio::awaitable<Result<void>> forward(const AnswerStep& step);
+  asio::awaitable<AttemptEnd> complete(const AnswerStep& last);
+  [[nodiscard]] AttemptEnd broken(const Error& error) const;
+  [[nodiscard]] AttemptEnd failed(UpstreamFailure failure) const;
+
+  [[nodiscard]] AttemptLine line(const AttemptEnd& end) const;
+  void settle(const AttemptEnd& end);
+  void submit(MeteringOperation operation);
+
+  asio::awaitable<void> refuse_unplanned();
+  asio::awaitable<void> answer_failure(const UpstreamFailure& failure);
+  asio::awaitable<void> refuse(Refusal refusal, std::string_view type, std::string_view code);
+
+  void note_first_content();
+  [[nodiscard]] AnswerHead head() const;
+  [[nodiscard]] std::uint32_t elapsed_ms(std::int64_t since_ns) const;
+  [[nodiscard]] std::uint32_t left_ms() const;
+
+  LaneServices& lane_;
+  CallerSink& sink_;
+  ExchangeRequest request_;
+
+  RequestId id_;
+  std::string id_text_;
+  const ResolvedRoute* route_ = nullptr;
+  std::uint32_t deadline_ms_ = 0;  // for everything before the first content
+  Plan plan_;
+  std::uint64_t ticket_ = 0;       // of the reservation
+  std::int64_t started_ns_ = 0;
+  std::uint16_t attempts_ = 0;
+
+  // The present attempt.
+  std::size_t next_ = 0;
+  std::string_view deployment_name_;
+  std::int64_t attempt_started_ns_ = 0;
+  std::uint32_t first_event_ms_ = 0;
+  std::unique_ptr<AnswerReader> reader_;
+  http::Cancellation cancellation_;
+
+  bool begun_ = false;    // the caller has status 200
+  bool gone_ = false;     // the caller went away
+  bool settled_ = false;  // the ledger has the end of the reservation
+};
+
+asio::awaitable<void> Exchange::run() {
+  id_ = lane_.ids.next();
+  id_text_ = id_.to_string();
+  started_ns_ = lane_.clock.monotonic_ns();
+  lane_.retries.earn();
+  route_ = request_.snapshot->routing->find(request_.caller.head.model);
+  if (route_ == nullptr) {
+    Refusal unknown{.status = 404, .message = "the model '" + request_.caller.head.model.substr(0, 200) +
+                                              "' is not a route or model of this gateway; GET /v1/models lists them"};
+    co_await refuse(std::move(unknown), "invalid_request_error", "model_not_found");
+    co_return;
+  }
+  deadline_ms_ = std::min(route_->policy.deadline_ms, request_.deadline_ms.value_or(route_->policy.deadline_ms));
+  plan();
+  if (plan_.deployments.empty()) {
+    co_await refuse_unplanned();
+    co_return;
+  }
+  if (const auto reserved = reserve(); !reserved) {
+    lane_.metrics.ledger_refusals.add();
+    const bool unpriced = is(reserved.error(), RoutingError::unpriced);
+    Refusal refusal{.status = 503, .message = reserved.error().message};
+    if (!unpriced) refusal.retry_after_s = 1;
+    co_await refuse(std::move(refusal), "server_error", unpriced ? "price_missing" : "ledger_unavailable");
+    co_return;
+  }
+  sink_.on_gone([this] {
+    gone_ = true;
+    if (!route_->policy.drain_on_disconnect) cancellation_.cancel();
+  });
+  co_await try_plan();
+  if (gone_) lane_.metrics.callers_gone.add();
+}
+
+// Tries deployments until one has answered or the plan is exhausted. Leaves the reservation settled or void.
+asio::awaitable<void> Exchange::try_plan() {
+  UpstreamFailure last;
+  last.message = "every deployment of the route is busy";
+  bool same_retried = false;
+  while (next_ < plan_.deployments.size()) {
+    const std::uint32_t deployment = plan_.deployments[next_];
+    DeploymentGauge& gauge = *request_.snapshot->gauges[deployment];
+    const InFlight in_flight(gauge, request_.snapshot->routing->deployments()[deployment].max_concurrency);
+    const bool probe = next_ == 0 && !same_retried && plan_.first_is_probe;
+    if (!in_flight.entered() || (probe && !gauge.take_probe())) {  // another request was quicker since the plan
+      ++next_;
+      continue;
+    }
+    AttemptEnd end = co_await attempt();
+    lane_.outcomes.record(gauge, end.status, end.failure ? end.failure->retry_after_ms : std::nullopt, probe);
+    if (begun_ || gone_ || settled_ || !end.failure) {
+      settle(end);
+      if (!end.failure || gone_) co_return;
+      if (begun_) {
+        lane_.metrics.cut.add();
+        co_await sink_.break_off(*end.failure);
+      } else {
+        co_await answer_failure(*end.failure);
+      }
+      co_return;
+    }
+    submit(line(end));
+    last = std::move(*end.failure);
+    const FailoverState state{attempts_, route_->policy.attempts_max, next_ + 1 < plan_.deployments.size(), same_retried,
+                              left_ms()};
+    const FailoverStep step = after_failure(last, state, lane_.retries, lane_.random);
+    if (step.action == FailoverAction::give_up) break;
+    lane_.metrics.failovers.add();
+    same_retried = step.action == FailoverAction::same_deployment;
+    if (!same_retried) ++next_;
+    if (step.wait_ms > 0) {
+      const auto executor = co_await asio::this_coro::executor;
+      asio::steady_timer timer(executor, std::chrono::milliseconds(step.wait_ms));
+      co_await timer.async_wait(asio::use_awaitable);
+      if (gone_) break;
+    }
+  }
+  submit(VoidReservation{id_, last.message.substr(0, 200)});
+  settled_ = true;
+  const auto durable = co_await lane_.meter.durable(ticket_);
+  if (!durable) log::error("reservation_refused", {{"request_id", id_text_}, {"error", durable.error().message}});
+  if (!gone_) co_await answer_failure(last);
+}
+
+void Exchange::plan() {
+  const Snapshot& snapshot = *request_.snapshot;
+  std::vector<Candidate> candidates;
+  candidates.reserve(route_->deployments.size());
+  for (const std::uint32_t index : route_->deployments) {
+    const Deployment& deployment = snapshot.routing->deployments()[index];
+    const DeploymentGauge& gauge = *snapshot.gauges[index];
+    candidates.push_back({index, deployment.priority, deployment.weight, gauge.state(started_ns_), gauge.probe_free(),
+                          deployment.max_concurrency > 0 && gauge.in_flight() >= deployment.max_concurrency,
+                          gauge.open_until_ns()});
+  }
+  make_plan(candidates, lane_.random, plan_);
+}
+
+Result<void> Exchange::reserve() {
+  auto reservation = worst_case_reservation(*request_.snapshot, plan_.deployments, *request_.key, request_.caller.head,
+                                            request_.input_bytes);
+  if (!reservation) return fail(reservation.error());
+  reservation->request_id = id_;
+  if (!reservation->price_known) lane_.metrics.unpriced.add();
+  const auto ticket = lane_.meter.submit(std::move(*reservation), true);
+  if (!ticket) return fail(ticket.error());
+  ticket_ = *ticket;
+  return {};
+}
+
+asio::awaitable<AttemptEnd> Exchange::attempt() {
+  const Snapshot& snapshot = *request_.snapshot;
+  const std::uint32_t index = plan_.deployments[next_];
+  const Deployment& deployment = snapshot.routing->deployments()[index];
+  const Provider& provider = snapshot.routing->provider_of(index);
+  ++attempts_;
+  lane_.metrics.attempts.add();
+  deployment_name_ = deployment.name;
+  attempt_started_ns_ = lane_.clock.monotonic_ns();
+  first_event_ms_ = 0;
+  reader_.reset();
+
+  const auto upstream = write_upstream_request(provider.dialect, request_.caller, deployment.model,
+                                               output_tokens_bound(request_.caller.head, snapshot.serving));
+  if (!upstream) {
+    UpstreamFailure failure;
+    failure.status = AttemptStatus::refused;
+    failure.http_status = 400;
+    failure.message = upstream.error().message;
+    failure.caller_body = openai_error_body(failure.message, "invalid_request_error",
+                                            is(upstream.error(), DialectError::unsupported) ? "unsupported" : "");
+    co_return failed(std::move(failure));
+  }
+  const auto credential = credential_header(provider.dialect, provider.api_key);
+  std::array<http::HeaderField, upstream_headers_max> headers;
+  std::size_t count = 0;
+  for (const auto& [name, value] : upstream->headers) {
+    check(count + 1 < headers.size(), "a dialect writes more headers than upstream_headers_max");
+    headers[count++] = {name, value};
+  }
+  if (!provider.api_key.empty()) headers[count++] = {credential.first, credential.second};
+
+  http::ClientTimeouts timeouts = deployment.timeouts;
+  timeouts.connect_ms = std::min(timeouts.connect_ms, std::max(left_ms(), 1U));
+  timeouts.first_byte_ms = std::min(timeouts.first_byte_ms, std::max(left_ms(), 1U));
+  auto response = co_await lane_.client.request(provider.origin, "POST", upstream->path, std::span(headers.data(), count),
+                                                upstream->body, timeouts, &cancellation_);
+  if (!response) co_return broken(response.error());
+  if ((*response)->status() != 200) co_return co_await read_error(**response, provider.dialect);
+  reader_ = make_answer_reader(provider.dialect,
+                               AnswerContext{request_.form, request_.caller.head.include_usage, id_text_,
+                                             lane_.clock.wall_ms() / 1000, request_.caller.head.model});
+  co_return co_await read_answer(**response);
+}
+
+asio::awaitable<AttemptEnd> Exchange::read_answer(http::ClientResponse& response) {
+  while (true) {
+    const auto piece = co_await response.read();
+    if (!piece) co_return broken(piece.error());
+    const bool ended = piece->empty();
+    const auto step = ended ? reader_->finish() : reader_->feed(*piece);
+    if (!step) co_return broken(Error{"http", 0, "the provider broke its own dialect: " + step.error().message});
+    if (step->failure) co_return failed(*step->failure);
+    if (step->done) co_return co_await complete(*step);
+    if (ended) co_return broken(Error{"http", 0, "the answer ended before it was complete"});
+    const auto forwarded = co_await forward(*step);
+    if (forwarded) continue;
+    gone_ = true;
+    if (!route_->policy.drain_on_disconnect) co_return broken(forwarded.error());
+  }
+}
+
+asio::awaitable<AttemptEnd> Exchange::read_error(http::ClientResponse& response, Dialect dialect) {
+  std::string body;
+  while (body.size() < error_body_bytes_max) {
+    const auto piece = co_await response.read();
+    if (!piece || piece->empty()) break;  // a cut error body still tells its status
+    body.append(piece->substr(0, error_body_bytes_max - body.size()));
+  }
+  co_return failed(read_failure(dialect, response.status(), body, response.header("retry-after"),
+                                response.header("retry-after-ms"), response.header("x-should-retry")));
+}
+
+// Gives the caller what has come. The reader holds back: nothing comes before the first content.
+asio::awaitable<Result<void>> Exchange::forward(const AnswerStep& step) {
+  if (step.content) note_first_content();
+  if (gone_ || (step.bytes.empty() && step.events.empty())) co_return Result<void>{};
+  if (!begun_) {
+    begun_ = true;
+    auto begin = co_await sink_.begin(head());
+    if (!begin) co_return begin;
+  }
+  co_return co_await sink_.pass(step.bytes, step.events);
+}
+
+// The answer is complete: settle, wait until the reservation is on disk, and only then let the caller see the end.
+asio::awaitable<AttemptEnd> Exchange::complete(const AnswerStep& last) {
+  AttemptEnd end;
+  note_first_content();
+  settle(end);
+  if (!lane_.meter.is_durable(ticket_)) {
+    const auto durable = co_await lane_.meter.durable(ticket_);
+    if (!durable) {
+      UpstreamFailure failure;
+      failure.type = "server_error";
+      failure.message = "the ledger did not take the request: " + durable.error().message;
+      end.failure = std::move(failure);
+      co_return end;
+    }
+  }
+  lane_.metrics.duration_ms.add(elapsed_ms(started_ns_));
+  if (gone_) co_return end;
+  Result<void> sent;
+  if (request_.form == CallerForm::openai_whole) {
+    sent = co_await sink_.whole(head(), last.bytes);
+  } else {
+    if (!begun_) sent = co_await sink_.begin(head());
+    begun_ = true;
+    if (sent) sent = co_await sink_.end(last.bytes, last.events);
+  }
+  if (sent) {
+    lane_.metrics.answered.add();
+  } else {
+    gone_ = true;
+  }
+  co_return end;
+}
+
+// No answer, a cut or a time-out.
+AttemptEnd Exchange::broken(const Error& error) const {
+  UpstreamFailure failure;
+  failure.status = AttemptStatus::overloaded;
+  failure.type = "upstream_unavailable";
+  failure.message = error.message;
+  return failed(std::move(failure));
+}
+
+AttemptEnd Exchange::failed(UpstreamFailure failure) const {
+  const AttemptStatus status = gone_    ? AttemptStatus::caller_gone
+                               : begun_ ? AttemptStatus::cut
+                                        : failure.status;
+  return AttemptEnd{status, std::move(failure)};
+}
+
+AttemptLine Exchange::line(const AttemptEnd& end) const {
+  AttemptFacts facts;
+  facts.number = attempts_;
+  facts.status = end.status;
+  facts.http_status = static_cast<std::uint16_t>(end.failure ? end.failure->http_status : 200);
+  if (reader_) {
+    facts.usage = reader_->usage();
+    facts.content_bytes = reader_->content_bytes();
+  }
+  facts.input_bytes = request_.input_bytes;
+  facts.first_event_ms = first_event_ms_;
+  facts.duration_ms = elapsed_ms(attempt_started_ns_);
+  return make_attempt_line(*request_.snapshot, plan_.deployments[next_], id_, facts);
+}
+
+void Exchange::settle(const AttemptEnd& end) {
+  if (settled_) return;
+  settled_ = true;
+  AttemptLine attempt = line(end);
+  if (attempt.estimated()) lane_.metrics.usage_estimated.add();
+  submit(Settlement{std::move(attempt)});
+}
+
+void Exchange::submit(MeteringOperation operation) {
+  if (const auto ticket = lane_.meter.submit(std::move(operation), false); !ticket) {
+    // The reservation stays open and is settled as in doubt when the next incarnation starts.
+    log::error("ledger_refused", {{"request_id", id_text_}, {"error", ticket.error().message}});
+  }
+}
+
+asio::awaitable<void> Exchange::refuse_unplanned() {
+  Refusal refusal{.status = 503, .message = "no deployment of '" + route_->name + "' can be tried now"};
+  if (plan_.saturated) refusal.message += ": each is at its max_concurrency";
+  std::int64_t wait_ns = 1'000'000'000;
+  if (plan_.retry_at_ns) wait_ns = *plan_.retry_at_ns - started_ns_;
+  refusal.retry_after_s = static_cast<std::uint32_t>(std::clamp<std::int64_t>((wait_ns + 999'999'999) / 1'000'000'000, 1, 3600));
+  co_await refuse(std::move(refusal), "server_error", "no_deployment_available");
+}
+
+// The plan is exhausted: the last failure in the caller's words, by the error table.
+asio::awaitable<void> Exchange::answer_failure(const UpstreamFailure& failure) {
+  Refusal refusal;
+  std::string_view type = "server_error";
+  std::string_view code = "upstream_unavailable";
+  refusal.message = "no deployment of '" + route_->name + "' answered; the last said: " + failure.message;
+  switch (failure.status) {
+    case AttemptStatus::refused:
+      refusal.status = failure.http_status;
+      refusal.message = failure.message;
+      refusal.body = failure.caller_body;
+      type = "invalid_request_error";
+      code = failure.code;
+      break;
+    case AttemptStatus::throttled:
+      refusal.status = 429;
+      refusal.retry_after_s = std::max(1U, (failure.retry_after_ms.value_or(1000) + 999) / 1000);
+      type = "rate_limit_error";
+      code = "rate_limit_exceeded";
+      break;
+    case AttemptStatus::model_gone:
+      refusal.status = 404;
+      type = "invalid_request_error";
+      code = "model_not_found";
+      break;
+    case AttemptStatus::credential:
+      // The tenant's key is fine: what the provider said of ours is for the administrator's log.
+      log::error("provider_refused_credential", {{"deployment", std::string(deployment_name_)},
+                                                 {"status", failure.http_status},
+                                                 {"message", failure.message.substr(0, 200)}});
+      refusal.message = "no deployment of '" + route_->name + "' can serve now";
+      [[fallthrough]];
+    default:
+      refusal.status = 503;
+      refusal.retry_after_s = std::max(1U, (failure.retry_after_ms.value_or(1000) + 999) / 1000);
+      break;
+  }
+  co_await refuse(std::move(refusal), type, code);
+}
+
+asio::awaitable<void> Exchange::refuse(Refusal refusal, std::string_view type, std::string_view code) {
+  lane_.metrics.refused.add();
+  refusal.head = head();
+  if (refusal.body.empty()) refusal.body = openai_error_body(refusal.message, type, code);
+  co_await sink_.refuse(refusal);
+}
+
+void Exchange::note_first_content() {
+  if (first_event_ms_ != 0) return;
+  first_event_ms_ = std::max(1U, elapsed_ms(attempt_started_ns_));
+  lane_.metrics.first_content_ms.add(elapsed_ms(started_ns_));
+}
+
+AnswerHead Exchange::head() const { return {id_text_, deployment_name_, attempts_}; }
+
+std::uint32_t Exchange::elapsed_ms(std::int64_t since_ns) const {
+  return static_cast<std::uint32_t>((lane_.clock.monotonic_ns() - since_ns) / 1'000'000);
+}
+
+std::uint32_t Exchange::left_ms() const { return deadline_ms_ - std::min(deadline_ms_, elapsed_ms(started_ns_)); }
+
+}  // namespace
+
+asio::awaitable<void> run_exchange(LaneServices& lane, CallerSink& sink, ExchangeRequest request) {
+  struct UnderWay {
+    explicit UnderWay(LaneMetrics& lane_metrics) : metrics(lane_metrics) { metrics.requests_in_flight.add(); }
+    ~UnderWay() { metrics.requests_in_flight.subtract(); }
+    LaneMetrics& metrics;
+  };
+  lane.metrics.requests.add();
+  const UnderWay under_way(lane.metrics);
+  Exchange exchange(lane, sink, std::move(request));
+  co_await exchange.run();
+}
+
+}  // namespace outlast::gateway

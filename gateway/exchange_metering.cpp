@@ -1,0 +1,69 @@
+#include "gateway/exchange_metering.hpp"
+
+#include <algorithm>
+
+namespace outlast::gateway {
+namespace {
+
+std::uint64_t tokens_of(std::uint64_t bytes) { return (bytes + bytes_per_token_estimate - 1) / bytes_per_token_estimate; }
+
+}  // namespace
+
+std::uint64_t output_tokens_bound(const ChatHead& head, const ServingPolicy& serving) {
+  return head.max_tokens.value_or(serving.default_output_tokens_max);
+}
+
+Result<Reservation> worst_case_reservation(const Snapshot& snapshot, std::span<const std::uint32_t> deployments,
+                                           const VirtualKey& key, const ChatHead& head, std::uint64_t input_bytes) {
+  Reservation reservation;
+  reservation.tenant = key.tenant;
+  reservation.key_id = key.id;
+  reservation.route = head.model;
+  reservation.input_tokens_max = input_bytes + template_tokens_max;
+  reservation.output_tokens_max = output_tokens_bound(head, snapshot.serving) * std::max<std::uint64_t>(head.choices, 1);
+  reservation.price_known = true;
+  for (const std::uint32_t index : deployments) {
+    const std::string& model = snapshot.routing->deployments()[index].model;
+    const Price* price = snapshot.prices->find(snapshot.routing->provider_of(index).name, model);
+    if (price != nullptr) {
+      const PicoUsd amount = worst_case_of(*price, reservation.input_tokens_max, reservation.output_tokens_max);
+      reservation.amount = std::max(reservation.amount, amount);
+    } else if (snapshot.serving.refuse_unpriced) {
+      return fail(RoutingError::unpriced, "no price for model '" + model +
+                                              "'; add it to the price book, or set [prices] unpriced = \"serve\"");
+    } else {
+      reservation.price_known = false;
+    }
+  }
+  return reservation;
+}
+
+AttemptLine make_attempt_line(const Snapshot& snapshot, std::uint32_t deployment, const RequestId& request_id,
+                              const AttemptFacts& facts) {
+  const Deployment& served_by = snapshot.routing->deployments()[deployment];
+  AttemptLine line;
+  line.request_id = request_id;
+  line.number = facts.number;
+  line.deployment = served_by.name;
+  line.provider = served_by.provider;
+  line.model = served_by.model;
+  line.status = facts.status;
+  line.http_status = facts.http_status;
+  line.usage = facts.usage;
+  line.first_event_ms = facts.first_event_ms;
+  line.duration_ms = facts.duration_ms;
+  line.price_version = snapshot.prices->version();
+  const bool served = facts.content_bytes > 0 || facts.status == AttemptStatus::ok;
+  // What was reported stands; what nobody counted (all of it, or the output of a stream that broke) is estimated.
+  if (served && facts.usage.source != UsageSource::reported) {
+    line.usage.source = UsageSource::estimated;
+    if (line.usage.input_total() == 0) line.usage.input_uncached = tokens_of(facts.input_bytes);
+    line.usage.output_text = std::max(line.usage.output_text, tokens_of(facts.content_bytes));
+  }
+  const Price* price = snapshot.prices->find(line.provider, line.model);
+  line.price_known = price != nullptr;
+  if (price != nullptr && line.usage.source != UsageSource::absent) line.cost = cost_of(*price, line.usage);
+  return line;
+}
+
+}  // namespace outlast::gateway

@@ -1,0 +1,46 @@
+// What an exchange tells the ledger: the worst case before the first attempt, and a line per attempt after it. Pure.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "core/metering.hpp"
+#include "core/result.hpp"
+#include "core/virtual_key.hpp"
+#include "gateway/dialect.hpp"
+#include "gateway/snapshot.hpp"
+
+namespace outlast::gateway {
+
+// Bytes of prompt template that a provider may add, in tokens, for the input bound.
+inline constexpr std::uint64_t template_tokens_max = 512;
+// For estimates when a provider reports no usage.
+inline constexpr std::uint64_t bytes_per_token_estimate = 4;
+
+// The bound on output tokens that is reserved for, and forced upstream where the caller gave none.
+std::uint64_t output_tokens_bound(const ChatHead& head, const ServingPolicy& serving);
+
+// The dearest of the planned deployments at the most tokens that the request can cost: a token has at least one byte,
+// so `input_bytes` bounds the input. Refuses (RoutingError) when a price is missing and the policy says to refuse.
+Result<Reservation> worst_case_reservation(const Snapshot& snapshot, std::span<const std::uint32_t> deployments,
+                                           const VirtualKey& key, const ChatHead& head, std::uint64_t input_bytes);
+
+// How one attempt ended, as the lane saw it.
+struct AttemptFacts {
+  std::uint16_t number = 1;
+  AttemptStatus status = AttemptStatus::ok;
+  std::uint16_t http_status = 0;
+  Usage usage;                       // as reported; absent where the provider told nothing
+  std::uint64_t input_bytes = 0;     // of the request that was sent
+  std::uint64_t content_bytes = 0;   // of the answer that came
+  std::uint32_t first_event_ms = 0;
+  std::uint32_t duration_ms = 0;
+};
+
+// Prices the attempt. Where content came but no usage, both are estimated from bytes and marked so; an attempt that
+// brought no content and no usage costs nothing.
+AttemptLine make_attempt_line(const Snapshot& snapshot, std::uint32_t deployment, const RequestId& request_id,
+                              const AttemptFacts& facts);
+
+}  // namespace outlast::gateway
