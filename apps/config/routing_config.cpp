@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "apps/config/sections.hpp"
+#include "apps/config/words.hpp"
 #include "http/client.hpp"
 
 namespace outlast::apps {

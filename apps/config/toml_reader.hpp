@@ -35,11 +35,6 @@ class ConfigErrors {
 // "FILE:LINE: …" for text that is not TOML.
 std::string syntax_error_text(const std::string& file, const toml::parse_error& error);
 
-// The known word nearest to a mistyped one, or empty when none is near.
-std::string_view nearest_word(std::string_view word, std::span<const std::string_view> known);
-// "a, b, c".
-std::string join_words(std::span<const std::string_view> words);
-
 // Reads one table. Readers of sub-tables refer to the same errors and may not outlive them. One
 // owner.
 class TableReader {
