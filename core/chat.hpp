@@ -14,14 +14,17 @@ namespace outlast::chat {
 
 enum class Role : std::uint8_t { system = 0, user = 1, assistant = 2, tool = 3 };
 
+// `cache_control` is a provider's cache marker on this part, as JSON text; empty for none.
 struct Text {
   std::string text;
+  std::string cache_control = {};
   bool operator==(const Text&) const = default;
 };
 struct Image {
   std::string media_type;  // "image/png"; empty for a URL
   std::string data;        // base64; empty for a URL
   std::string url;
+  std::string cache_control = {};
   bool operator==(const Image&) const = default;
 };
 // The assistant asks for a tool. `arguments` is JSON text as the model wrote it.
@@ -35,6 +38,7 @@ struct ToolResult {
   std::string tool_call_id;
   std::string content;
   bool is_error = false;
+  std::string cache_control = {};
   bool operator==(const ToolResult&) const = default;
 };
 using Part = std::variant<Text, Image, ToolCall, ToolResult>;
@@ -49,6 +53,7 @@ struct Tool {
   std::string name;
   std::string description;
   std::string parameters;  // a JSON schema, as JSON text; empty for none
+  std::string cache_control = {};
   bool operator==(const Tool&) const = default;
 };
 
