@@ -38,7 +38,15 @@ enum class DialectError : std::uint16_t {
   malformed_answer = 4,   // the upstream's bytes are not of its dialect, or in an illegal order
 };
 
-// The few fields of a chat request that routing and metering need, found without building a tree of the body.
+// Where a value stands in a body; empty when it is not there.
+struct ByteRange {
+  std::size_t begin = 0;
+  std::size_t end = 0;
+  [[nodiscard]] bool empty() const { return begin == end; }
+};
+
+// The few fields of a chat request that routing and metering need, and where those stand that an openai upstream gets
+// with another value.
 struct ChatHead {
   std::string model;
   bool stream = false;
@@ -46,6 +54,10 @@ struct ChatHead {
   std::optional<std::uint64_t> max_tokens;   // the smaller of max_tokens and max_completion_tokens
   std::uint64_t choices = 1;                 // n
   std::size_t depth = 0;
+  ByteRange model_value;
+  ByteRange max_tokens_value;      // only where it is null
+  ByteRange stream_options_value;
+  ByteRange include_usage_value;   // inside stream_options
 };
 
 // Reads ChatHeads. One per lane (holds the parser's buffers).
@@ -62,7 +74,8 @@ class ChatScanner {
   std::unique_ptr<Impl> impl_;
 };
 
-// What the caller sent, in one of two forms; views outlive the attempt.
+// What the caller sent, in one of two forms; views outlive the attempt. `head` is the scanner's of `openai_body`; with
+// `typed` it is not read.
 struct CallerRequest {
   std::string_view openai_body;          // padded; empty when typed is set
   const chat::Request* typed = nullptr;
@@ -76,38 +89,44 @@ struct UpstreamRequest {
 };
 
 // `model` is the deployment's. `output_tokens_max` is what was reserved for: it is sent where the dialect requires a
-// bound and the caller gave none. A streamed request always asks for usage.
+// bound and the caller gave none. A streamed request always asks for usage; a typed one is always streamed. The table
+// of fields is docs/dialects.md.
 Result<UpstreamRequest> write_upstream_request(Dialect dialect, const CallerRequest& request, std::string_view model,
                                                std::uint64_t output_tokens_max);
 
 // The header that carries the provider's credential, for example {"authorization", "Bearer …"}.
 std::pair<std::string, std::string> credential_header(Dialect dialect, std::string_view api_key);
 
-// An upstream's failure by the error table of docs/routing.md.
+// An upstream's failure by the error table of docs/routing.md. With status `credential`, neither `message` nor
+// `caller_body` holds the provider's words: they may name keys and accounts.
 struct UpstreamFailure {
   AttemptStatus status = AttemptStatus::overloaded;
-  unsigned http_status = 0;               // 0 when no answer came
+  unsigned http_status = 0;               // 0 when no answer came; of an error inside a 200, the one it stands for
   std::string type;                       // as the provider named it
   std::string message;
   std::string code;
   std::optional<std::uint32_t> retry_after_ms;
+  bool retry_same = false;                // whether one more try of the same deployment makes sense
   // The provider's body in the caller's dialect: unmodified where the dialects agree. Empty when no answer came.
   std::string caller_body;
 };
 
-// Classifies an answer with a status other than 200. `header` looks a header up ("" when absent).
+// Classifies an answer with a status other than 200. The last views are headers, "" when absent. `now_s` (Unix
+// seconds; the system's clock when absent) is for a Retry-After that is a date.
 UpstreamFailure read_failure(Dialect dialect, unsigned http_status, std::string_view body, std::string_view retry_after,
-                             std::string_view retry_after_ms, std::string_view should_retry);
+                             std::string_view retry_after_ms, std::string_view should_retry,
+                             std::optional<std::int64_t> now_s = std::nullopt);
 
 struct AnswerStep {
   std::string_view bytes;                     // for the caller, valid until the next call (openai forms)
   std::span<const chat::Event> events;        // for the caller, valid until the next call (events form)
-  bool content = false;                       // the first content has been seen: hold-back may end
+  bool content = false;                       // content has been seen, now or before: hold-back may end
   bool done = false;                          // the answer is complete
   std::optional<UpstreamFailure> failure;     // an error inside a 200
 };
 
-// Reads one answer of status 200. One per attempt.
+// Reads one answer of status 200. One per attempt. It holds back by itself: no bytes and no events come before the
+// first that carries content. After a failure, an error or `done`, nothing more is to be fed.
 class AnswerReader {
  public:
   virtual ~AnswerReader() = default;
@@ -115,7 +134,8 @@ class AnswerReader {
   virtual Result<AnswerStep> feed(std::string_view bytes) = 0;
   // The body ended cleanly. An answer that is not complete by then is an error.
   virtual Result<AnswerStep> finish() = 0;
-  // So far; `absent` when the upstream has not reported any.
+  // So far; `absent` when the upstream has not reported any. `estimated` when it has reported the input only (anthropic
+  // before its message_delta): the output is then counted from the content.
   [[nodiscard]] virtual const Usage& usage() const = 0;
   // UTF-8 bytes of content so far, for an estimate when no usage comes.
   [[nodiscard]] virtual std::uint64_t content_bytes() const = 0;
