@@ -32,7 +32,7 @@ void report_exception(const std::exception_ptr& error) {
 
 // Pending coroutines refer to the lane's other members, and those to the context: so at the end the coroutines go
 // first, then the members, then the context itself.
-class LaneContext final : public asio::io_context {
+class LaneContext : public asio::io_context {
  public:
   LaneContext() : asio::io_context(1) {}
   void drop_pending() { shutdown(); }
