@@ -42,7 +42,7 @@ struct ClientOptions {
   std::string ca_file;  // PEM; empty for the system's
 };
 
-// The answer of one request. Destroying it returns the connection to the pool when the body was read to its clean
+// The answer of one request. Must not outlive its Client. Destroying it returns the connection to the pool when the body was read to its clean
 // end, and closes it otherwise (that is how a request is cancelled).
 class ClientResponse {
  public:
@@ -59,17 +59,24 @@ class ClientResponse {
   virtual void cancel() = 0;
 };
 
-// Cancels a request wherever it stands (connect, send, head, body). One per request; on the lane.
+class ClientConnection;
+
+// Cancels a request wherever it stands (connect, send, head, body), until its ClientResponse is destroyed. One per
+// request; on the lane. May be destroyed before or after the response.
 class Cancellation {
  public:
+  Cancellation() = default;
+  ~Cancellation();
+  Cancellation(const Cancellation&) = delete;
+  Cancellation& operator=(const Cancellation&) = delete;
+
   void cancel();
   [[nodiscard]] bool cancelled() const { return cancelled_; }
 
  private:
-  friend class Client;
-  friend struct CancellationAccess;
+  friend class ClientConnection;
   bool cancelled_ = false;
-  void* operation_ = nullptr;  // the connection that is in use, set by Client
+  ClientConnection* connection_ = nullptr;  // in use for the request
 };
 
 class Client {
@@ -91,7 +98,7 @@ class Client {
 
  private:
   class Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;
 };
 
 }  // namespace outlast::http

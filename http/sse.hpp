@@ -27,11 +27,18 @@ class SseReader {
   [[nodiscard]] std::size_t pending_bytes() const;
 
  private:
+  void scan();
+  void take_line(std::size_t from, std::size_t to, SseEvent& event);
+
   std::size_t event_bytes_max_;
   std::string buffer_;
-  std::size_t position_ = 0;   // start of what next() has not yet consumed
-  std::string joined_data_;    // of an event with several data lines
-  bool first_ = true;
+  std::size_t position_ = 0;     // what next() has taken
+  std::size_t complete_ = 0;     // end of the last whole event
+  std::size_t line_ = 0;         // start of the line that is not yet whole
+  std::size_t scanned_ = 0;      // no line end between line_ and here
+  bool first_ = true;            // a byte order mark may come
+  bool skip_line_feed_ = false;  // the bytes so far ended with a carriage return
+  bool has_data_ = false;        // of the event that next() is reading
 };
 
 }  // namespace outlast::http

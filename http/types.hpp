@@ -22,6 +22,8 @@ enum class HttpError : std::uint16_t {
   cancelled = 9,          // by us
   listen_failed = 10,
   write_stalled = 11,     // the peer did not take our bytes in time
+  overloaded = 12,        // more connections than the limit
+  handler_failed = 13,    // a server's handler threw or gave no answer
 };
 
 struct HeaderField {
