@@ -236,6 +236,22 @@ Result<T> without_exceptions(Body body) {
   }
 }
 
+Failure over(const char* what, std::size_t limit) {
+  return fail(FrameError::too_large, std::string("at most ") + std::to_string(limit) + " " + what + " fit one request");
+}
+
+// The decoder's bounds, so that a sender learns of them at once and by name.
+Result<void> within_limits(const chat::Request& request) {
+  if (request.model.size() > name_bytes_max) return over("bytes of model name", name_bytes_max);
+  if (request.messages.size() > messages_max) return over("messages", messages_max);
+  if (request.tools.size() > tools_max) return over("tools", tools_max);
+  if (request.stop.size() > stops_max) return over("stop texts", stops_max);
+  for (const chat::Message& message : request.messages) {
+    if (message.parts.size() > parts_max) return over("parts per message", parts_max);
+  }
+  return {};
+}
+
 template <class Root, class Write>
 Result<FramePtr> encode_with(Write write) {
   return without_exceptions<FramePtr>([&write]() -> Result<FramePtr> {
@@ -430,10 +446,11 @@ NodeMessage read_message(schema::NodeFrame::Reader in) {
     }
     case schema::NodeFrame::EVENTS: {
       const auto group = in.getEvents();
-      Events events{group.getRequestId(), group.getSequence(), {}};
+      Events events{group.getRequestId(), group.getSequence(), {}, 0};
       const auto list = bounded(group.getEvents(), events_max, "events in one frame");
       events.events.reserve(list.size());
       for (const auto event : list) read_event(event, events.events);
+      events.unknown = list.size() - count_of(events.events.size());
       return events;
     }
     case schema::NodeFrame::DONE: {
@@ -443,7 +460,7 @@ NodeMessage read_message(schema::NodeFrame::Reader in) {
     }
     case schema::NodeFrame::ERROR: {
       const auto group = in.getError();
-      const auto kind = group.getKind() > static_cast<std::uint16_t>(ErrorKind::cancelled)
+      const auto kind = group.getKind() > static_cast<std::uint16_t>(ErrorKind::link_lost)
                             ? ErrorKind::internal
                             : static_cast<ErrorKind>(group.getKind());
       return RequestError{group.getRequestId(), kind,
@@ -486,12 +503,16 @@ std::string_view name_of(ErrorKind kind) {
   static constexpr std::string_view names[] = {
       "internal", "unauthenticated", "invalid_request", "unknown_model", "overloaded",
       "deadline_exceeded", "draining", "provider_failed", "cut", "slow_consumer",
-      "protocol", "rate_limited", "over_budget", "unsupported_version", "cancelled"};
+      "protocol", "rate_limited", "over_budget", "unsupported_version", "cancelled",
+      "unreachable", "link_lost"};
   const auto index = static_cast<std::size_t>(kind);
   return index < std::size(names) ? names[index] : names[0];
 }
 
 Result<FramePtr> encode(const ClientMessage& message) {
+  if (const auto* chat = std::get_if<Chat>(&message)) {
+    if (auto allowed = within_limits(chat->request); !allowed) return fail(std::move(allowed.error()));
+  }
   return encode_with<schema::ClientFrame>(
       [&message](schema::ClientFrame::Builder out) { write_message(message, out); });
 }

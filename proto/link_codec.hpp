@@ -51,6 +51,8 @@ enum class ErrorKind : std::uint16_t {
   over_budget = 12,
   unsupported_version = 13,
   cancelled = 14,
+  unreachable = 15,       // said by the client itself: no node could be reached
+  link_lost = 16,         // said by the client itself: the link died after the first content
 };
 [[nodiscard]] std::string_view name_of(ErrorKind kind);
 
@@ -100,6 +102,7 @@ struct Events {
   std::uint64_t request_id = 0;
   std::uint32_t sequence = 0;
   std::vector<chat::Event> events;
+  std::uint32_t unknown = 0;  // decoding: events of newer kinds that were left out; they count for credit
   bool operator==(const Events&) const = default;
 };
 struct Done {
@@ -125,7 +128,7 @@ struct Goodbye {
 using ClientMessage = std::variant<Hello, Chat, Grant, Cancel, Ping, Pong>;
 using NodeMessage = std::variant<Welcome, Events, Done, RequestError, Ping, Pong, Goodbye>;
 
-// FrameError::too_large when the frame would exceed frame_bytes_max. Names and error messages over their limit are
+// FrameError::too_large when a request is over the counts above or the frame would exceed frame_bytes_max. Other names and error messages over their limit are
 // cut, since they are labels.
 [[nodiscard]] Result<FramePtr> encode(const ClientMessage& message);
 [[nodiscard]] Result<FramePtr> encode(const NodeMessage& message);

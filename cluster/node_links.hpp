@@ -1,0 +1,51 @@
+// NodeLinks: a client's links to its nodes: one network thread with a CURVE DEALER per endpoint, driven by a
+// ClientSession.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cluster/chat_transport.hpp"
+#include "cluster/link_error.hpp"
+#include "cluster/session_link.hpp"
+#include "core/result.hpp"
+
+namespace outlast::cluster {
+
+inline constexpr std::size_t endpoints_max = 16;
+
+struct Endpoint {
+  std::string address;     // "tcp://HOST:PORT"
+  std::string server_key;  // that node's public key, Z85
+};
+
+struct LinksOptions {
+  std::vector<Endpoint> endpoints;
+  std::string virtual_key;
+  std::string client_name;
+  std::size_t in_flight_max = 256;
+  std::uint32_t unreachable_ms_max = 5'000;
+  std::uint32_t request_ms_max = 600'000;
+  LinkTimes times;
+};
+
+// Any thread.
+class NodeLinks final : public ChatTransport {
+ public:
+  // Checks the options and starts the thread; the links come up later. Errors: LinkError.
+  [[nodiscard]] static Result<std::unique_ptr<NodeLinks>> start(LinksOptions options, ChatReceiver receiver);
+  // Ends every running request (ErrorKind::cancelled) and joins the thread. Not from within the receiver.
+  ~NodeLinks() override;
+
+  void submit(std::uint64_t request, chat::Request chat, std::uint32_t timeout_ms) override;
+  void consumed(std::uint64_t request, link::Credit cost) override;
+  void cancel(std::uint64_t request) override;
+
+ private:
+  class Network;
+  explicit NodeLinks(std::unique_ptr<Network> network);
+  std::unique_ptr<Network> network_;
+};
+
+}  // namespace outlast::cluster
