@@ -1,0 +1,110 @@
+# Ledger entries as they are stored and hashed: one flat, unpacked frame each. Append-only: fields and kinds are added
+# at the end and never change their meaning, so that entries of every version still decode (docs/ledger.md).
+@0xb3c9a1f04d7e52c6;
+
+using Cxx = import "/capnp/c++.capnp";
+$Cxx.namespace("outlast::proto::wire");
+
+struct LedgerEntry {
+  epoch @0 :UInt64;
+  index @1 :UInt64;
+  timeMs @2 :Int64;     # since 1970 UTC; never less than that of the entry before
+  body :union {
+    incarnation @3 :IncarnationStarted;
+    reserve @4 :Reservation;
+    attempt @5 :Attempt;
+    settle @6 :Settlement;
+    voided @7 :Voided;
+    keyCreated @8 :KeyCreated;
+    keyRevoked @9 :KeyRevoked;
+    prices @10 :PricesRecorded;
+  }
+}
+
+# A 128-bit id is two words: the first eight of its bytes as a big-endian number, then the last eight.
+# An amount is a signed 128-bit integer of 1e-12 US dollars: its high word (signed) and its low word.
+
+struct IncarnationStarted {
+  idHigh @0 :UInt64;
+  idLow @1 :UInt64;
+  software @2 :Text;
+}
+
+struct Reservation {
+  idHigh @0 :UInt64;
+  idLow @1 :UInt64;
+  amountHigh @2 :Int64;
+  amountLow @3 :UInt64;
+  inputTokensMax @4 :UInt64;
+  outputTokensMax @5 :UInt64;
+  priceKnown @6 :Bool;
+  organisation @7 :Text;
+  team @8 :Text;
+  user @9 :Text;
+  keyId @10 :Text;
+  route @11 :Text;
+}
+
+struct Attempt {
+  idHigh @0 :UInt64;
+  idLow @1 :UInt64;
+  costHigh @2 :Int64;
+  costLow @3 :UInt64;
+  number @4 :UInt16;
+  httpStatus @5 :UInt16;
+  status @6 :UInt8;           # outlast::AttemptStatus
+  usageSource @7 :UInt8;      # outlast::UsageSource
+  priceKnown @8 :Bool;
+  firstEventMs @9 :UInt32;
+  durationMs @10 :UInt32;
+  inputUncached @11 :UInt64;
+  inputCacheRead @12 :UInt64;
+  outputText @13 :UInt64;
+  outputReasoning @14 :UInt64;
+  deployment @15 :Text;
+  provider @16 :Text;
+  model @17 :Text;
+  priceVersion @18 :Text;
+  rareUsage @19 :RareUsage;   # absent when all of it is zero
+}
+
+struct RareUsage {
+  inputCacheWrite5m @0 :UInt64;
+  inputCacheWrite1h @1 :UInt64;
+  inputAudio @2 :UInt64;
+  inputImage @3 :UInt64;
+  outputAudio @4 :UInt64;
+}
+
+struct Settlement {
+  attempt @0 :Attempt;
+  overrunHigh @1 :Int64;      # what all attempts cost beyond the reserved amount
+  overrunLow @2 :UInt64;
+}
+
+struct Voided {
+  idHigh @0 :UInt64;
+  idLow @1 :UInt64;
+  overrunHigh @2 :Int64;
+  overrunLow @3 :UInt64;
+  reason @4 :Text;
+}
+
+struct KeyCreated {
+  id @0 :Text;
+  organisation @1 :Text;
+  team @2 :Text;
+  user @3 :Text;
+  name @4 :Text;
+  hash @5 :Data;              # 32 bytes
+  createdMs @6 :Int64;
+}
+
+struct KeyRevoked {
+  id @0 :Text;                # revoked at the entry's time
+}
+
+struct PricesRecorded {
+  version @0 :Text;
+  toml @1 :Text;
+}

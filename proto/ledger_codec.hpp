@@ -1,0 +1,105 @@
+// Ledger entries between structs and their stored form, a flat Cap'n Proto frame (ledger.capnp).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+
+#include "core/metering.hpp"
+#include "core/result.hpp"
+#include "core/virtual_key.hpp"
+
+namespace outlast::proto {
+
+// Append-only.
+enum class LedgerCodecError : std::uint16_t {
+  malformed = 1,     // not a frame of this schema
+  unknown_kind = 2,  // written by a later version
+  too_large = 3,
+};
+
+inline constexpr std::size_t ledger_frame_bytes_max = 2U << 20;
+
+struct EntryHeader {
+  std::uint64_t epoch = 1;
+  std::uint64_t index = 0;
+  std::int64_t time_ms = 0;
+  bool operator==(const EntryHeader&) const = default;
+};
+
+struct IncarnationStarted {
+  Incarnation incarnation;
+  std::string software;  // the program's version
+  bool operator==(const IncarnationStarted&) const = default;
+};
+struct Settled {
+  Settlement settlement;
+  PicoUsd overrun;  // what all attempts cost beyond the reserved amount
+  bool operator==(const Settled&) const = default;
+};
+struct Voided {
+  VoidReservation reservation;
+  PicoUsd overrun;
+  bool operator==(const Voided&) const = default;
+};
+struct KeyCreated {
+  VirtualKey key;  // without revoked_ms
+  bool operator==(const KeyCreated&) const = default;
+};
+struct KeyRevoked {
+  std::string key_id;
+  bool operator==(const KeyRevoked&) const = default;
+};
+struct PricesRecorded {
+  std::string version;
+  std::string toml;
+  bool operator==(const PricesRecorded&) const = default;
+};
+
+// In the order of storage::EntryKind.
+using EntryBody = std::variant<IncarnationStarted, Reservation, AttemptLine, Settled, Voided, KeyCreated, KeyRevoked,
+                               PricesRecorded>;
+
+struct LedgerEntry {
+  EntryHeader header;
+  EntryBody body;
+  bool operator==(const LedgerEntry&) const = default;
+};
+
+// Writes frames one after another, with one scratch buffer. One owner.
+class LedgerEncoder {
+ public:
+  LedgerEncoder();
+  ~LedgerEncoder();
+  LedgerEncoder(const LedgerEncoder&) = delete;
+  LedgerEncoder& operator=(const LedgerEncoder&) = delete;
+
+  // Each appends one frame to `out` and returns its size in bytes, a multiple of 8.
+  std::size_t append(std::string& out, const EntryHeader& header, const IncarnationStarted& body);
+  std::size_t append(std::string& out, const EntryHeader& header, const Reservation& body);
+  std::size_t append(std::string& out, const EntryHeader& header, const AttemptLine& body);
+  std::size_t append(std::string& out, const EntryHeader& header, const Settlement& body, PicoUsd overrun);
+  std::size_t append(std::string& out, const EntryHeader& header, const VoidReservation& body, PicoUsd overrun);
+  std::size_t append(std::string& out, const EntryHeader& header, const VirtualKey& created);
+  std::size_t append(std::string& out, const EntryHeader& header, const KeyRevoked& body);
+  std::size_t append(std::string& out, const EntryHeader& header, const PricesRecorded& body);
+  std::size_t append(std::string& out, const LedgerEntry& entry);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Never trusts `frame`: any bytes give an entry or an error. Alignment does not matter.
+Result<LedgerEntry> decode_ledger_entry(std::string_view frame);
+
+}  // namespace outlast::proto
+
+namespace outlast {
+template <>
+inline constexpr std::string_view error_module<proto::LedgerCodecError> = "ledger_codec";
+}  // namespace outlast
