@@ -17,25 +17,12 @@
 #include "core/metering.hpp"
 #include "core/result.hpp"
 #include "core/virtual_key.hpp"
+#include "storage/disk_guard.hpp"
 #include "storage/entry.hpp"
+#include "storage/ledger_error.hpp"
 #include "storage/usage_report.hpp"
 
 namespace outlast::storage {
-
-// Append-only.
-enum class LedgerError : std::uint16_t {
-  corrupt = 1,          // the message names the file, or the first bad index
-  locked = 2,           // another process has the store open
-  io = 3,
-  disk_full = 4,        // new reservations are refused below the reserve; settlements go on
-  overloaded = 5,       // the queue is full
-  duplicate = 6,        // the id was used with other parameters
-  unknown_request = 7,  // settle, attempt or void without an open reservation
-  already_ended = 8,    // the reservation was settled or voided with other parameters
-  too_old = 9,          // an id older than the dedup index
-  unknown_key = 10,
-  stopped = 11,
-};
 
 struct LedgerOptions {
   std::string path;                                   // a folder; made when absent
@@ -44,6 +31,8 @@ struct LedgerOptions {
   std::uint64_t ballast_bytes = 0;                    // a file to release when the disk is full; 0 for none
   std::size_t queue_operations_max = 262'144;
   std::uint32_t lazy_commit_ms = 5;                   // how long an operation that nobody waits for may wait for company
+  std::string software = "outlast";                   // the program and its version, for the log
+  DiskSpaceFunction disk_space = disk_space_of;       // a seam for tests
 };
 
 // One submitter's place in the queue, so that a lane is woken once per durable batch. One per lane; `submit` and the
@@ -53,7 +42,9 @@ class LedgerSubmitter {
   virtual ~LedgerSubmitter() = default;
   // Checks what can be checked now (duplicates, open reservation, disk, queue) later, in order, on the committer;
   // returns the ticket that `on_durable` will reach. Errors now: overloaded, disk_full (reservations only), stopped.
-  // `urgent` operations start a commit at once; others ride with the next one, at the latest after lazy_commit_ms.
+  // `urgent` operations start a commit at once (within 1 ms when there is a rush); others ride with the next one, at the
+  // latest after lazy_commit_ms. Destroying the submitter, never from its own callback, ends its callbacks; what was
+  // submitted is committed all the same. It may outlive the store.
   virtual Result<std::uint64_t> submit(MeteringOperation operation, bool urgent) = 0;
 };
 
@@ -96,8 +87,3 @@ class LedgerStore {
 };
 
 }  // namespace outlast::storage
-
-namespace outlast {
-template <>
-inline constexpr std::string_view error_module<storage::LedgerError> = "ledger";
-}  // namespace outlast

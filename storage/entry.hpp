@@ -1,0 +1,39 @@
+// StoredEntry: one entry of the ledger as readers see it: its place, its content, and its link in the hash chain.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "core/crypto.hpp"
+#include "proto/ledger_codec.hpp"
+
+namespace outlast::storage {
+
+// Append-only; the order of proto::EntryBody.
+enum class EntryKind : std::uint8_t {
+  incarnation = 0,  // a process started; what follows is its own
+  reserve = 1,
+  attempt = 2,
+  settle = 3,
+  voided = 4,
+  key_created = 5,
+  key_revoked = 6,
+  prices = 7,
+};
+inline constexpr std::string_view entry_kind_names[] = {"incarnation", "reserve",     "attempt",     "settle",
+                                                        "void",        "key_created", "key_revoked", "prices"};
+inline std::string_view name_of(EntryKind kind) { return entry_kind_names[static_cast<std::size_t>(kind)]; }
+
+struct StoredEntry {
+  proto::EntryHeader header;
+  proto::EntryBody body;
+  Digest prev_hash{};  // of the entry before; zeros for index 0
+  Digest hash{};       // SHA-256(prev_hash || frame)
+
+  [[nodiscard]] EntryKind kind() const { return static_cast<EntryKind>(body.index()); }
+};
+
+// The request that the entry is about; nil for kinds that are about none.
+RequestId request_id_of(const proto::EntryBody& body);
+
+}  // namespace outlast::storage

@@ -1,0 +1,101 @@
+#include "storage/entry_json.hpp"
+
+#include "core/json_writer.hpp"
+
+namespace outlast::storage {
+namespace {
+
+class EntryWriter {
+ public:
+  explicit EntryWriter(std::string& out) : json_(out) {}
+  void write(const StoredEntry& entry);
+
+  void operator()(const proto::IncarnationStarted& body) {
+    text("incarnation", body.incarnation.to_string());
+    text("software", body.software);
+  }
+  void operator()(const Reservation& body) {
+    tenant(body.tenant);
+    text("key_id", body.key_id);
+    text("route", body.route);
+    text("amount_pico_usd", body.amount.to_string());
+    json_.key("price_known").boolean(body.price_known);
+    json_.key("input_tokens_max").number(body.input_tokens_max);
+    json_.key("output_tokens_max").number(body.output_tokens_max);
+  }
+  void operator()(const AttemptLine& body) {
+    text("deployment", body.deployment);
+    text("provider", body.provider);
+    text("model", body.model);
+    text("status", name_of(body.status));
+    json_.key("http_status").number(static_cast<std::uint64_t>(body.http_status));
+    json_.key("price_known").boolean(body.price_known);
+    text("price_version", body.price_version);
+    json_.key("first_event_ms").number(static_cast<std::uint64_t>(body.first_event_ms));
+    json_.key("duration_ms").number(static_cast<std::uint64_t>(body.duration_ms));
+    json_.key("tokens").begin_object();
+    for (const UsageBucket& bucket : usage_buckets) json_.key(bucket.name).number(body.usage.*bucket.member);
+    json_.end_object();
+  }
+  void operator()(const proto::Settled& body) {
+    (*this)(body.settlement.attempt);
+    text("overrun_pico_usd", body.overrun.to_string());
+  }
+  void operator()(const proto::Voided& body) {
+    text("reason", body.reservation.reason);
+    text("overrun_pico_usd", body.overrun.to_string());
+  }
+  void operator()(const proto::KeyCreated& body) {
+    text("key_id", body.key.id);
+    tenant(body.key.tenant);
+    text("name", body.key.name);
+    json_.key("created_ms").number(body.key.created_ms);
+  }
+  void operator()(const proto::KeyRevoked& body) { text("key_id", body.key_id); }
+  void operator()(const proto::PricesRecorded& body) {
+    text("price_version", body.version);
+    text("toml", body.toml);
+  }
+
+ private:
+  void text(std::string_view name, std::string_view value) { json_.key(name).string(value); }
+  void tenant(const TenantPath& path) { text("tenant", path.to_string()); }
+  JsonWriter json_;
+};
+
+const AttemptLine* line_of(const proto::EntryBody& body) {
+  if (const auto* settled = std::get_if<proto::Settled>(&body)) return &settled->settlement.attempt;
+  return std::get_if<AttemptLine>(&body);
+}
+
+void EntryWriter::write(const StoredEntry& entry) {
+  const RequestId request_id = request_id_of(entry.body);
+  const AttemptLine* line = line_of(entry.body);
+  json_.begin_object();
+  json_.key("index").number(entry.header.index);
+  json_.key("epoch").number(entry.header.epoch);
+  json_.key("time_ms").number(entry.header.time_ms);
+  text("kind", name_of(entry.kind()));
+  json_.key("request_id");
+  if (request_id.is_nil()) json_.null();
+  else json_.string(request_id.to_string());
+  json_.key("attempt");
+  if (line == nullptr) json_.null();
+  else json_.number(static_cast<std::uint64_t>(line->number));
+  json_.key("cost_pico_usd");
+  if (line == nullptr) json_.null();
+  else json_.string(line->cost.to_string());
+  json_.key("estimated");
+  if (line == nullptr) json_.null();
+  else json_.boolean(line->estimated());
+  std::visit(*this, entry.body);
+  text("prev_hash", to_hex(entry.prev_hash));
+  text("hash", to_hex(entry.hash));
+  json_.end_object();
+}
+
+}  // namespace
+
+void append_entry_json(std::string& out, const StoredEntry& entry) { EntryWriter(out).write(entry); }
+
+}  // namespace outlast::storage

@@ -1,0 +1,32 @@
+// What can go wrong with the ledger.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "core/result.hpp"
+
+namespace outlast::storage {
+
+// Append-only.
+enum class LedgerError : std::uint16_t {
+  corrupt = 1,          // the message names the file, or the first bad index
+  locked = 2,           // another process has the store open
+  io = 3,
+  disk_full = 4,        // new reservations are refused below the reserve; settlements go on
+  overloaded = 5,       // the queue is full
+  duplicate = 6,        // the id was used with other parameters
+  unknown_request = 7,  // settle, attempt or void without an open reservation
+  already_ended = 8,    // the reservation was settled or voided with other parameters
+  too_old = 9,          // an id older than the dedup index
+  unknown_key = 10,
+  stopped = 11,
+  invalid = 12,         // an amount or a text outside its limits
+};
+
+}  // namespace outlast::storage
+
+namespace outlast {
+template <>
+inline constexpr std::string_view error_module<storage::LedgerError> = "ledger";
+}  // namespace outlast

@@ -1,0 +1,388 @@
+#include "storage/ledger_state.hpp"
+
+#include <algorithm>
+#include <initializer_list>
+#include <limits>
+
+#include "core/check.hpp"
+
+namespace outlast::storage {
+namespace {
+
+bool short_enough(std::initializer_list<std::string_view> texts) {
+  return std::all_of(texts.begin(), texts.end(), [](std::string_view text) { return text.size() <= text_bytes_max; });
+}
+
+bool in_range(PicoUsd amount) { return amount.value >= 0 && amount <= amount_max; }
+
+// A slash within a part would make two tenants share a balance.
+bool valid(const TenantPath& tenant) {
+  const auto part = [](std::string_view text) { return text.size() <= text_bytes_max && text.find('/') == text.npos; };
+  return part(tenant.organisation) && part(tenant.team) && part(tenant.user);
+}
+
+bool valid(const Reservation& operation) {
+  return in_range(operation.amount) && valid(operation.tenant) && short_enough({operation.key_id, operation.route});
+}
+
+bool valid(const AttemptLine& operation) {
+  return in_range(operation.cost) && short_enough({operation.deployment, operation.provider, operation.model,
+                                                   operation.price_version});
+}
+
+Applied refused(LedgerError error) { return {Outcome::refused, error, {}}; }
+
+std::uint64_t saturating_add(std::uint64_t a, std::uint64_t b) {
+  std::uint64_t sum = 0;
+  return __builtin_add_overflow(a, b, &sum) ? std::numeric_limits<std::uint64_t>::max() : sum;
+}
+
+void add_attempt(UsageTotals& row, const AttemptLine& attempt) {
+  ++row.attempts;
+  if (attempt.status != AttemptStatus::ok && attempt.status != AttemptStatus::caller_gone &&
+      attempt.status != AttemptStatus::in_doubt) {
+    ++row.failed_attempts;
+  }
+  row.cost += attempt.cost;
+  for (std::size_t i = 0; i < usage_bucket_count; ++i) {
+    row.tokens[i] = saturating_add(row.tokens[i], attempt.usage.*usage_buckets[i].member);
+  }
+}
+
+// What an entry says of the operation that it came from.
+const Reservation& operation_of(const Reservation& body) { return body; }
+const AttemptLine& operation_of(const AttemptLine& body) { return body; }
+const Settlement& operation_of(const proto::Settled& body) { return body.settlement; }
+const VoidReservation& operation_of(const proto::Voided& body) { return body.reservation; }
+const proto::PricesRecorded& operation_of(const proto::PricesRecorded& body) { return body; }
+
+}  // namespace
+
+LedgerState::LedgerState(const LedgerView& view, const RequestId& max_ended_id)
+    : view_(view), cache_(view), recent_(max_ended_id) {}
+
+Result<std::optional<DedupRow>> LedgerState::find_ended(const RequestId& id) const {
+  if (recent_.surely_new(id)) return std::nullopt;
+  std::string value;
+  if (!changes_.find(Table::dedup, dedup_key(id), value)) {
+    const Result<bool> found = view_.get(Table::dedup, dedup_key(id), value);
+    if (!found) return fail(found.error());
+    if (!*found) return std::nullopt;
+  }
+  DedupRow row;
+  if (!decode(value, row)) return fail(LedgerError::corrupt, "the dedup row of " + id.to_string() + " cannot be read");
+  return row;
+}
+
+Result<std::optional<proto::EntryBody>> LedgerState::entry_at(std::uint64_t index) const {
+  std::optional<proto::EntryBody> body;
+  const Result<void> read = view_.read(index, [&body, index](const LogRecord& record) {
+    if (record.index != index) return false;
+    Result<proto::LedgerEntry> entry = proto::decode_ledger_entry(record.frame);
+    if (entry) body = std::move(entry->body);
+    return false;
+  });
+  if (!read) return fail(read.error());
+  return body;
+}
+
+// The operation's id was used by the entry at `index`: the first result if it says the same, else a refusal.
+template <class Body, class T>
+Result<Applied> LedgerState::repeated(std::uint64_t index, const T& operation, LedgerError otherwise) const {
+  const Result<std::optional<proto::EntryBody>> body = entry_at(index);
+  if (!body) return fail(body.error());
+  if (!body->has_value()) {
+    return fail(LedgerError::corrupt, "entry " + std::to_string(index) + " is missing or cannot be read");
+  }
+  const Body* same_kind = std::get_if<Body>(&**body);
+  if (same_kind != nullptr && operation_of(*same_kind) == operation) return Applied{Outcome::duplicate, {}, {}};
+  return refused(otherwise);
+}
+
+// settle, void or attempt without an open reservation.
+template <class Body, class T>
+Result<Applied> LedgerState::after_end(const RequestId& id, const T& operation) const {
+  const Result<std::optional<DedupRow>> row = find_ended(id);
+  if (!row) return fail(row.error());
+  if (!row->has_value()) return refused(LedgerError::unknown_request);
+  if constexpr (std::is_same_v<T, AttemptLine>) {
+    for (const AttemptRef& attempt : (*row)->attempts) {
+      if (attempt.number == operation.number) {
+        return repeated<Body>(attempt.index, operation, LedgerError::already_ended);
+      }
+    }
+    return refused(LedgerError::already_ended);
+  } else {
+    return repeated<Body>((*row)->end_index, operation, LedgerError::already_ended);
+  }
+}
+
+LedgerState::Open& LedgerState::add_open(const Reservation& reservation, std::uint64_t index) {
+  Open& open = open_[reservation.request_id];
+  open.reserve_index = index;
+  open.payer = &cache_.payer_of(reservation);
+  open.amount = reservation.amount;
+  open.input_tokens_max = reservation.input_tokens_max;
+  open.output_tokens_max = reservation.output_tokens_max;
+  open.price_known = reservation.price_known;
+  ++open.payer->open;
+  return open;
+}
+
+Result<Applied> LedgerState::apply(const proto::EntryHeader&, const proto::IncarnationStarted& operation) {
+  if (!short_enough({operation.software})) return refused(LedgerError::invalid);
+  return Applied{};
+}
+
+Result<Applied> LedgerState::apply(const proto::EntryHeader& header, const Reservation& operation) {
+  if (!valid(operation)) return refused(LedgerError::invalid);
+  if (operation.request_id.unix_ms() < header.time_ms - dedup_age_ms_max) return refused(LedgerError::too_old);
+  if (const auto at = open_.find(operation.request_id); at != open_.end()) {
+    return repeated<Reservation>(at->second.reserve_index, operation, LedgerError::duplicate);
+  }
+  const Result<std::optional<DedupRow>> row = find_ended(operation.request_id);
+  if (!row) return fail(row.error());
+  if (row->has_value()) return repeated<Reservation>((*row)->reserve_index, operation, LedgerError::duplicate);
+  Open& open = add_open(operation, header.index);
+  if (const Result<void> held = cache_.hold(*open.payer, open.amount); !held) return fail(held.error());
+  return Applied{};
+}
+
+Result<Applied> LedgerState::apply(const proto::EntryHeader& header, const AttemptLine& operation) {
+  if (!valid(operation)) return refused(LedgerError::invalid);
+  const auto at = open_.find(operation.request_id);
+  if (at == open_.end()) return after_end<AttemptLine>(operation.request_id, operation);
+  Open& open = at->second;
+  for (const AttemptRef& attempt : open.attempts) {
+    if (attempt.number == operation.number) {
+      return repeated<AttemptLine>(attempt.index, operation, LedgerError::duplicate);
+    }
+  }
+  if (open.attempts.size() == attempts_per_request_max) return refused(LedgerError::invalid);
+  open.attempts.push_back({operation.number, header.index});
+  open.attempts_cost += operation.cost;
+  if (open.row == RowState::current) open.row = RowState::stale;
+  RowCache::Leg& leg = cache_.leg_of(operation);
+  if (const Result<void> charged = cache_.charge(*open.payer, leg, operation.cost); !charged) return fail(charged.error());
+  const Result<UsageTotals*> row =
+      cache_.rollup(header.time_ms, *open.payer, &leg, static_cast<std::uint8_t>(operation.status));
+  if (!row) return fail(row.error());
+  add_attempt(**row, operation);
+  return Applied{};
+}
+
+// Ends a reservation: releases what it holds and returns by how much its attempts cost more.
+Result<PicoUsd> LedgerState::finish(OpenMap::iterator at, std::uint64_t index, PicoUsd last_cost) {
+  const RequestId& id = at->first;
+  Open& open = at->second;
+  if (const Result<void> held = cache_.hold(*open.payer, {-open.amount.value}); !held) return fail(held.error());
+  PicoUsd overrun;
+  const PicoUsd total = open.attempts_cost + last_cost;
+  if (open.price_known && total > open.amount) {
+    overrun = total - open.amount;
+    if (const Result<void> over = cache_.overrun(*open.payer, overrun); !over) return fail(over.error());
+  }
+  row_.clear();
+  encode(row_, DedupRow{open.reserve_index, index, std::move(open.attempts)});
+  changes_.put(Table::dedup, dedup_key(id), row_);
+  if (open.row != RowState::none) changes_.erase(Table::meta, open_key(id));
+  recent_.add(id);
+  --open.payer->open;
+  open_.erase(at);
+  return overrun;
+}
+
+Result<Applied> LedgerState::apply(const proto::EntryHeader& header, const Settlement& operation) {
+  const AttemptLine& attempt = operation.attempt;
+  if (!valid(attempt)) return refused(LedgerError::invalid);
+  const auto at = open_.find(attempt.request_id);
+  if (at == open_.end()) return after_end<proto::Settled>(attempt.request_id, operation);
+  RowCache::Payer& payer = *at->second.payer;
+  RowCache::Leg& leg = cache_.leg_of(attempt);
+  if (const Result<void> charged = cache_.charge(payer, leg, attempt.cost); !charged) return fail(charged.error());
+  const Result<PicoUsd> overrun = finish(at, header.index, attempt.cost);
+  if (!overrun) return fail(overrun.error());
+  const Result<UsageTotals*> row =
+      cache_.rollup(header.time_ms, payer, &leg, static_cast<std::uint8_t>(attempt.status));
+  if (!row) return fail(row.error());
+  UsageTotals& totals = **row;
+  ++totals.requests;
+  if (!attempt.price_known) ++totals.unpriced;
+  if (attempt.estimated()) ++totals.estimated;
+  totals.overrun += *overrun;
+  add_attempt(totals, attempt);
+  return Applied{Outcome::applied, {}, *overrun};
+}
+
+Result<Applied> LedgerState::apply(const proto::EntryHeader& header, const VoidReservation& operation) {
+  if (!short_enough({operation.reason})) return refused(LedgerError::invalid);
+  const auto at = open_.find(operation.request_id);
+  if (at == open_.end()) return after_end<proto::Voided>(operation.request_id, operation);
+  RowCache::Payer& payer = *at->second.payer;
+  const Result<PicoUsd> overrun = finish(at, header.index, {});
+  if (!overrun) return fail(overrun.error());
+  const Result<UsageTotals*> row = cache_.rollup(header.time_ms, payer, nullptr, status_void);
+  if (!row) return fail(row.error());
+  ++(*row)->requests;
+  (*row)->overrun += *overrun;
+  return Applied{Outcome::applied, {}, *overrun};
+}
+
+Result<Applied> LedgerState::apply(const proto::EntryHeader&, const VirtualKey& created) {
+  if (created.id.empty() || created.revoked_ms || !valid(created.tenant) || !short_enough({created.id, created.name})) {
+    return refused(LedgerError::invalid);
+  }
+  if (const auto at = keys_.find(created.id); at != keys_.end()) {
+    VirtualKey first = at->second;
+    first.revoked_ms.reset();
+    return first == created ? Applied{Outcome::duplicate, {}, {}} : refused(LedgerError::duplicate);
+  }
+  keys_.emplace(created.id, created);
+  row_.clear();
+  encode(row_, created);
+  changes_.put(Table::meta, key_key(created.id), row_);
+  return Applied{};
+}
+
+Result<Applied> LedgerState::apply(const proto::EntryHeader& header, const proto::KeyRevoked& operation) {
+  const auto at = keys_.find(operation.key_id);
+  if (at == keys_.end()) return refused(LedgerError::unknown_key);
+  if (at->second.revoked_ms) return Applied{Outcome::duplicate, {}, {}};
+  at->second.revoked_ms = header.time_ms;
+  row_.clear();
+  encode(row_, at->second);
+  changes_.put(Table::meta, key_key(operation.key_id), row_);
+  return Applied{};
+}
+
+Result<Applied> LedgerState::apply(const proto::EntryHeader& header, const proto::PricesRecorded& operation) {
+  if (!short_enough({operation.version}) || operation.toml.size() > prices_bytes_max) {
+    return refused(LedgerError::invalid);
+  }
+  const std::string key = prices_key(operation.version);
+  std::string value;
+  bool found = changes_.find(Table::meta, key, value);
+  if (!found) {
+    const Result<bool> stored = view_.get(Table::meta, key, value);
+    if (!stored) return fail(stored.error());
+    found = *stored;
+  }
+  if (found) {
+    std::uint64_t index = 0;
+    if (!decode_index(value, index)) return fail(LedgerError::corrupt, "the row of the prices' version cannot be read");
+    const Result<Applied> latest = repeated<proto::PricesRecorded>(index, operation, LedgerError::duplicate);
+    if (!latest || latest->outcome == Outcome::duplicate) return latest;
+  }
+  row_.clear();
+  encode_index(row_, header.index);
+  changes_.put(Table::meta, key, row_);
+  return Applied{};
+}
+
+Result<Applied> LedgerState::apply(const proto::LedgerEntry& entry) {
+  return std::visit(
+      [this, &entry]<class Body>(const Body& body) -> Result<Applied> {
+        if constexpr (std::is_same_v<Body, proto::Settled> || std::is_same_v<Body, proto::Voided>) {
+          Result<Applied> applied = apply(entry.header, operation_of(body));
+          const bool differs = applied && applied->outcome == Outcome::applied && applied->overrun != body.overrun;
+          return differs ? refused(LedgerError::corrupt) : applied;
+        } else if constexpr (std::is_same_v<Body, proto::KeyCreated>) {
+          return apply(entry.header, body.key);
+        } else {
+          return apply(entry.header, body);
+        }
+      },
+      entry.body);
+}
+
+TableChanges& LedgerState::collect() {
+  cache_.collect(changes_);
+  return changes_;
+}
+
+void LedgerState::committed() {
+  changes_.clear();
+  cache_.trim();
+}
+
+void LedgerState::restore(const OpenRow& row) {
+  Open& open = add_open(row.reservation, row.reserve_index);
+  open.attempts_cost = row.attempts_cost;
+  open.attempts = row.attempts;
+  open.row = RowState::current;
+}
+
+void LedgerState::restore(VirtualKey key) {
+  std::string id = key.id;
+  keys_.emplace(std::move(id), std::move(key));
+}
+
+void LedgerState::replay(const proto::LedgerEntry& entry) {
+  const auto erase = [this](const RequestId& id) {
+    const auto at = open_.find(id);
+    if (at == open_.end()) return;
+    --at->second.payer->open;
+    open_.erase(at);
+  };
+  if (const auto* reservation = std::get_if<Reservation>(&entry.body)) {
+    add_open(*reservation, entry.header.index);
+  } else if (const auto* attempt = std::get_if<AttemptLine>(&entry.body)) {
+    const auto at = open_.find(attempt->request_id);
+    if (at == open_.end()) return;  // its reservation is older than the checkpoint and ended after this
+    at->second.attempts.push_back({attempt->number, entry.header.index});
+    at->second.attempts_cost += attempt->cost;
+    if (at->second.row == RowState::current) at->second.row = RowState::stale;
+  } else if (const auto* settled = std::get_if<proto::Settled>(&entry.body)) {
+    erase(settled->settlement.attempt.request_id);
+  } else if (const auto* voided = std::get_if<proto::Voided>(&entry.body)) {
+    erase(voided->reservation.request_id);
+  }
+}
+
+void LedgerState::checkpoint() {
+  for (auto& [id, open] : open_) {
+    if (open.row == RowState::current) continue;
+    OpenRow row;
+    row.reserve_index = open.reserve_index;
+    row.reservation = {id,          open.payer->tenant, open.payer->key_id,    open.payer->route, open.amount,
+                       open.price_known, open.input_tokens_max, open.output_tokens_max};
+    row.attempts_cost = open.attempts_cost;
+    row.attempts = open.attempts;
+    row_.clear();
+    encode(row_, row);
+    changes_.put(Table::meta, open_key(id), row_);
+    open.row = RowState::current;
+  }
+}
+
+PicoUsd LedgerState::open_amount() const {
+  PicoUsd sum;
+  for (const auto& [id, open] : open_) sum += open.amount;
+  return sum;
+}
+
+std::vector<Settlement> LedgerState::in_doubt() const {
+  std::vector<std::pair<std::uint64_t, const OpenMap::value_type*>> order;
+  order.reserve(open_.size());
+  for (const auto& entry : open_) order.emplace_back(entry.second.reserve_index, &entry);
+  std::sort(order.begin(), order.end());
+  std::vector<Settlement> settlements;
+  settlements.reserve(order.size());
+  for (const auto& [index, entry] : order) {
+    const auto& [id, open] = *entry;
+    AttemptLine line;
+    line.request_id = id;
+    for (const AttemptRef& attempt : open.attempts) line.number = std::max(line.number, attempt.number);
+    ++line.number;
+    line.status = AttemptStatus::in_doubt;
+    line.usage.input_uncached = open.input_tokens_max;
+    line.usage.output_text = open.output_tokens_max;
+    line.usage.source = UsageSource::estimated;
+    line.price_known = open.price_known;
+    if (open.amount > open.attempts_cost) line.cost = open.amount - open.attempts_cost;
+    settlements.push_back({std::move(line)});
+  }
+  return settlements;
+}
+
+}  // namespace outlast::storage

@@ -1,0 +1,119 @@
+// LedgerState: the ledger's deterministic state machine. It decides whether an operation becomes an entry, and what
+// follows from it: balances, roll-ups, dedup rows, keys. The same entries in the same order give the same rows anywhere.
+//
+// Pure: no threads, no clocks; what it does not hold it reads through a LedgerView. One owner. An error (Result) is a
+// fault of that view, after which the state must not be used; a refusal is an outcome.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "core/metering.hpp"
+#include "core/virtual_key.hpp"
+#include "proto/ledger_codec.hpp"
+#include "storage/ledger_error.hpp"
+#include "storage/log.hpp"
+#include "storage/recent_ids.hpp"
+#include "storage/row_cache.hpp"
+#include "storage/rows.hpp"
+
+namespace outlast::storage {
+
+inline constexpr std::int64_t dedup_age_ms_max = 35LL * 24 * hour_ms;
+inline constexpr std::size_t text_bytes_max = 1024;  // of each name in an entry
+inline constexpr std::size_t prices_bytes_max = 1U << 20;
+inline constexpr std::size_t attempts_per_request_max = 64;
+inline constexpr PicoUsd amount_max{static_cast<__int128>(1'000'000'000'000'000'000) * 1'000'000'000'000};
+
+enum class Outcome : std::uint8_t {
+  applied = 0,    // the entry stands
+  duplicate = 1,  // the same operation stands already: success without an entry
+  refused = 2,
+};
+
+struct Applied {
+  Outcome outcome = Outcome::applied;
+  LedgerError error{};  // when refused
+  PicoUsd overrun;      // of settle and void: what goes into the entry
+  bool operator==(const Applied&) const = default;
+};
+
+class LedgerState {
+ public:
+  // `view` outlives the state and shows what was collected once it is committed. `max_ended_id`: the head's.
+  explicit LedgerState(const LedgerView& view, const RequestId& max_ended_id = {});
+  LedgerState(const LedgerState&) = delete;
+  LedgerState& operator=(const LedgerState&) = delete;
+
+  // `header` is that of the entry that the operation becomes if it is applied.
+  Result<Applied> apply(const proto::EntryHeader& header, const proto::IncarnationStarted& operation);
+  Result<Applied> apply(const proto::EntryHeader& header, const Reservation& operation);
+  Result<Applied> apply(const proto::EntryHeader& header, const AttemptLine& operation);
+  Result<Applied> apply(const proto::EntryHeader& header, const Settlement& operation);
+  Result<Applied> apply(const proto::EntryHeader& header, const VoidReservation& operation);
+  Result<Applied> apply(const proto::EntryHeader& header, const VirtualKey& created);
+  Result<Applied> apply(const proto::EntryHeader& header, const proto::KeyRevoked& operation);
+  Result<Applied> apply(const proto::EntryHeader& header, const proto::PricesRecorded& operation);
+  // An entry of the log; refused with `corrupt` when its overrun is not what follows from the entries before it.
+  Result<Applied> apply(const proto::LedgerEntry& entry);
+
+  // What the operations since the last committed() change in the tables. No apply() from here to committed().
+  TableChanges& collect();
+  // The collected changes are in the view.
+  void committed();
+
+  // Recovery of what memory held: rows first, then the entries since the head's replay_from, in order.
+  void restore(const OpenRow& row);
+  void restore(VirtualKey key);
+  void replay(const proto::LedgerEntry& entry);
+  // Gives every open reservation an up-to-date row, so that a replay can start at the end of this batch.
+  void checkpoint();
+
+  [[nodiscard]] std::size_t open_count() const { return open_.size(); }
+  [[nodiscard]] bool is_open(const RequestId& id) const { return open_.contains(id); }
+  [[nodiscard]] PicoUsd open_amount() const;  // the sum over open reservations
+  // The settlements that end every open reservation whose process died: what was reserved and not yet charged by its
+  // attempts, marked estimated. In the order of the reservations.
+  [[nodiscard]] std::vector<Settlement> in_doubt() const;
+  [[nodiscard]] const std::map<std::string, VirtualKey, std::less<>>& keys() const { return keys_; }
+  [[nodiscard]] const RequestId& max_ended_id() const { return recent_.max(); }
+
+ private:
+  enum class RowState : std::uint8_t { none, stale, current };
+  struct Open {
+    std::uint64_t reserve_index = 0;
+    RowCache::Payer* payer = nullptr;
+    PicoUsd amount;
+    PicoUsd attempts_cost;
+    std::uint64_t input_tokens_max = 0;
+    std::uint64_t output_tokens_max = 0;
+    bool price_known = false;
+    RowState row = RowState::none;  // whether the tables hold it, as it is
+    std::vector<AttemptRef> attempts;
+  };
+  using OpenMap = std::unordered_map<RequestId, Open>;
+
+  Open& add_open(const Reservation& reservation, std::uint64_t index);
+  Result<PicoUsd> finish(OpenMap::iterator at, std::uint64_t index, PicoUsd last_cost);
+  Result<std::optional<DedupRow>> find_ended(const RequestId& id) const;
+  Result<std::optional<proto::EntryBody>> entry_at(std::uint64_t index) const;
+  template <class Body, class T>
+  Result<Applied> repeated(std::uint64_t index, const T& operation, LedgerError otherwise) const;
+  template <class Body, class T>
+  Result<Applied> after_end(const RequestId& id, const T& operation) const;
+
+  const LedgerView& view_;
+  RowCache cache_;
+  RecentIds recent_;
+  OpenMap open_;
+  std::map<std::string, VirtualKey, std::less<>> keys_;
+  TableChanges changes_;
+  std::string row_;  // scratch
+};
+
+}  // namespace outlast::storage

@@ -1,0 +1,303 @@
+#include "storage/ledger_store.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <mutex>
+#include <thread>
+
+#include "core/id.hpp"
+#include "core/log.hpp"
+#include "core/random.hpp"
+#include "storage/commit_queue.hpp"
+#include "storage/ledger_queries.hpp"
+#include "storage/ledger_writer.hpp"
+#include "storage/rocks_log.hpp"
+
+namespace outlast::storage {
+namespace {
+
+constexpr int exit_status_doubt = 70;  // EX_SOFTWARE: nothing may be acknowledged after a failed write
+constexpr std::size_t commit_operations_max = 4'096;
+constexpr std::size_t commit_bytes_max = 4U << 20;
+
+// After a failed write or sync nobody knows what is on disk: only a restart, which reads it, may go on.
+[[noreturn]] void die(const Error& error) {
+  log::error("ledger_write_failed", {{"reason", error.message}, {"effect", "exit 70; restart to recover"}});
+  ::_exit(exit_status_doubt);
+}
+
+const char* text_of(LedgerError error) {
+  switch (error) {
+    case LedgerError::duplicate: return "the id was used with other parameters";
+    case LedgerError::unknown_request: return "there is no open reservation of that id";
+    case LedgerError::already_ended: return "the reservation has ended with other parameters";
+    case LedgerError::too_old: return "the id is older than 35 days; make a new one";
+    case LedgerError::unknown_key: return "there is no such key";
+    case LedgerError::invalid: return "an amount or a text of the operation is outside its limits";
+    default: return "the ledger refused the operation";
+  }
+}
+
+Error error_of(LedgerError error) { return fail(error, text_of(error)).value(); }
+
+RequestId request_of(const MeteringOperation& operation) {
+  return std::visit(
+      []<class T>(const T& concrete) {
+        if constexpr (std::is_same_v<T, Settlement>) return concrete.attempt.request_id;
+        else return concrete.request_id;
+      },
+      operation);
+}
+
+class Submitter final : public LedgerSubmitter {
+ public:
+  Submitter(std::shared_ptr<CommitQueue> queue, std::shared_ptr<DiskGuard> disk, std::shared_ptr<Recipient> recipient)
+      : queue_(std::move(queue)), disk_(std::move(disk)), recipient_(std::move(recipient)) {}
+  ~Submitter() override {
+    {
+      const std::lock_guard lock(recipient_->mutex);
+      recipient_->closed = true;
+    }
+    Submission farewell;
+    farewell.farewell = std::move(recipient_);
+    // Refused only by a stopped store, which needs no farewell.
+    const Result<void> pushed = queue_->push(std::move(farewell), false);
+    static_cast<void>(pushed);
+  }
+
+  Result<std::uint64_t> submit(MeteringOperation operation, bool urgent) override {
+    if (std::holds_alternative<Reservation>(operation) && disk_->full()) {
+      return fail(LedgerError::disk_full, "the ledger's disk is nearly full; free some space");
+    }
+    Submission submission{std::move(operation), nullptr, recipient_.get(), tickets_ + 1, nullptr};
+    if (Result<void> pushed = queue_->push(std::move(submission), urgent); !pushed) return fail(std::move(pushed.error()));
+    return ++tickets_;
+  }
+
+ private:
+  std::shared_ptr<CommitQueue> queue_;
+  std::shared_ptr<DiskGuard> disk_;
+  std::shared_ptr<Recipient> recipient_;
+  std::uint64_t tickets_ = 0;
+};
+
+class Store final : public LedgerStore {
+ public:
+  Store(const LedgerOptions& options, const Clock& clock, std::unique_ptr<RocksLog> log,
+        std::unique_ptr<LedgerWriter> writer, std::shared_ptr<DiskGuard> disk)
+      : clock_(clock),
+        log_(std::move(log)),
+        writer_(std::move(writer)),
+        disk_(std::move(disk)),
+        queue_(std::make_shared<CommitQueue>(options.queue_operations_max,
+                                             std::chrono::milliseconds(options.lazy_commit_ms))) {
+    publish_keys();
+    publish_counts();
+    in_doubt_settled_ = writer_->in_doubt_settled();
+    committer_ = std::thread([this] { run(); });
+  }
+  ~Store() override {
+    queue_->stop();
+    committer_.join();
+  }
+
+  std::unique_ptr<LedgerSubmitter> make_submitter(
+      std::function<void(std::uint64_t)> on_durable,
+      std::function<void(std::uint64_t, const Error&)> on_refused) override {
+    auto recipient = std::make_shared<Recipient>();
+    recipient->on_durable = std::move(on_durable);
+    recipient->on_refused = std::move(on_refused);
+    const std::lock_guard lock(mutex_);
+    recipients_.push_back(recipient);
+    return std::make_unique<Submitter>(queue_, disk_, std::move(recipient));
+  }
+
+  void add_key(VirtualKey key, std::function<void(Result<void>)> done) override { push({std::move(key), std::move(done)}); }
+  void revoke_key(std::string key_id, std::function<void(Result<void>)> done) override {
+    push({proto::KeyRevoked{std::move(key_id)}, std::move(done)});
+  }
+  void record_prices(std::string version, std::string toml, std::function<void(Result<void>)> done) override {
+    push({proto::PricesRecorded{std::move(version), std::move(toml)}, std::move(done)});
+  }
+  std::vector<VirtualKey> keys() const override {
+    const std::lock_guard lock(mutex_);
+    return keys_;
+  }
+
+  Result<UsageReport> usage(const UsageQuery& query) const override { return usage_of(*log_->snapshot(), query); }
+  Result<void> read(std::uint64_t from, const std::function<bool(const StoredEntry&)>& visit) const override {
+    return read_entries(*log_->snapshot(), from, visit);
+  }
+  Result<VerifyReport> verify() const override { return verify_ledger(*log_->snapshot()); }
+
+  Status status() const override {
+    Status status;
+    status.entries = entries_;
+    status.open_reservations = open_reservations_;
+    status.queued_operations = queue_->size();
+    status.batches = batches_;
+    status.disk_full = disk_->full();
+    status.free_bytes = disk_->free_bytes();
+    status.commit_us_last = commit_us_last_;
+    status.in_doubt_settled = in_doubt_settled_;
+    return status;
+  }
+
+ private:
+  struct Refusal {
+    Recipient* recipient;
+    std::uint64_t ticket;
+    Error error;
+  };
+
+  void push(ControlOperation&& operation) {
+    Submission submission;
+    submission.control = std::make_unique<ControlOperation>(std::move(operation));
+    const std::function<void(Result<void>)> done = submission.control->done;
+    if (Result<void> pushed = queue_->push(std::move(submission), true); !pushed) done(std::move(pushed));
+  }
+
+  void run();
+  void commit(std::span<Submission> batch);
+  void add(Submission& submission);
+  void add_control(ControlOperation& control);
+  void tell();
+  void publish_keys();
+  void publish_counts();
+  void forget(const std::shared_ptr<Recipient>& recipient);
+
+  const Clock& clock_;
+  const std::unique_ptr<RocksLog> log_;
+  const std::unique_ptr<LedgerWriter> writer_;
+  const std::shared_ptr<DiskGuard> disk_;
+  const std::shared_ptr<CommitQueue> queue_;
+
+  mutable std::mutex mutex_;  // of the two below
+  std::vector<VirtualKey> keys_;
+  std::vector<std::shared_ptr<Recipient>> recipients_;
+
+  std::atomic<std::uint64_t> entries_{0};
+  std::atomic<std::uint64_t> open_reservations_{0};
+  std::atomic<std::uint64_t> batches_{0};
+  std::atomic<std::uint64_t> commit_us_last_{0};
+  std::uint64_t in_doubt_settled_ = 0;
+
+  // The committer's, of the batch in work.
+  std::vector<Recipient*> touched_;
+  std::vector<Refusal> refusals_;
+  std::vector<std::pair<std::function<void(Result<void>)>, Result<void>>> controls_;
+  bool keys_changed_ = false;
+
+  std::thread committer_;  // last: it uses all of the above
+};
+
+void Store::run() {
+  std::vector<Submission> arrived;
+  while (queue_->take(arrived)) {
+    for (std::size_t at = 0; at < arrived.size(); at += commit_operations_max) {
+      commit(std::span(arrived).subspan(at, std::min(commit_operations_max, arrived.size() - at)));
+    }
+    arrived.clear();
+  }
+  if (const Result<void> finished = writer_->finish(); !finished) die(finished.error());
+}
+
+void Store::commit(std::span<Submission> batch) {
+  disk_->release_ballast_if_full();
+  const std::int64_t start_ns = clock_.monotonic_ns();
+  for (Submission& submission : batch) {
+    add(submission);
+    if (writer_->pending_bytes() < commit_bytes_max) continue;
+    if (const Result<void> written = writer_->commit(); !written) die(written.error());
+  }
+  if (const Result<void> written = writer_->commit(); !written) die(written.error());
+  log_->drop_ids_before(writer_->time_ms() - dedup_age_ms_max - 24 * hour_ms);
+  commit_us_last_.store(static_cast<std::uint64_t>((clock_.monotonic_ns() - start_ns) / 1000), std::memory_order_relaxed);
+  publish_counts();
+  batches_.fetch_add(1, std::memory_order_relaxed);
+  if (keys_changed_) publish_keys();
+  tell();
+}
+
+void Store::add(Submission& submission) {
+  if (submission.farewell != nullptr) return forget(submission.farewell);
+  if (submission.control != nullptr) return add_control(*submission.control);
+  Recipient* recipient = submission.recipient;
+  if (recipient->batch_ticket == 0) touched_.push_back(recipient);
+  recipient->batch_ticket = submission.ticket;
+  const Result<Applied> applied = writer_->add(submission.operation);
+  if (!applied) die(applied.error());
+  if (applied->outcome != Outcome::refused) return;
+  Error error = error_of(applied->error);
+  error.message = request_of(submission.operation).to_string() + ": " + error.message;
+  refusals_.push_back({recipient, submission.ticket, std::move(error)});
+}
+
+void Store::add_control(ControlOperation& control) {
+  const Result<Applied> applied =
+      std::visit([this](const auto& operation) { return writer_->add(operation); }, control.operation);
+  if (!applied) die(applied.error());
+  keys_changed_ = keys_changed_ || !std::holds_alternative<proto::PricesRecorded>(control.operation);
+  Result<void> result;
+  if (applied->outcome == Outcome::refused) result = fail(error_of(applied->error));
+  controls_.emplace_back(std::move(control.done), std::move(result));
+}
+
+void Store::tell() {
+  for (const Refusal& refusal : refusals_) {
+    const std::lock_guard lock(refusal.recipient->mutex);
+    if (!refusal.recipient->closed) refusal.recipient->on_refused(refusal.ticket, refusal.error);
+  }
+  for (Recipient* recipient : touched_) {
+    const std::uint64_t ticket = std::exchange(recipient->batch_ticket, 0);
+    const std::lock_guard lock(recipient->mutex);
+    if (!recipient->closed) recipient->on_durable(ticket);
+  }
+  for (auto& [done, result] : controls_) done(std::move(result));
+  refusals_.clear();
+  touched_.clear();
+  controls_.clear();
+}
+
+void Store::publish_keys() {
+  keys_changed_ = false;
+  std::vector<VirtualKey> keys;
+  keys.reserve(writer_->state().keys().size());
+  for (const auto& [id, key] : writer_->state().keys()) keys.push_back(key);
+  const std::lock_guard lock(mutex_);
+  keys_.swap(keys);
+}
+
+void Store::publish_counts() {
+  entries_.store(writer_->next_index(), std::memory_order_relaxed);
+  open_reservations_.store(writer_->state().open_count(), std::memory_order_relaxed);
+}
+
+void Store::forget(const std::shared_ptr<Recipient>& recipient) {
+  const std::lock_guard lock(mutex_);
+  std::erase(recipients_, recipient);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<LedgerStore>> LedgerStore::open(const LedgerOptions& options, const Clock& clock) {
+  Result<std::unique_ptr<RocksLog>> log = RocksLog::open(options.path);
+  if (!log) return fail(std::move(log.error()));
+  auto disk = std::make_shared<DiskGuard>(
+      options.path, DiskLimits{options.free_bytes_min, options.free_fraction_min, options.ballast_bytes},
+      options.disk_space, clock);
+  UuidGenerator ids(clock, secure_seed());
+  Result<std::unique_ptr<LedgerWriter>> writer = LedgerWriter::open(**log, clock, ids.next(), options.software);
+  if (!writer) {
+    Error error = std::move(writer.error());
+    error.message = "the ledger in " + options.path + ": " + error.message;
+    return fail(std::move(error));
+  }
+  return std::unique_ptr<LedgerStore>(
+      std::make_unique<Store>(options, clock, std::move(*log), std::move(*writer), std::move(disk)));
+}
+
+}  // namespace outlast::storage

@@ -1,0 +1,201 @@
+#include "storage/ledger_writer.hpp"
+
+#include <algorithm>
+#include <optional>
+
+#include "core/check.hpp"
+
+namespace outlast::storage {
+namespace {
+
+Failure corrupt(std::string what) {
+  return fail(LedgerError::corrupt, std::move(what) + "; see `outlast ledger verify`, or restore the data from a copy");
+}
+
+Result<HeadRow> load_head(const Log& log) {
+  HeadRow head;
+  std::string value;
+  const Result<bool> found = log.get(Table::meta, head_key, value);
+  if (!found) return fail(found.error());
+  if (*found && !decode(value, head)) {
+    return corrupt("the ledger's head row cannot be read, or a later version wrote it");
+  }
+  return head;
+}
+
+}  // namespace
+
+Digest entry_hash(const Digest& prev_hash, std::string_view frame) {
+  return Sha256().update(std::as_bytes(std::span(prev_hash))).update(frame).finish();
+}
+
+Result<bool> LedgerWriter::PendingView::get(Table table, std::string_view key, std::string& value) const {
+  return writer_.log_.get(table, key, value);
+}
+
+Result<void> LedgerWriter::PendingView::scan(Table table, std::string_view from, std::string_view to,
+                                             const std::function<bool(std::string_view, std::string_view)>& visit) const {
+  return writer_.log_.scan(table, from, to, visit);
+}
+
+Result<void> LedgerWriter::PendingView::read(std::uint64_t from,
+                                             const std::function<bool(const LogRecord&)>& visit) const {
+  if (from < writer_.batch_first_) return writer_.log_.read(from, visit);
+  return parse_batch({writer_.batch_first_, writer_.records_},
+                     [from, &visit](const LogRecord& record) { return record.index < from || visit(record); });
+}
+
+LedgerWriter::LedgerWriter(Log& log, const Clock& clock, const HeadRow& head)
+    : log_(log), clock_(clock), head_(head), batch_first_(head.next_index), view_(*this), state_(view_, head.max_ended_id) {}
+
+Result<std::unique_ptr<LedgerWriter>> LedgerWriter::open(Log& log, const Clock& clock, const Incarnation& incarnation,
+                                                         std::string software) {
+  const Result<HeadRow> head = load_head(log);
+  if (!head) return fail(head.error());
+  std::unique_ptr<LedgerWriter> writer(new LedgerWriter(log, clock, *head));
+  if (const Result<void> good = writer->check_head(); !good) return fail(good.error());
+  if (const Result<void> recovered = writer->recover(); !recovered) return fail(recovered.error());
+  const std::vector<Settlement> in_doubt = writer->state_.in_doubt();
+  Result<Applied> started = writer->add(proto::IncarnationStarted{incarnation, std::move(software)});
+  if (!started) return fail(started.error());
+  for (const Settlement& settlement : in_doubt) {
+    const Result<Applied> settled = writer->add(settlement);
+    if (!settled) return fail(settled.error());
+    check(settled->outcome == Outcome::applied, "a reservation in doubt can be settled");
+    if (writer->pending_entries() < recovery_batch_entries) continue;
+    if (const Result<void> committed = writer->commit(); !committed) return fail(committed.error());
+  }
+  if (const Result<void> committed = writer->commit(); !committed) return fail(committed.error());
+  writer->in_doubt_settled_ = in_doubt.size();
+  return writer;
+}
+
+// The log must end exactly where the head row says, with the entry that it names.
+Result<void> LedgerWriter::check_head() const {
+  const std::uint64_t next = head_.next_index;
+  Digest last{};
+  std::uint64_t end = next == 0 ? 0 : next - 1;
+  const Result<void> read = log_.read(end, [&last, &end](const LogRecord& record) {
+    last = entry_hash(record.prev_hash, record.frame);
+    end = record.index + 1;
+    return true;
+  });
+  if (!read) return fail(read.error());
+  if (end != next) {
+    return corrupt("the log ends before entry " + std::to_string(end) + ", the head row before entry " +
+                   std::to_string(next));
+  }
+  if (last != head_.hash) return corrupt("entry " + std::to_string(next - 1) + " does not have the hash of the head row");
+  return {};
+}
+
+Result<void> LedgerWriter::recover() {
+  bool readable = true;
+  const std::string keys_end(1, key_prefix + 1);
+  const std::string open_end(1, open_prefix + 1);
+  Result<void> scanned = log_.scan(Table::meta, std::string(1, key_prefix), keys_end, [&](auto, std::string_view value) {
+    VirtualKey key;
+    readable = decode(value, key);
+    if (readable) state_.restore(std::move(key));
+    return readable;
+  });
+  if (!scanned) return scanned;
+  if (!readable) return corrupt("a row of a virtual key cannot be read");
+  scanned = log_.scan(Table::meta, std::string(1, open_prefix), open_end, [&](std::string_view key, std::string_view value) {
+    OpenRow row;
+    readable = decode(key, value, row);
+    if (readable) state_.restore(row);
+    return readable;
+  });
+  if (!scanned) return scanned;
+  if (!readable) return corrupt("a row of an open reservation cannot be read");
+  if (head_.replay_from == head_.next_index) return {};
+  std::optional<Error> error;
+  scanned = log_.read(head_.replay_from, [this, &error](const LogRecord& record) {
+    const Result<proto::LedgerEntry> entry = proto::decode_ledger_entry(record.frame);
+    if (!entry) {
+      error = corrupt("entry " + std::to_string(record.index) + " cannot be read: " + entry.error().message).value();
+      return false;
+    }
+    state_.replay(*entry);
+    return true;
+  });
+  if (!scanned) return scanned;
+  if (error) return fail(std::move(*error));
+  return {};
+}
+
+proto::EntryHeader LedgerWriter::next_header() {
+  if (!batch_timed_) {
+    batch_timed_ = true;
+    head_.time_ms = std::max(head_.time_ms, clock_.wall_ms());
+  }
+  return {head_.epoch, head_.next_index, head_.time_ms};
+}
+
+template <class Operation>
+void LedgerWriter::append_frame(const proto::EntryHeader& header, const Operation& operation, const Applied& applied) {
+  const std::size_t start = begin_record(records_, head_.hash);
+  if constexpr (std::is_same_v<Operation, Settlement> || std::is_same_v<Operation, VoidReservation>) {
+    encoder_.append(records_, header, operation, applied.overrun);
+  } else {
+    encoder_.append(records_, header, operation);
+  }
+  finish_record(records_, start);
+  head_.hash = entry_hash(head_.hash, std::string_view(records_).substr(start));
+  ++head_.next_index;
+}
+
+template <class Operation>
+Result<Applied> LedgerWriter::add(const Operation& operation) {
+  const proto::EntryHeader header = next_header();
+  Result<Applied> applied = state_.apply(header, operation);
+  if (applied && applied->outcome == Outcome::applied) append_frame(header, operation, *applied);
+  return applied;
+}
+
+Result<Applied> LedgerWriter::add(const MeteringOperation& operation) {
+  return std::visit([this](const auto& concrete) { return add(concrete); }, operation);
+}
+
+template Result<Applied> LedgerWriter::add(const proto::IncarnationStarted&);
+template Result<Applied> LedgerWriter::add(const Reservation&);
+template Result<Applied> LedgerWriter::add(const AttemptLine&);
+template Result<Applied> LedgerWriter::add(const Settlement&);
+template Result<Applied> LedgerWriter::add(const VoidReservation&);
+template Result<Applied> LedgerWriter::add(const VirtualKey&);
+template Result<Applied> LedgerWriter::add(const proto::KeyRevoked&);
+template Result<Applied> LedgerWriter::add(const proto::PricesRecorded&);
+
+Result<void> LedgerWriter::commit() {
+  batch_timed_ = false;
+  if (pending_entries() == 0) return {};
+  const std::uint64_t replay = head_.next_index - head_.replay_from;
+  return write_batch(replay >= std::max<std::uint64_t>(checkpoint_entries, state_.open_count()));
+}
+
+Result<void> LedgerWriter::finish() {
+  batch_timed_ = false;
+  if (head_.replay_from == head_.next_index) return {};
+  return write_batch(true);
+}
+
+Result<void> LedgerWriter::write_batch(bool checkpoint) {
+  if (checkpoint) {
+    state_.checkpoint();
+    head_.replay_from = head_.next_index;
+  }
+  head_.max_ended_id = state_.max_ended_id();
+  TableChanges& changes = state_.collect();
+  row_.clear();
+  encode(row_, head_);
+  changes.put(Table::meta, head_key, row_);
+  const Result<void> appended = log_.append({batch_first_, records_}, changes);
+  if (!appended) return appended;
+  state_.committed();
+  records_.clear();
+  batch_first_ = head_.next_index;
+  return {};
+}
+
+}  // namespace outlast::storage

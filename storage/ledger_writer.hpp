@@ -1,0 +1,86 @@
+// LedgerWriter: turns operations into a batch of chained entries and makes the batch durable. The committer without its
+// thread, so that tests drive it by seeds over a MemoryLog. One owner.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "core/clock.hpp"
+#include "core/metering.hpp"
+#include "proto/ledger_codec.hpp"
+#include "storage/ledger_state.hpp"
+#include "storage/log.hpp"
+
+namespace outlast::storage {
+
+class LedgerWriter {
+ public:
+  // Entries between checkpoints of the open reservations: what a start has to read at most.
+  static constexpr std::uint64_t checkpoint_entries = 262'144;
+  // Entries in one commit of a recovery.
+  static constexpr std::size_t recovery_batch_entries = 4'096;
+
+  // Recovers the state from `log` and checks its head; then, durable on return: an incarnation entry, and the settlement,
+  // marked in doubt, of every reservation that a dead process left open. `log` and `clock` outlive the writer.
+  static Result<std::unique_ptr<LedgerWriter>> open(Log& log, const Clock& clock, const Incarnation& incarnation,
+                                                    std::string software);
+  LedgerWriter(const LedgerWriter&) = delete;
+  LedgerWriter& operator=(const LedgerWriter&) = delete;
+
+  // Adds to the batch what the operation becomes: one entry if applied, else none. An error is a fault of the log.
+  template <class Operation>
+  Result<Applied> add(const Operation& operation);
+  Result<Applied> add(const MeteringOperation& operation);
+
+  // Durable on return. After an error nothing may be acknowledged any more.
+  Result<void> commit();
+  // Like commit(), with a checkpoint, so that the next start has nothing to replay.
+  Result<void> finish();
+
+  [[nodiscard]] std::uint64_t next_index() const { return head_.next_index; }
+  [[nodiscard]] std::uint64_t pending_entries() const { return head_.next_index - batch_first_; }
+  [[nodiscard]] std::size_t pending_bytes() const { return records_.size(); }
+  [[nodiscard]] std::int64_t time_ms() const { return head_.time_ms; }
+  [[nodiscard]] std::uint64_t in_doubt_settled() const { return in_doubt_settled_; }
+  [[nodiscard]] const LedgerState& state() const { return state_; }
+
+ private:
+  // The log with the batch that is being made.
+  class PendingView final : public LedgerView {
+   public:
+    explicit PendingView(const LedgerWriter& writer) : writer_(writer) {}
+    Result<bool> get(Table table, std::string_view key, std::string& value) const override;
+    Result<void> scan(Table table, std::string_view from, std::string_view to,
+                      const std::function<bool(std::string_view, std::string_view)>& visit) const override;
+    Result<void> read(std::uint64_t from, const std::function<bool(const LogRecord&)>& visit) const override;
+
+   private:
+    const LedgerWriter& writer_;
+  };
+
+  LedgerWriter(Log& log, const Clock& clock, const HeadRow& head);
+  Result<void> check_head() const;
+  Result<void> recover();
+  Result<void> write_batch(bool checkpoint);
+  proto::EntryHeader next_header();
+  template <class Operation>
+  void append_frame(const proto::EntryHeader& header, const Operation& operation, const Applied& applied);
+
+  Log& log_;
+  const Clock& clock_;
+  HeadRow head_;  // as it will be when the batch is durable
+  std::uint64_t batch_first_;
+  bool batch_timed_ = false;
+  PendingView view_;
+  LedgerState state_;
+  proto::LedgerEncoder encoder_;
+  std::string records_;
+  std::string row_;  // scratch
+  std::uint64_t in_doubt_settled_ = 0;
+};
+
+// The hash of an entry: SHA-256(prev_hash || frame).
+Digest entry_hash(const Digest& prev_hash, std::string_view frame);
+
+}  // namespace outlast::storage

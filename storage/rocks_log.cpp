@@ -1,0 +1,291 @@
+#include "storage/rocks_log.hpp"
+
+#include <rocksdb/cache.h>
+#include <rocksdb/compaction_filter.h>
+#include <rocksdb/db.h>
+#include <rocksdb/filter_policy.h>
+#include <rocksdb/table.h>
+
+#include <array>
+#include <atomic>
+#include <filesystem>
+#include <vector>
+
+#include "storage/file_lock.hpp"
+#include "storage/ledger_state.hpp"
+#include "storage/rocks_errors.hpp"
+#include "storage/rows.hpp"
+
+namespace outlast::storage {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t protection_bytes = 8;  // per key, from the batch to the memtable
+constexpr std::size_t block_cache_bytes = 8U << 20;
+constexpr std::size_t log_buffer_bytes = 16U << 20;
+constexpr std::size_t dedup_buffer_bytes = 8U << 20;
+constexpr std::size_t small_buffer_bytes = 2U << 20;
+constexpr std::size_t arena_block_bytes = 256U << 10;
+constexpr std::uint64_t wal_bytes_max = 64U << 20;
+constexpr std::uint64_t dedup_compaction_s = 7 * 24 * 3600;
+
+// Column families in the order of Table, then the log.
+constexpr std::array family_names = {"default", "dedup", "rollup", "log"};
+constexpr std::size_t log_family = 3;
+static_assert(log_family == table_count);
+
+// Drops dedup rows that no operation may refer to any more: ids that old are refused before any look-up.
+class DropOldIds final : public rocksdb::CompactionFilter {
+ public:
+  explicit DropOldIds(const std::atomic<std::int64_t>& before_ms) : before_ms_(before_ms) {}
+  bool Filter(int, const rocksdb::Slice& key, const rocksdb::Slice&, std::string*, bool*) const override {
+    Uuid id;
+    if (key.size() != id.bytes.size()) return false;
+    std::copy_n(reinterpret_cast<const std::uint8_t*>(key.data()), id.bytes.size(), id.bytes.begin());
+    return id.unix_ms() < before_ms_.load(std::memory_order_relaxed);
+  }
+  const char* Name() const override { return "outlast.DropOldIds"; }
+
+ private:
+  const std::atomic<std::int64_t>& before_ms_;
+};
+
+rocksdb::DBOptions database_options(std::shared_ptr<rocksdb::Logger> logger) {
+  rocksdb::DBOptions options;
+  options.create_if_missing = true;
+  options.create_missing_column_families = true;
+  options.info_log = std::move(logger);
+  // What must be lost is only the tail of a write that was never acknowledged.
+  options.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
+  options.recycle_log_file_num = 0;
+  options.manual_wal_flush = false;
+  options.unordered_write = false;
+  options.two_write_queues = false;
+  options.wal_compression = rocksdb::kNoCompression;
+  options.paranoid_checks = true;
+  options.track_and_verify_wals_in_manifest = true;
+  options.max_bgerror_resume_count = 0;
+  options.max_total_wal_size = wal_bytes_max;
+  options.max_background_jobs = 2;
+  options.max_open_files = -1;
+  options.stats_dump_period_sec = 0;
+  options.stats_persist_period_sec = 0;
+  options.skip_stats_update_on_db_open = true;
+  options.enable_pipelined_write = false;
+  options.allow_concurrent_memtable_write = false;  // one committer
+  options.enable_write_thread_adaptive_yield = false;
+  return options;
+}
+
+rocksdb::ColumnFamilyOptions family_options(std::size_t family, const std::shared_ptr<rocksdb::Cache>& cache,
+                                            const rocksdb::CompactionFilter* drop_old_ids) {
+  rocksdb::ColumnFamilyOptions options;
+  options.max_write_buffer_number = 2;
+  options.write_buffer_size = small_buffer_bytes;
+  options.arena_block_size = arena_block_bytes;
+  options.compression = rocksdb::kLZ4Compression;
+  rocksdb::BlockBasedTableOptions table;
+  table.block_cache = cache;
+  table.format_version = 5;
+  if (family == log_family) {
+    options.write_buffer_size = log_buffer_bytes;
+    table.block_size = 32U << 10;
+  } else if (family == static_cast<std::size_t>(Table::dedup)) {
+    options.write_buffer_size = dedup_buffer_bytes;
+    options.compaction_filter = drop_old_ids;
+    options.periodic_compaction_seconds = dedup_compaction_s;
+    table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
+  }
+  options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+  return options;
+}
+
+rocksdb::Slice slice(std::string_view text) { return {text.data(), text.size()}; }
+std::string_view view(const rocksdb::Slice& text) { return {text.data(), text.size()}; }
+
+}  // namespace
+
+struct RocksLog::Impl {
+  std::optional<FileLock> lock;
+  std::atomic<std::int64_t> drop_ids_before_ms{0};
+  DropOldIds drop_old_ids{drop_ids_before_ms};
+  std::shared_ptr<RocksLogger> logger = std::make_shared<RocksLogger>();
+  std::unique_ptr<rocksdb::DB> db;
+  std::array<rocksdb::ColumnFamilyHandle*, family_names.size()> families{};
+  rocksdb::WriteBatch batch{0, 0, protection_bytes, 0};
+  rocksdb::WriteOptions write_options;
+
+  Impl() { write_options.sync = true; }
+  ~Impl() {
+    if (db == nullptr) return;
+    for (rocksdb::ColumnFamilyHandle* family : families) db->DestroyColumnFamilyHandle(family);
+    db->Close().PermitUncheckedError();
+  }
+
+  Result<void> open(const std::string& path, bool read_only);
+  Result<bool> get(const rocksdb::Snapshot* snapshot, Table table, std::string_view key, std::string& value) const;
+  Result<void> scan(const rocksdb::Snapshot* snapshot, Table table, std::string_view from, std::string_view to,
+                    const std::function<bool(std::string_view, std::string_view)>& visit) const;
+  Result<void> read(const rocksdb::Snapshot* snapshot, std::uint64_t from,
+                    const std::function<bool(const LogRecord&)>& visit) const;
+};
+
+Result<void> RocksLog::Impl::open(const std::string& path, bool read_only) {
+  if (const Result<void> whole = check_store_files(path, !read_only); !whole) return whole;
+  const auto cache = rocksdb::NewLRUCache(block_cache_bytes);
+  std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
+  for (std::size_t i = 0; i < family_names.size(); ++i) {
+    descriptors.emplace_back(family_names[i], family_options(i, cache, &drop_old_ids));
+  }
+  const rocksdb::DBOptions options = database_options(logger);
+  std::vector<rocksdb::ColumnFamilyHandle*> handles;
+  rocksdb::DB* opened = nullptr;
+  const rocksdb::Status status = read_only
+                                     ? rocksdb::DB::OpenForReadOnly(options, path, descriptors, &handles, &opened)
+                                     : rocksdb::DB::Open(options, path, descriptors, &handles, &opened);
+  if (!status.ok()) return open_failure(status, path, *logger);
+  db.reset(opened);
+  std::copy(handles.begin(), handles.end(), families.begin());
+  return verify_newest_files(*db, path);
+}
+
+Result<bool> RocksLog::Impl::get(const rocksdb::Snapshot* snapshot, Table table, std::string_view key,
+                                 std::string& value) const {
+  rocksdb::ReadOptions options;
+  options.snapshot = snapshot;
+  const rocksdb::Status status = db->Get(options, families[static_cast<std::size_t>(table)], slice(key), &value);
+  if (status.IsNotFound()) return false;
+  if (!status.ok()) return failure(status);
+  return true;
+}
+
+Result<void> RocksLog::Impl::scan(const rocksdb::Snapshot* snapshot, Table table, std::string_view from,
+                                  std::string_view to,
+                                  const std::function<bool(std::string_view, std::string_view)>& visit) const {
+  rocksdb::ReadOptions options;
+  options.snapshot = snapshot;
+  const rocksdb::Slice bound = slice(to);
+  if (!to.empty()) options.iterate_upper_bound = &bound;
+  const std::unique_ptr<rocksdb::Iterator> at(db->NewIterator(options, families[static_cast<std::size_t>(table)]));
+  for (at->Seek(slice(from)); at->Valid(); at->Next()) {
+    if (!visit(view(at->key()), view(at->value()))) return {};
+  }
+  if (!at->status().ok()) return failure(at->status());
+  return {};
+}
+
+Result<void> RocksLog::Impl::read(const rocksdb::Snapshot* snapshot, std::uint64_t from,
+                                  const std::function<bool(const LogRecord&)>& visit) const {
+  rocksdb::ReadOptions options;
+  options.snapshot = snapshot;
+  const std::unique_ptr<rocksdb::Iterator> at(db->NewIterator(options, families[log_family]));
+  const std::string first = big_endian_key(from);
+  at->SeekForPrev(slice(first));
+  if (!at->Valid() && at->status().ok()) at->SeekToFirst();
+  std::optional<std::uint64_t> expected;
+  bool more = true;
+  for (; more && at->Valid(); at->Next()) {
+    LogBatch batch;
+    if (!decode_big_endian_key(view(at->key()), batch.first_index)) {
+      return fail(LedgerError::corrupt, "a batch of the log has a key that is no index");
+    }
+    if (batch.first_index != expected.value_or(batch.first_index) || (!expected && batch.first_index > from)) {
+      return fail(LedgerError::corrupt, "entry " + std::to_string(expected.value_or(from)) + " is missing from the log");
+    }
+    batch.records = view(at->value());
+    expected = batch.first_index;
+    const Result<void> parsed = parse_batch(batch, [&](const LogRecord& record) {
+      expected = record.index + 1;
+      more = record.index < from || visit(record);
+      return more;
+    });
+    if (!parsed) return parsed;
+  }
+  if (!at->status().ok()) return failure(at->status());
+  return {};
+}
+
+RocksLog::RocksLog(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+RocksLog::~RocksLog() = default;
+
+Result<std::unique_ptr<RocksLog>> RocksLog::open(const std::string& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) return fail(LedgerError::io, "cannot make the folder " + path + ": " + error.message());
+  Result<FileLock> lock = FileLock::take(path);
+  if (!lock) return fail(lock.error());
+  auto impl = std::make_shared<Impl>();
+  impl->lock.emplace(std::move(*lock));
+  if (const Result<void> opened = impl->open(path, false); !opened) return fail(opened.error());
+  return std::unique_ptr<RocksLog>(new RocksLog(std::move(impl)));
+}
+
+Result<std::unique_ptr<RocksLog>> RocksLog::open_read_only(const std::string& path) {
+  if (!fs::exists(path + "/CURRENT") && !fs::exists(path + "/lock")) {
+    return fail(LedgerError::io, "there is no ledger in " + path);
+  }
+  if (const Result<void> free = FileLock::probe(path); !free) return fail(free.error());
+  auto impl = std::make_shared<Impl>();
+  if (const Result<void> opened = impl->open(path, true); !opened) return fail(opened.error());
+  return std::unique_ptr<RocksLog>(new RocksLog(std::move(impl)));
+}
+
+Result<bool> RocksLog::get(Table table, std::string_view key, std::string& value) const {
+  return impl_->get(nullptr, table, key, value);
+}
+
+Result<void> RocksLog::scan(Table table, std::string_view from, std::string_view to,
+                            const std::function<bool(std::string_view, std::string_view)>& visit) const {
+  return impl_->scan(nullptr, table, from, to, visit);
+}
+
+Result<void> RocksLog::read(std::uint64_t from, const std::function<bool(const LogRecord&)>& visit) const {
+  return impl_->read(nullptr, from, visit);
+}
+
+Result<void> RocksLog::append(const LogBatch& batch, const TableChanges& changes) {
+  rocksdb::WriteBatch& write = impl_->batch;
+  write.Clear();
+  rocksdb::Status status;
+  if (!batch.records.empty()) {
+    status = write.Put(impl_->families[log_family], slice(big_endian_key(batch.first_index)), slice(batch.records));
+  }
+  changes.for_each([this, &write, &status](Table table, std::string_view key, std::string_view value) {
+    if (!status.ok()) return;
+    rocksdb::ColumnFamilyHandle* family = impl_->families[static_cast<std::size_t>(table)];
+    status = value.data() == nullptr ? write.Delete(family, slice(key)) : write.Put(family, slice(key), slice(value));
+  });
+  if (status.ok()) status = impl_->db->Write(impl_->write_options, &write);
+  if (!status.ok()) return failure(status);
+  return {};
+}
+
+void RocksLog::drop_ids_before(std::int64_t time_ms) {
+  impl_->drop_ids_before_ms.store(time_ms, std::memory_order_relaxed);
+}
+
+std::unique_ptr<LedgerView> RocksLog::snapshot() const {
+  class Snapshot final : public LedgerView {
+   public:
+    explicit Snapshot(std::shared_ptr<Impl> impl) : impl_(std::move(impl)), snapshot_(impl_->db->GetSnapshot()) {}
+    ~Snapshot() override { impl_->db->ReleaseSnapshot(snapshot_); }
+    Result<bool> get(Table table, std::string_view key, std::string& value) const override {
+      return impl_->get(snapshot_, table, key, value);
+    }
+    Result<void> scan(Table table, std::string_view from, std::string_view to,
+                      const std::function<bool(std::string_view, std::string_view)>& visit) const override {
+      return impl_->scan(snapshot_, table, from, to, visit);
+    }
+    Result<void> read(std::uint64_t from, const std::function<bool(const LogRecord&)>& visit) const override {
+      return impl_->read(snapshot_, from, visit);
+    }
+
+   private:
+    std::shared_ptr<Impl> impl_;
+    const rocksdb::Snapshot* snapshot_;
+  };
+  return std::make_unique<Snapshot>(impl_);
+}
+
+}  // namespace outlast::storage

@@ -1,0 +1,98 @@
+// RowCache: the balances and roll-ups that recent entries touched, so that a batch costs one put per touched row and no
+// reads. Names are interned; the cache is emptied when it grows beyond its limit. One owner.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "core/metering.hpp"
+#include "storage/log.hpp"
+#include "storage/rows.hpp"
+
+namespace outlast::storage {
+
+class RowCache {
+ public:
+  static constexpr std::size_t rows_max = 65'536;  // of each kind
+
+  struct Balance {
+    std::string key;
+    BalanceRow row;
+    bool dirty = false;
+  };
+  // Who pays: one virtual key's requests for one route.
+  struct Payer {
+    TenantPath tenant;
+    std::string key_id;
+    std::string route;
+    std::size_t open = 0;  // reservations that refer to it; it stays while there are any
+    Balance* balance = nullptr;
+  };
+  // What was bought.
+  struct Leg {
+    std::string deployment;
+    std::string provider;
+    std::string model;
+    Balance* balance = nullptr;
+  };
+
+  explicit RowCache(const LedgerView& view) : view_(view) {}
+  RowCache(const RowCache&) = delete;
+  RowCache& operator=(const RowCache&) = delete;
+
+  Payer& payer_of(const Reservation& reservation);
+  Leg& leg_of(const AttemptLine& attempt);
+
+  // Changes what the tenant holds in open reservations.
+  Result<void> hold(Payer& payer, PicoUsd change);
+  // One cost leg: tenant and provider. Zero sum: what all tenants used is what all providers are owed.
+  Result<void> charge(Payer& payer, Leg& leg, PicoUsd cost);
+  Result<void> overrun(Payer& payer, PicoUsd overrun);
+  // The row that a request or attempt counts in, marked as changed. `leg` is null for voided requests.
+  Result<UsageTotals*> rollup(std::int64_t time_ms, const Payer& payer, const Leg* leg, std::uint8_t status);
+
+  // Puts every changed row.
+  void collect(TableChanges& changes);
+  // After collected rows are in the view: forgets rows beyond the limit.
+  void trim();
+
+ private:
+  using Names = std::array<std::string_view, 5>;
+  struct NamesHash {
+    std::size_t operator()(const Names& names) const noexcept;
+  };
+  struct RollupId {
+    std::uint32_t hour;
+    std::uint8_t status;
+    const Payer* payer;
+    const Leg* leg;
+    bool operator==(const RollupId&) const = default;
+  };
+  struct RollupIdHash {
+    std::size_t operator()(const RollupId& id) const noexcept;
+  };
+  struct Rollup {
+    std::string key;
+    UsageTotals totals;
+    bool dirty = false;
+  };
+
+  Result<Balance*> balance(Balance*& cached, std::string key);
+  Result<Balance*> changed_balance(Payer& payer);
+
+  const LedgerView& view_;
+  // The keys are views of the rows' own names.
+  std::unordered_map<Names, std::unique_ptr<Payer>, NamesHash> payers_;
+  std::unordered_map<Names, std::unique_ptr<Leg>, NamesHash> legs_;
+  std::unordered_map<std::string_view, std::unique_ptr<Balance>> balances_;
+  std::unordered_map<RollupId, std::unique_ptr<Rollup>, RollupIdHash> rollups_;
+  std::vector<Balance*> dirty_balances_;
+  std::vector<Rollup*> dirty_rollups_;
+  std::string scratch_;
+};
+
+}  // namespace outlast::storage
