@@ -45,7 +45,7 @@ THIRD_PARTY = {
     "zmq.hpp": ["cluster"],
     "caf/": ["actors", "apps", "examples"],
     "toml++/": ["apps"],
-    "CLI/": ["apps"],
+    "CLI/": ["apps", "bench"],
     "nlohmann/": ["apps", "tests", "bench"],
     "catch2/": ["tests"],
     "benchmark/": ["bench"],
