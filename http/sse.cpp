@@ -46,7 +46,8 @@ Result<void> SseReader::feed(std::string_view bytes) {
   return {};
 }
 
-// Moves complete_ behind the last blank line.
+// Moves complete_ behind the last blank line, and turns carriage returns that end lines alone into line feeds, so that
+// next() has to look for those only.
 void SseReader::scan() {
   const std::string_view text = buffer_;
   while (scanned_ < text.size()) {
@@ -57,10 +58,11 @@ void SseReader::scan() {
     }
     auto after = end + 1;
     if (text[end] == '\r') {
-      if (after == text.size()) {
-        skip_line_feed_ = true;
-      } else if (text[after] == '\n') {
+      skip_line_feed_ = after == text.size();
+      if (!skip_line_feed_ && text[after] == '\n') {
         ++after;
+      } else {
+        buffer_[end] = '\n';
       }
     }
     if (end == line_) complete_ = after;
@@ -107,9 +109,9 @@ bool SseReader::next(SseEvent& event) {
   has_data_ = false;
   while (position_ < complete_) {
     const auto from = position_;
-    const auto end = find_line_end(buffer_, from);
+    auto end = buffer_.find('\n', from);
     position_ = end + 1;
-    if (buffer_[end] == '\r' && position_ < complete_ && buffer_[position_] == '\n') ++position_;
+    if (end > from && buffer_[end - 1] == '\r') --end;
     if (end > from) {
       take_line(from, end, event);
     } else if (has_data_) {
