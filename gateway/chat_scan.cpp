@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+// Without its exceptions, an unchecked result does not compile.
+#define SIMDJSON_EXCEPTIONS 0
 #include <simdjson.h>
 
 #include "gateway/dialect.hpp"

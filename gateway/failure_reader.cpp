@@ -68,13 +68,11 @@ bool contains_any(std::string_view text, const std::array<std::string_view, N>& 
 }
 
 std::string bounded(std::string_view text) {
-  text = text.substr(0, message_bytes_max);
+  std::size_t end = std::min(text.size(), message_bytes_max);
   // Not through the middle of a character.
-  while (!text.empty() && text.size() == message_bytes_max &&
-         (static_cast<unsigned char>(text.back()) & 0x80) != 0) {
-    text.remove_suffix(1);
-  }
-  return std::string(text);
+  while (end > 0 && end < text.size() && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80)
+    --end;
+  return std::string(text.substr(0, end));
 }
 
 std::string text_or_number(const JsonValue& value) {

@@ -3,6 +3,8 @@
 #include <bit>
 #include <type_traits>
 
+// Without its exceptions, an unchecked result does not compile.
+#define SIMDJSON_EXCEPTIONS 0
 #include <simdjson.h>
 
 #include "gateway/dialect.hpp"
@@ -63,8 +65,11 @@ simdjson::error_code walk(simdjson::ondemand::value value, int depth) {
     case simdjson::ondemand::json_type::string: return value.get_string().error();
     case simdjson::ondemand::json_type::number: return value.get_number().error();
     case simdjson::ondemand::json_type::boolean: return value.get_bool().error();
-    case simdjson::ondemand::json_type::null:
-      return value.is_null() ? simdjson::SUCCESS : simdjson::N_ATOM_ERROR;
+    case simdjson::ondemand::json_type::null: {
+      bool null = false;
+      if (const auto error = value.is_null().get(null)) return error;
+      return null ? simdjson::SUCCESS : simdjson::N_ATOM_ERROR;
+    }
   }
   return simdjson::TAPE_ERROR;
 }

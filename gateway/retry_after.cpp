@@ -18,6 +18,7 @@ std::string_view trimmed(std::string_view text) {
 }
 
 std::optional<std::uint32_t> milliseconds(std::string_view text, double unit_ms) {
+  if (text.find_first_not_of("0123456789.") != std::string_view::npos) return std::nullopt;
   double value = 0;
   const auto [end, error] =
       std::from_chars(text.data(), text.data() + text.size(), value, std::chars_format::fixed);
