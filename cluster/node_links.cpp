@@ -86,12 +86,18 @@ class NodeLinks::Network {
         session_(session_options(options), clock_, secure_seed()),
         sockets_(options.endpoints.size()) {}
 
-  void start() { thread_ = start_without_signals([this] { run(); }); }
+  static void start(const std::shared_ptr<Network>& network) {
+    network->thread_ = start_without_signals([network] { network->run(); });
+  }
   void stop() {
-    if (!thread_.joinable()) return;
     stopping_ = true;
     commands_.wake();
-    thread_.join();
+    if (thread_.get_id() == std::this_thread::get_id()) {
+      muted_ = true;
+      thread_.detach();
+    } else {
+      thread_.join();
+    }
   }
   // After stop() nothing runs any more, so nothing is left to say about a request.
   void push(Command command) { commands_.push(std::move(command)); }
@@ -117,6 +123,7 @@ class NodeLinks::Network {
   zmq::context_t context_;
   std::vector<std::unique_ptr<LinkSocket>> sockets_;
   bool received_all_ = true;
+  bool muted_ = false;  // the receiver is being destroyed by this thread
   std::thread thread_;
 };
 
@@ -212,6 +219,7 @@ void NodeLinks::Network::perform(Effect& effect) {
   if (const auto* connect = std::get_if<Connect>(&effect)) return open(*connect);
   if (const auto* disconnect = std::get_if<Disconnect>(&effect)) return sockets_[disconnect->endpoint].reset();
   if (const auto* frame = std::get_if<SendFrame>(&effect)) return send(*frame);
+  if (muted_) return;
   if (auto* deliver = std::get_if<Deliver>(&effect)) {
     return receiver_.on_events(deliver->request, std::move(deliver->events), deliver->cost);
   }
@@ -242,8 +250,8 @@ void NodeLinks::Network::send(const SendFrame& send) {
 Result<std::unique_ptr<NodeLinks>> NodeLinks::start(LinksOptions options, ChatReceiver receiver) {
   if (auto valid = check_options(options); !valid) return fail(std::move(valid.error()));
   try {
-    auto network = std::make_unique<Network>(std::move(options), std::move(receiver));
-    network->start();
+    auto network = std::make_shared<Network>(std::move(options), std::move(receiver));
+    Network::start(network);
     return std::unique_ptr<NodeLinks>(new NodeLinks(std::move(network)));
   } catch (const zmq::error_t& error) {
     return fail(LinkError::system, std::string("cannot make sockets: ") + error.what());
@@ -252,7 +260,7 @@ Result<std::unique_ptr<NodeLinks>> NodeLinks::start(LinksOptions options, ChatRe
   }
 }
 
-NodeLinks::NodeLinks(std::unique_ptr<Network> network) : network_(std::move(network)) {}
+NodeLinks::NodeLinks(std::shared_ptr<Network> network) : network_(std::move(network)) {}
 NodeLinks::~NodeLinks() { network_->stop(); }
 void NodeLinks::submit(std::uint64_t request, chat::Request chat, std::uint32_t timeout_ms) {
   network_->push(Submit{request, std::move(chat), timeout_ms});

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cluster/chat_transport.hpp"
+#include "cluster/endpoint.hpp"
 #include "cluster/link_error.hpp"
 #include "cluster/session_link.hpp"
 #include "core/result.hpp"
@@ -14,11 +15,6 @@
 namespace outlast::cluster {
 
 inline constexpr std::size_t endpoints_max = 16;
-
-struct Endpoint {
-  std::string address;     // "tcp://HOST:PORT"
-  std::string server_key;  // that node's public key, Z85
-};
 
 struct LinksOptions {
   std::vector<Endpoint> endpoints;
@@ -35,7 +31,8 @@ class NodeLinks final : public ChatTransport {
  public:
   // Checks the options and starts the thread; the links come up later. Errors: LinkError.
   [[nodiscard]] static Result<std::unique_ptr<NodeLinks>> start(LinksOptions options, ChatReceiver receiver);
-  // Ends every running request (ErrorKind::cancelled) and joins the thread. Not from within the receiver.
+  // Ends every running request (ErrorKind::cancelled) and joins the thread. From within the receiver it may be
+  // destroyed too; the thread then ends by itself, and nothing is received any more.
   ~NodeLinks() override;
 
   void submit(std::uint64_t request, chat::Request chat, std::uint32_t timeout_ms) override;
@@ -44,8 +41,8 @@ class NodeLinks final : public ChatTransport {
 
  private:
   class Network;
-  explicit NodeLinks(std::unique_ptr<Network> network);
-  std::unique_ptr<Network> network_;
+  explicit NodeLinks(std::shared_ptr<Network> network);
+  const std::shared_ptr<Network> network_;  // shared with its thread
 };
 
 }  // namespace outlast::cluster
