@@ -7,7 +7,9 @@ namespace outlast::gateway {
 void Breaker::record(const Outcome& outcome, std::int64_t now_ns) {
   const std::uint32_t failures = outcome.failures + outcome.credential_failures;
   count(outcome.successes + failures, failures, now_ns);
-  consecutive_failures_ = outcome.successes > 0 ? 0 : consecutive_failures_ + failures;
+  // Lanes report a failure at once, so within a batch the successes came before it.
+  if (outcome.successes > 0) consecutive_failures_ = 0;
+  consecutive_failures_ += failures;
   if (outcome.credential_failures > 0) {
     open_for(policy_.credential_open_ms, now_ns);
     return;
