@@ -7,6 +7,7 @@ namespace outlast::gateway {
 
 void OutcomeRecorder::record(const DeploymentGauge& gauge, AttemptStatus status,
                              std::optional<std::uint32_t> retry_after_ms, bool probe) {
+  if (probe) flush();  // what was gathered before says nothing of the probe
   auto found = std::find_if(gathered_.begin(), gathered_.end(),
                             [&gauge](const auto& entry) { return entry.first == gauge.name(); });
   if (found == gathered_.end()) found = gathered_.insert(gathered_.end(), {gauge.name(), Outcome{}});

@@ -1,5 +1,5 @@
 // OutcomeRecorder: gathers what a lane saw of each deployment. Good news travels with the lane's sweep, bad news and
-// the fate of a probe at once. One per lane.
+// the fate of a probe (alone) at once. One per lane.
 #pragma once
 
 #include <cstdint>
