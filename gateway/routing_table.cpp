@@ -1,6 +1,6 @@
 #include "gateway/routing_table.hpp"
 
-#include <set>
+#include <algorithm>
 
 namespace outlast::gateway {
 
@@ -33,6 +33,10 @@ Result<std::shared_ptr<const RoutingTable>> RoutingTable::make(std::vector<Provi
       if (found == deployment_index.end()) {
         return fail(RoutingError::unknown_name,
                     "route '" + route.name + "' names deployment '" + name + "', which is not defined");
+      }
+      if (std::find(resolved.deployments.begin(), resolved.deployments.end(), found->second) != resolved.deployments.end()) {
+        return fail(RoutingError::duplicate_name, "route '" + route.name + "' names deployment '" + name +
+                                                      "' twice; name it once and give it a weight");
       }
       resolved.deployments.push_back(found->second);
     }
