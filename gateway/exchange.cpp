@@ -85,6 +85,7 @@ class Exchange {
   std::uint32_t deadline_ms_ = 0;  // for everything before the first content
   Plan plan_;
   std::uint64_t ticket_ = 0;       // of the reservation
+  std::uint64_t output_tokens_max_ = 0;  // as reserved
   std::int64_t started_ns_ = 0;
   std::uint16_t attempts_ = 0;
 
@@ -204,6 +205,7 @@ Result<void> Exchange::reserve() {
                                             request_.input_bytes);
   if (!reservation) return fail(reservation.error());
   reservation->request_id = id_;
+  output_tokens_max_ = reservation->output_tokens_max;
   if (!reservation->price_known) lane_.metrics.unpriced.add();
   const auto ticket = lane_.meter.submit(std::move(*reservation), true);
   if (!ticket) return fail(ticket.error());
@@ -333,6 +335,7 @@ asio::awaitable<AttemptEnd> Exchange::complete(const AnswerStep& last) {
 AttemptEnd Exchange::broken(const Error& error) const {
   UpstreamFailure failure;
   failure.status = AttemptStatus::overloaded;
+  failure.retry_same = true;
   failure.type = "upstream_unavailable";
   failure.message = error.message;
   return failed(std::move(failure));
@@ -355,6 +358,7 @@ AttemptLine Exchange::line(const AttemptEnd& end) const {
     facts.content_bytes = reader_->content_bytes();
   }
   facts.input_bytes = request_.input_bytes;
+  facts.output_tokens_max = output_tokens_max_;
   facts.first_event_ms = first_event_ms_;
   facts.duration_ms = elapsed_ms(attempt_started_ns_);
   return make_attempt_line(*request_.snapshot, plan_.deployments[next_], id_, facts);

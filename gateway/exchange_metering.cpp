@@ -20,7 +20,8 @@ Result<Reservation> worst_case_reservation(const Snapshot& snapshot, std::span<c
   reservation.key_id = key.id;
   reservation.route = head.model;
   reservation.input_tokens_max = input_bytes + template_tokens_max;
-  reservation.output_tokens_max = output_tokens_bound(head, snapshot.serving) * std::max<std::uint64_t>(head.choices, 1);
+  reservation.output_tokens_max = std::min(output_tokens_bound(head, snapshot.serving), output_tokens_max_per_choice) *
+                                  std::max<std::uint64_t>(head.choices, 1);
   reservation.price_known = true;
   for (const std::uint32_t index : deployments) {
     const std::string& model = snapshot.routing->deployments()[index].model;
@@ -53,12 +54,14 @@ AttemptLine make_attempt_line(const Snapshot& snapshot, std::uint32_t deployment
   line.first_event_ms = facts.first_event_ms;
   line.duration_ms = facts.duration_ms;
   line.price_version = snapshot.prices->version();
-  const bool served = facts.content_bytes > 0 || facts.status == AttemptStatus::ok;
+  const bool billed = facts.content_bytes > 0 || facts.status == AttemptStatus::ok ||
+                      facts.status == AttemptStatus::caller_gone;
   // What was reported stands; what nobody counted (all of it, or the output of a stream that broke) is estimated.
-  if (served && facts.usage.source != UsageSource::reported) {
+  if (billed && facts.usage.source != UsageSource::reported) {
     line.usage.source = UsageSource::estimated;
     if (line.usage.input_total() == 0) line.usage.input_uncached = tokens_of(facts.input_bytes);
-    line.usage.output_text = std::max(line.usage.output_text, tokens_of(facts.content_bytes));
+    const std::uint64_t output = std::min(tokens_of(facts.content_bytes), facts.output_tokens_max);
+    line.usage.output_text = std::max(line.usage.output_text, output);
   }
   const Price* price = snapshot.prices->find(line.provider, line.model);
   line.price_known = price != nullptr;

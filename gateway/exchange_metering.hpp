@@ -17,6 +17,8 @@ namespace outlast::gateway {
 inline constexpr std::uint64_t template_tokens_max = 512;
 // For estimates when a provider reports no usage.
 inline constexpr std::uint64_t bytes_per_token_estimate = 4;
+// No answer is as long; a larger max_tokens is reserved as this, so that sums and products stay exact.
+inline constexpr std::uint64_t output_tokens_max_per_choice = 1'000'000'000;
 
 // The bound on output tokens that is reserved for, and forced upstream where the caller gave none.
 std::uint64_t output_tokens_bound(const ChatHead& head, const ServingPolicy& serving);
@@ -34,12 +36,13 @@ struct AttemptFacts {
   Usage usage;                       // as reported; absent where the provider told nothing
   std::uint64_t input_bytes = 0;     // of the request that was sent
   std::uint64_t content_bytes = 0;   // of the answer that came
+  std::uint64_t output_tokens_max = 0;  // as reserved: bounds an estimate
   std::uint32_t first_event_ms = 0;
   std::uint32_t duration_ms = 0;
 };
 
-// Prices the attempt. Where content came but no usage, both are estimated from bytes and marked so; an attempt that
-// brought no content and no usage costs nothing.
+// Prices the attempt. Where content came but no usage, both are estimated from bytes and marked so. A failed attempt
+// that brought neither costs nothing; one that the caller left costs its input, which the provider has read.
 AttemptLine make_attempt_line(const Snapshot& snapshot, std::uint32_t deployment, const RequestId& request_id,
                               const AttemptFacts& facts);
 

@@ -63,8 +63,8 @@ FailoverStep after_failure(const UpstreamFailure& failure, const FailoverState& 
   const auto jitter_ms = static_cast<std::uint32_t>(retry_jitter_ms_min +
                                                     random.below(retry_jitter_ms_max - retry_jitter_ms_min + 1));
   const auto same = [&](std::uint32_t wait_ms) {
-    const bool fits = wait_ms < state.deadline_left_ms;
-    return fits && !state.same_retried && budget.spend() ? FailoverStep{FailoverAction::same_deployment, wait_ms}
+    const bool wise = failure.retry_same && !state.same_retried && wait_ms < state.deadline_left_ms;
+    return wise && budget.spend() ? FailoverStep{FailoverAction::same_deployment, wait_ms}
                                                          : give_up;
   };
   if (conflict) {
