@@ -62,8 +62,10 @@ void TranslatingReader::begin_step() {
 Result<AnswerStep> TranslatingReader::feed(std::string_view bytes) {
   begin_step();
   if (framing_ == Framing::unknown) {
-    const char first = first_meaningful_byte(bytes);
-    if (first != '\0') framing_ = first == '{' ? Framing::whole : Framing::stream;
+    if (const std::size_t first = find_meaningful_byte(bytes); first != std::string_view::npos) {
+      framing_ = bytes[first] == '{' ? Framing::whole : Framing::stream;
+      if (framing_ == Framing::whole) bytes.remove_prefix(first);
+    }
   }
   if (framing_ == Framing::whole) {
     if (body_.size() + bytes.size() > answer_bytes_max)
@@ -141,13 +143,8 @@ Result<AnswerStep> TranslatingReader::finish() {
 
 }  // namespace
 
-char first_meaningful_byte(std::string_view bytes) {
-  for (const char c : bytes) {
-    const bool skipped = c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\xef' ||
-                         c == '\xbb' || c == '\xbf';
-    if (!skipped) return c;
-  }
-  return '\0';
+std::size_t find_meaningful_byte(std::string_view bytes) {
+  return bytes.find_first_not_of(" \t\r\n\xef\xbb\xbf");
 }
 
 std::unique_ptr<AnswerReader> make_translating_reader(Dialect upstream, AnswerContext context) {

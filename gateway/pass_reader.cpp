@@ -81,9 +81,10 @@ class PassStream final : public AnswerReader {
 
 Result<AnswerStep> PassStream::feed(std::string_view bytes) {
   if (!sniffed_) {
-    const char first = first_meaningful_byte(bytes);
-    if (first == '{') whole_ = make_translating_reader(Dialect::openai, context_);
-    sniffed_ = first != '\0';
+    if (const std::size_t first = find_meaningful_byte(bytes); first != std::string_view::npos) {
+      if (bytes[first] == '{') whole_ = make_translating_reader(Dialect::openai, context_);
+      sniffed_ = true;
+    }
   }
   if (whole_) return whole_->feed(bytes);
   if (given_) out_.clear();

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "gateway/dialect.hpp"
 
@@ -21,9 +22,9 @@ std::unique_ptr<AnswerReader> make_pass_stream(AnswerContext context);
 // Through typed events, from either dialect into every form.
 std::unique_ptr<AnswerReader> make_translating_reader(Dialect upstream, AnswerContext context);
 
-// The first byte of an answer that is neither white space nor a byte order mark, '\0' while there
-// is none: '{' begins a whole answer, all else a stream. Some upstreams answer a streamed request
-// with one JSON object.
-char first_meaningful_byte(std::string_view bytes);
+// Where an answer's first byte stands that is neither white space nor of a byte order mark; npos
+// while there is none. A '{' begins a whole answer, all else a stream: some upstreams answer a
+// streamed request with one JSON object.
+std::size_t find_meaningful_byte(std::string_view bytes);
 
 }  // namespace outlast::gateway

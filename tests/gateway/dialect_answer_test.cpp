@@ -243,6 +243,25 @@ TEST_CASE("a whole answer to a streamed request is given as a stream", "[dialect
   CHECK(answer.usage.output_text == 2);
 }
 
+TEST_CASE("whether an answer is whole or a stream does not hang on where it is cut", "[dialect]") {
+  const std::string body =
+      R"({"id":"c","choices":[{"index":0,"message":{"content":"hi"},"finish_reason":"stop"}]})";
+  // A NUL is a stream's first byte, and no stream at all; white space and a byte order mark are nobody's.
+  const std::string text = GENERATE_COPY(std::string(1, '\0') + body, " \n" + body, "\xef\xbb\xbf" + body);
+  for (const CallerForm form : {stream, events}) {
+    const auto at_once = read_answer(Dialect::openai, context_of(form), {text});
+    CHECK(at_once.done == (text[0] != '\0'));
+    for (std::size_t at = 1; at < text.size(); ++at) {
+      const auto pieces =
+          read_answer(Dialect::openai, context_of(form), {text.substr(0, at), text.substr(at)});
+      INFO("cut at " << at);
+      REQUIRE(pieces.done == at_once.done);
+      REQUIRE(pieces.bytes == at_once.bytes);
+      REQUIRE(pieces.events == at_once.events);
+    }
+  }
+}
+
 TEST_CASE("a whole openai answer passes unmodified", "[dialect]") {
   const std::string body =
       "\n{ "
