@@ -114,7 +114,7 @@ using Self = Inside::stateful_pointer<State>;
 void keep_ticking(Self self) {
   State& state = self->state;
   if (std::exchange(state.ticking, true)) return;
-  const auto interval = std::clamp(state.sink_timeout / 8, std::chrono::milliseconds(5), std::chrono::milliseconds(500));
+  const auto interval = std::clamp(state.sink_timeout / 8, std::chrono::milliseconds(5), std::chrono::milliseconds(100));
   caf::delayed_anon_send(caf::actor_cast<Inside>(self), interval, tick_atom::value);
 }
 
