@@ -13,6 +13,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/redirect_error.hpp>
@@ -137,7 +138,7 @@ class RawPeer {
         return;
       }
       received_.append(chunk_.data(), count);
-      receive();
+      if (!paused_) receive();
     });
   }
 
