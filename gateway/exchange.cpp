@@ -5,6 +5,7 @@
 #include <chrono>
 #include <utility>
 
+#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -52,10 +53,11 @@ class Exchange {
   void plan();
   Result<void> reserve();
   asio::awaitable<void> try_plan();
+  asio::awaitable<void> wait_unless_gone(std::uint32_t ms);
 
   // One attempt at plan_.deployments[next_].
   asio::awaitable<AttemptEnd> attempt();
-  asio::awaitable<AttemptEnd> read_answer(http::ClientResponse& response);
+  asio::awaitable<AttemptEnd> read_answer(http::ClientResponse& response, const http::ClientTimeouts& timeouts);
   asio::awaitable<AttemptEnd> read_error(http::ClientResponse& response, Dialect dialect);
   asio::awaitable<Result<void>> forward(const AnswerStep& step);
   asio::awaitable<AttemptEnd> complete(const AnswerStep& last);
@@ -68,12 +70,15 @@ class Exchange {
 
   asio::awaitable<void> refuse_unplanned();
   asio::awaitable<void> answer_failure(const UpstreamFailure& failure);
+  asio::awaitable<void> answer_unmetered(const Error& error);
   asio::awaitable<void> refuse(Refusal refusal, std::string_view type, std::string_view code);
 
   void note_first_content();
   [[nodiscard]] AnswerHead head() const;
   [[nodiscard]] std::uint32_t elapsed_ms(std::int64_t since_ns) const;
   [[nodiscard]] std::uint32_t left_ms() const;
+  // What is left of the wait for the first content: the attempt's own, within the request's.
+  [[nodiscard]] std::uint32_t content_left_ms(const http::ClientTimeouts& timeouts) const;
 
   LaneServices& lane_;
   CallerSink& sink_;
@@ -96,6 +101,7 @@ class Exchange {
   std::uint32_t first_event_ms_ = 0;
   std::unique_ptr<AnswerReader> reader_;
   http::Cancellation cancellation_;
+  asio::steady_timer* retry_wait_ = nullptr;  // while one is under way
 
   bool begun_ = false;    // the caller has status 200
   bool gone_ = false;     // the caller went away
@@ -131,6 +137,7 @@ asio::awaitable<void> Exchange::run() {
   sink_.on_gone([this] {
     gone_ = true;
     if (!route_->policy.drain_on_disconnect) cancellation_.cancel();
+    if (retry_wait_ != nullptr) retry_wait_->cancel();
   });
   co_await try_plan();
   if (gone_) lane_.metrics.callers_gone.add();
@@ -151,8 +158,10 @@ asio::awaitable<void> Exchange::try_plan() {
       continue;
     }
     AttemptEnd end = co_await attempt();
-    lane_.outcomes.record(gauge, end.status, end.failure ? end.failure->retry_after_ms : std::nullopt, probe);
-    if (begun_ || gone_ || settled_ || !end.failure) {
+    // An answer that came to its end is good news, whoever was left to take it.
+    lane_.outcomes.record(gauge, end.failure ? end.status : AttemptStatus::ok,
+                          end.failure ? end.failure->retry_after_ms : std::nullopt, probe);
+    if (begun_ || gone_ || !end.failure) {
       settle(end);
       if (!end.failure || gone_) co_return;
       if (begun_) {
@@ -165,25 +174,31 @@ asio::awaitable<void> Exchange::try_plan() {
     }
     submit(line(end));
     last = std::move(*end.failure);
-    const FailoverState state{attempts_, route_->policy.attempts_max, next_ + 1 < plan_.deployments.size(), same_retried,
-                              left_ms()};
+    // A probe is one request: its failure opens the breaker again, and the deployment is left alone.
+    const FailoverState state{attempts_, route_->policy.attempts_max, next_ + 1 < plan_.deployments.size(),
+                              same_retried || probe, left_ms()};
     const FailoverStep step = after_failure(last, state, lane_.retries, lane_.random);
     if (step.action == FailoverAction::give_up) break;
     lane_.metrics.failovers.add();
     same_retried = step.action == FailoverAction::same_deployment;
     if (!same_retried) ++next_;
-    if (step.wait_ms > 0) {
-      const auto executor = co_await asio::this_coro::executor;
-      asio::steady_timer timer(executor, std::chrono::milliseconds(step.wait_ms));
-      co_await timer.async_wait(asio::use_awaitable);
-      if (gone_) break;
-    }
+    if (step.wait_ms > 0) co_await wait_unless_gone(step.wait_ms);
+    if (gone_) break;
   }
   submit(VoidReservation{id_, last.message.substr(0, 200)});
   settled_ = true;
   const auto durable = co_await lane_.meter.durable(ticket_);
   if (!durable) log::error("reservation_refused", {{"request_id", id_text_}, {"error", durable.error().message}});
   if (!gone_) co_await answer_failure(last);
+}
+
+asio::awaitable<void> Exchange::wait_unless_gone(std::uint32_t ms) {
+  const auto executor = co_await asio::this_coro::executor;
+  asio::steady_timer timer(executor, std::chrono::milliseconds(ms));
+  retry_wait_ = &timer;
+  const auto [woken] = co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+  static_cast<void>(woken);  // cancelled: the caller is gone
+  retry_wait_ = nullptr;
 }
 
 void Exchange::plan() {
@@ -255,11 +270,15 @@ asio::awaitable<AttemptEnd> Exchange::attempt() {
   reader_ = make_answer_reader(provider.dialect,
                                AnswerContext{request_.form, request_.caller.head.include_usage, id_text_,
                                              lane_.clock.wall_ms() / 1000, request_.caller.head.model});
-  co_return co_await read_answer(**response);
+  co_return co_await read_answer(**response, deployment.timeouts);
 }
 
-asio::awaitable<AttemptEnd> Exchange::read_answer(http::ClientResponse& response) {
+asio::awaitable<AttemptEnd> Exchange::read_answer(http::ClientResponse& response, const http::ClientTimeouts& timeouts) {
   while (true) {
+    const bool holding_back = first_event_ms_ == 0;
+    const std::uint32_t left = holding_back ? content_left_ms(timeouts) : timeouts.idle_ms;
+    if (left == 0) co_return broken(Error{"http", 0, "the provider sent no content in time"});  // but it sent comments
+    response.limit_wait(std::min(left, timeouts.idle_ms));
     const auto piece = co_await response.read();
     if (!piece) co_return broken(piece.error());
     const bool ended = piece->empty();
@@ -301,15 +320,13 @@ asio::awaitable<Result<void>> Exchange::forward(const AnswerStep& step) {
 // The answer is complete: settle, wait until the reservation is on disk, and only then let the caller see the end.
 asio::awaitable<AttemptEnd> Exchange::complete(const AnswerStep& last) {
   AttemptEnd end;
+  if (gone_) end.status = AttemptStatus::caller_gone;
   note_first_content();
   settle(end);
   if (!lane_.meter.is_durable(ticket_)) {
     const auto durable = co_await lane_.meter.durable(ticket_);
     if (!durable) {
-      UpstreamFailure failure;
-      failure.type = "server_error";
-      failure.message = "the ledger did not take the request: " + durable.error().message;
-      end.failure = std::move(failure);
+      co_await answer_unmetered(durable.error());
       co_return end;
     }
   }
@@ -342,6 +359,7 @@ AttemptEnd Exchange::broken(const Error& error) const {
 }
 
 AttemptEnd Exchange::failed(UpstreamFailure failure) const {
+  if (begun_) failure.message.insert(0, "the provider failed in mid-answer: ");
   const AttemptStatus status = gone_    ? AttemptStatus::caller_gone
                                : begun_ ? AttemptStatus::cut
                                         : failure.status;
@@ -352,8 +370,9 @@ AttemptLine Exchange::line(const AttemptEnd& end) const {
   AttemptFacts facts;
   facts.number = attempts_;
   facts.status = end.status;
-  facts.http_status = static_cast<std::uint16_t>(end.failure ? end.failure->http_status : 200);
+  if (end.failure) facts.http_status = static_cast<std::uint16_t>(end.failure->http_status);
   if (reader_) {
+    if (facts.http_status == 0) facts.http_status = 200;
     facts.usage = reader_->usage();
     facts.content_bytes = reader_->content_bytes();
   }
@@ -421,11 +440,33 @@ asio::awaitable<void> Exchange::answer_failure(const UpstreamFailure& failure) {
       refusal.message = "no deployment of '" + route_->name + "' can serve now";
       [[fallthrough]];
     default:
+      if (failure.http_status == 408 || failure.http_status == 409) {
+        refusal.status = failure.http_status;
+        refusal.body = failure.caller_body;
+        break;
+      }
       refusal.status = 503;
       refusal.retry_after_s = std::max(1U, (failure.retry_after_ms.value_or(1000) + 999) / 1000);
       break;
   }
   co_await refuse(std::move(refusal), type, code);
+}
+
+// The ledger refused the reservation after all: the caller does not see a clean end.
+asio::awaitable<void> Exchange::answer_unmetered(const Error& error) {
+  lane_.metrics.ledger_refusals.add();
+  log::error("reservation_refused", {{"request_id", id_text_}, {"error", error.message}});
+  if (gone_) co_return;
+  const std::string message = "the ledger did not take the request: " + error.message;
+  if (!begun_) {
+    Refusal refusal{.status = 503, .message = message, .retry_after_s = 1};
+    co_await refuse(std::move(refusal), "server_error", "ledger_unavailable");
+    co_return;
+  }
+  lane_.metrics.cut.add();
+  UpstreamFailure failure;
+  failure.message = message;
+  co_await sink_.break_off(failure);
 }
 
 asio::awaitable<void> Exchange::refuse(Refusal refusal, std::string_view type, std::string_view code) {
@@ -448,6 +489,12 @@ std::uint32_t Exchange::elapsed_ms(std::int64_t since_ns) const {
 }
 
 std::uint32_t Exchange::left_ms() const { return deadline_ms_ - std::min(deadline_ms_, elapsed_ms(started_ns_)); }
+
+std::uint32_t Exchange::content_left_ms(const http::ClientTimeouts& timeouts) const {
+  if (request_.form == CallerForm::openai_whole) return left_ms();  // all of it comes at once, at the end
+  const std::uint32_t elapsed = elapsed_ms(attempt_started_ns_);
+  return std::min(left_ms(), timeouts.first_byte_ms - std::min(timeouts.first_byte_ms, elapsed));
+}
 
 }  // namespace
 

@@ -1,0 +1,234 @@
+#include "apps/outlastd/daemon.hpp"
+
+#include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <thread>
+#include <utility>
+
+#include <caf/scoped_actor.hpp>
+#include <caf/send.hpp>
+#include <caf/typed_event_based_actor.hpp>
+
+#include "actors/accountant_actor.hpp"
+#include "actors/ask.hpp"
+#include "actors/ledger_meter.hpp"
+#include "actors/message_call.hpp"
+#include "actors/node_actor.hpp"
+#include "actors/router_actor.hpp"
+#include "apps/outlastd/secrets.hpp"
+#include "cluster/curve.hpp"
+#include "core/log.hpp"
+
+namespace outlast::apps {
+namespace {
+
+constexpr std::size_t admin_token_bytes = 32;
+constexpr std::size_t key_secret_bytes = 32;
+constexpr auto start_timeout = std::chrono::seconds(30);
+
+class ActorOutcomeSink final : public gateway::OutcomeSink {
+ public:
+  explicit ActorOutcomeSink(actors::Node node) : node_(std::move(node)) {}
+  void report(gateway::OutcomeBatch batch) override { caf::anon_send(node_, actors::OutcomeReport{std::move(batch)}); }
+
+ private:
+  actors::Node node_;
+};
+
+Result<std::shared_ptr<const actors::GatewayConfig>> gateway_config(const NodeConfig& config) {
+  auto routing = gateway::RoutingTable::make(config.providers, config.deployments, config.routes);
+  if (!routing) return fail(routing.error());
+  auto made = std::make_shared<actors::GatewayConfig>();
+  made->routing = std::move(*routing);
+  made->prices = std::make_shared<const PriceBook>(config.prices);
+  made->prices_toml = config.prices_toml;
+  made->serving.default_output_tokens_max = config.limits.default_output_tokens_max;
+  made->serving.refuse_unpriced = config.refuse_unpriced;
+  return std::shared_ptr<const actors::GatewayConfig>(std::move(made));
+}
+
+// A blocking question, for the start only.
+template <class Reply, class Handle, class Message>
+Result<Reply> ask_now(caf::actor_system& system, const Handle& actor, Message message) {
+  caf::scoped_actor self(system);
+  Result<Reply> answer = fail(DaemonError::start_failed, "no answer");
+  self->request(actor, start_timeout, std::move(message))
+      .receive([&answer](const Reply& reply) { answer = reply; },
+               [&answer, &system](const caf::error& error) {
+                 answer = fail(DaemonError::start_failed, "an actor did not start: " + system.render(error));
+               });
+  return answer;
+}
+
+void warn_of_fixed_keys(const NodeConfig& running, const NodeConfig& read) {
+  const auto warn_if = [](bool changed, const char* key) {
+    if (changed) log::warning("reload_ignored", {{"key", key}, {"why", "it needs a restart"}});
+  };
+  warn_if(running.name != read.name, "node.name");
+  warn_if(running.data != read.data, "node.data");
+  warn_if(running.roles != read.roles, "node.roles");
+  warn_if(running.http_listen != read.http_listen, "http.listen");
+  warn_if(running.admin_listen != read.admin_listen, "http.admin_listen");
+  warn_if(running.lanes != read.lanes, "http.lanes");
+  warn_if(running.tls_cert != read.tls_cert || running.tls_key != read.tls_key, "http.tls_cert, http.tls_key");
+  warn_if(running.zmq_listen != read.zmq_listen, "zmq.listen");
+}
+
+}  // namespace
+
+Daemon::Daemon(NodeConfig config) : config_(std::move(config)), started_ms_(clock_.wall_ms()) {}
+
+Result<std::unique_ptr<Daemon>> Daemon::start(NodeConfig config) {
+  std::unique_ptr<Daemon> daemon(new Daemon(std::move(config)));
+  for (const auto step : {&Daemon::open_ledger, &Daemon::start_actors, &Daemon::start_lanes, &Daemon::start_listener}) {
+    if (const auto done = ((*daemon).*step)(); !done) return fail(done.error());
+  }
+  return daemon;
+}
+
+// Those who take requests go first, then those who serve them, the ledger last.
+Daemon::~Daemon() {
+  listener_.reset();
+  for (const auto& lane : lanes_) lane->stop();
+  lanes_.clear();
+  outcome_sink_.reset();
+  if (system_) {
+    if (node_) {
+      if (const auto children = ask_now<actors::ChildrenReply>(*system_, node_, actors::children_atom::value);
+          children && *children) {
+        caf::anon_send_exit((*children)->router, caf::exit_reason::kill);
+        caf::anon_send_exit((*children)->accountant, caf::exit_reason::kill);
+      }
+      caf::anon_send_exit(node_, caf::exit_reason::kill);
+    }
+    node_ = nullptr;
+    system_.reset();
+  }
+  ledger_.reset();
+}
+
+Result<void> Daemon::open_ledger() {
+  std::error_code error;
+  std::filesystem::create_directories(config_.data, error);
+  if (error) return fail(DaemonError::start_failed, "node.data " + config_.data + ": " + error.message());
+  const std::filesystem::path data(config_.data);
+  storage::LedgerOptions options;
+  options.path = (data / "ledger").string();
+  options.free_bytes_min = config_.limits.disk_free_bytes_min;
+  options.ballast_bytes = config_.limits.ballast_bytes;
+  auto ledger = storage::LedgerStore::open(options, clock_);
+  if (!ledger) return fail(ledger.error());
+  ledger_ = std::move(*ledger);
+  // After the ledger's lock is held, so that a second daemon touches nothing.
+  auto token = load_or_make_secret(data / "admin.token", admin_token_bytes);
+  if (!token) return fail(token.error());
+  admin_token_ = std::move(*token);
+  auto secret = load_or_make_secret(data / "key.secret", key_secret_bytes);
+  if (!secret) return fail(secret.error());
+  key_hasher_ = std::make_shared<const HmacSha256>(std::as_bytes(std::span(*secret)));
+  wipe(*secret);
+  return {};
+}
+
+Result<void> Daemon::start_actors() {
+  auto config = gateway_config(config_);
+  if (!config) return fail(config.error());
+  // Work stealing lets a message wait for the handler that sent it (facts: 3 ms against 23 µs).
+  system_config_.set("scheduler.policy", caf::atom("sharing"));
+  system_config_.set("scheduler.max-threads", std::size_t{2});
+  system_ = std::make_unique<caf::actor_system>(system_config_);
+  actors::NodeDependencies dependencies;
+  dependencies.spawn_router = [this](actors::Node::pointer parent) {
+    return parent->spawn<caf::monitored>(
+        actors::router_actor, actors::RouterDependencies{board_, clock_, key_hasher_, gateway::BreakerPolicy{}});
+  };
+  dependencies.spawn_accountant = [this](actors::Node::pointer parent, actors::Router router) {
+    return parent->spawn<caf::monitored + caf::detached>(
+        actors::accountant_actor, actors::AccountantDependencies{*ledger_, clock_, key_hasher_, std::move(router)});
+  };
+  dependencies.on_give_up = [] { std::_Exit(70); };  // whoever supervises the daemon starts it anew
+  node_ = system_->spawn(actors::node_actor, std::move(dependencies));
+  const auto applied = ask_now<actors::Done>(*system_, node_, actors::ApplyConfig{*config});
+  if (!applied) return fail(applied.error());
+  if (!*applied) return fail(applied->error());
+  const auto children = ask_now<actors::ChildrenReply>(*system_, node_, actors::children_atom::value);
+  if (!children) return fail(children.error());
+  if (!*children) return fail(children->error());
+  const auto published = ask_now<actors::Done>(*system_, (*children)->router, actors::KeysChanged{ledger_->keys()});
+  if (!published) return fail(published.error());
+  outcome_sink_ = std::make_unique<ActorOutcomeSink>(node_);
+  return {};
+}
+
+Result<void> Daemon::start_lanes() {
+  if (!config_.tls_cert.empty()) {
+    tls_ = std::make_unique<http::TlsServerFiles>(http::TlsServerFiles{config_.tls_cert, config_.tls_key});
+  }
+  std::uint32_t count = config_.lanes;
+  if (count == 0) count = std::max(1U, std::thread::hardware_concurrency());
+  const std::string host = config_.http_listen.substr(0, config_.http_listen.rfind(':'));
+  http_address_ = config_.http_listen;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    gateway::LaneOptions options{i, config_.limits.http, tls_.get(), {}};
+    const auto make_meter = [this](boost::asio::io_context& loop) -> std::unique_ptr<gateway::Meter> {
+      return std::make_unique<actors::LedgerMeter>(loop, *ledger_);
+    };
+    auto lane = std::make_unique<gateway::Lane>(std::move(options), board_, clock_, make_meter, *outcome_sink_);
+    const auto port = lane->start(http_address_);
+    if (!port) return fail(port.error());
+    http_address_ = host + ":" + std::to_string(*port);  // the lanes that follow share the first one's port
+    lanes_.push_back(std::move(lane));
+  }
+  return {};
+}
+
+Result<void> Daemon::start_listener() {
+  if (config_.zmq_listen.empty()) return {};
+  const auto keys = cluster::load_or_make_curve_keys(std::filesystem::path(config_.data) / "zmq.key");
+  if (!keys) return fail(keys.error());
+  UuidGenerator ids(clock_, secure_seed());
+  cluster::ListenerOptions options{config_.zmq_listen, keys->secret_key, config_.name, ids.next(), {}};
+  const auto authenticate = [this](std::string_view text) -> std::shared_ptr<const VirtualKey> {
+    const auto snapshot = board_.get();
+    return snapshot ? snapshot->keys->find(text) : nullptr;
+  };
+  const auto on_call = [this, next = std::make_shared<std::atomic<std::size_t>>(0)](
+                           std::shared_ptr<cluster::ChatCall> call) {
+    actors::serve_message_call(*lanes_[next->fetch_add(1) % lanes_.size()], std::move(call));
+  };
+  auto listener = cluster::ClientListener::start(std::move(options), clock_, authenticate, on_call);
+  if (!listener) return fail(listener.error());
+  listener_ = std::move(*listener);
+  return {};
+}
+
+boost::asio::awaitable<Result<void>> Daemon::reload(boost::asio::io_context& loop) {
+  auto read = load_node_config(config_.file);
+  if (!read) co_return fail(read.error());
+  const auto config = gateway_config(*read);
+  if (!config) co_return fail(config.error());
+  warn_of_fixed_keys(config_, *read);
+  actors::ApplyConfig message{*config};  // named: gcc 12 frees a temporary of a co_await expression twice
+  const auto applied = co_await actors::ask<actors::Done>(loop, *system_, node_, actors::request_timeout,
+                                                          std::move(message));
+  if (!applied) co_return fail(applied.error());
+  if (!*applied) co_return fail(applied->error());
+  log::info("reloaded", {{"file", config_.file}, {"routes", read->routes.size()}, {"deployments", read->deployments.size()},
+                         {"prices", read->prices.version()}});
+  co_return Result<void>{};
+}
+
+void Daemon::drain() {
+  draining_ = true;
+  for (const auto& lane : lanes_) lane->drain();
+  if (listener_) listener_->drain();
+}
+
+std::uint64_t Daemon::requests_in_flight() const {
+  std::uint64_t count = listener_ ? listener_->counters().calls_in_flight : 0;
+  for (const auto& lane : lanes_) count += lane->requests_in_flight();
+  return count;
+}
+
+}  // namespace outlast::apps

@@ -1,0 +1,90 @@
+// Daemon: everything that one node runs, wired: ledger, actors, lanes and the listener for client actors.
+// Made and ended on the control thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/io_context.hpp>
+#include <caf/actor_system.hpp>
+#include <caf/actor_system_config.hpp>
+
+#include "actors/interfaces.hpp"
+#include "apps/config/node_config.hpp"
+#include "cluster/client_listener.hpp"
+#include "core/clock.hpp"
+#include "core/crypto.hpp"
+#include "gateway/lane.hpp"
+#include "storage/ledger_store.hpp"
+
+namespace outlast::apps {
+
+// Append-only.
+enum class DaemonError : std::uint16_t { start_failed = 1, not_reloadable = 2 };
+
+class Daemon {
+ public:
+  // Ready when this returns: the ledger is recovered, keys and routes are published, every listener is bound.
+  static Result<std::unique_ptr<Daemon>> start(NodeConfig config);
+  ~Daemon();
+  Daemon(const Daemon&) = delete;
+  Daemon& operator=(const Daemon&) = delete;
+
+  // Reads the configuration file again and publishes its routes, providers and prices; requests under way keep what
+  // they started with. Refuses a file that is wrong and changes nothing then. What cannot change while running
+  // (listeners, data, limits) is logged and ignored.
+  boost::asio::awaitable<Result<void>> reload(boost::asio::io_context& loop);
+
+  // No new connections, requests or calls; those under way go on.
+  void drain();
+  [[nodiscard]] std::uint64_t requests_in_flight() const;
+  [[nodiscard]] bool draining() const { return draining_; }
+
+  [[nodiscard]] const NodeConfig& config() const { return config_; }
+  [[nodiscard]] storage::LedgerStore& ledger() { return *ledger_; }
+  [[nodiscard]] caf::actor_system& system() { return *system_; }
+  [[nodiscard]] const actors::Node& node() const { return node_; }
+  [[nodiscard]] const Clock& clock() const { return clock_; }
+  [[nodiscard]] const gateway::SnapshotBoard& board() const { return board_; }
+  [[nodiscard]] const std::vector<std::unique_ptr<gateway::Lane>>& lanes() const { return lanes_; }
+  [[nodiscard]] const cluster::ClientListener* listener() const { return listener_.get(); }
+  [[nodiscard]] const std::string& admin_token() const { return admin_token_; }
+  [[nodiscard]] const http::TlsServerFiles* tls() const { return tls_ ? tls_.get() : nullptr; }
+  // "127.0.0.1:8080", with the port that was taken.
+  [[nodiscard]] const std::string& http_address() const { return http_address_; }
+  [[nodiscard]] std::int64_t started_ms() const { return started_ms_; }
+
+ private:
+  explicit Daemon(NodeConfig config);
+  Result<void> open_ledger();
+  Result<void> start_actors();
+  Result<void> start_lanes();
+  Result<void> start_listener();
+
+  NodeConfig config_;
+  SystemClock clock_;
+  std::int64_t started_ms_;
+  std::string admin_token_;
+  std::unique_ptr<http::TlsServerFiles> tls_;
+  std::shared_ptr<const HmacSha256> key_hasher_;
+  gateway::SnapshotBoard board_;
+  std::unique_ptr<storage::LedgerStore> ledger_;
+  caf::actor_system_config system_config_;
+  std::unique_ptr<caf::actor_system> system_;
+  actors::Node node_;
+  std::unique_ptr<gateway::OutcomeSink> outcome_sink_;
+  std::vector<std::unique_ptr<gateway::Lane>> lanes_;
+  std::unique_ptr<cluster::ClientListener> listener_;
+  std::string http_address_;
+  bool draining_ = false;
+};
+
+}  // namespace outlast::apps
+
+namespace outlast {
+template <>
+inline constexpr std::string_view error_module<apps::DaemonError> = "daemon";
+}  // namespace outlast

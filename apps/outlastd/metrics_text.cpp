@@ -1,0 +1,127 @@
+#include "apps/outlastd/metrics_text.hpp"
+
+#include <string_view>
+
+namespace outlast::apps {
+namespace {
+
+using gateway::LaneMetrics;
+
+class Text {
+ public:
+  void head(std::string_view name, std::string_view type, std::string_view help) {
+    out_.append("# HELP ").append(name).append(" ").append(help).append("\n# TYPE ").append(name).append(" ").append(type);
+    out_ += '\n';
+  }
+  // `labels` with braces, or empty.
+  void value(std::string_view name, std::string_view labels, std::uint64_t number) {
+    out_.append(name).append(labels).append(" ").append(std::to_string(number));
+    out_ += '\n';
+  }
+  void one(std::string_view name, std::string_view type, std::string_view help, std::uint64_t number) {
+    head(name, type, help);
+    value(name, "", number);
+  }
+  std::string take() { return std::move(out_); }
+
+ private:
+  std::string out_;
+};
+
+std::string label(std::string_view name, std::string_view value) {
+  std::string text = "{";
+  text.append(name).append("=\"");
+  for (const char c : value) {
+    if (c == '\\' || c == '"') text += '\\';
+    text += c == '\n' ? ' ' : c;
+  }
+  return text + "\"}";
+}
+
+struct CounterName {
+  gateway::Counter LaneMetrics::*member;
+  std::string_view name;
+  std::string_view type;
+  std::string_view help;
+};
+constexpr CounterName counters[] = {
+    {&LaneMetrics::requests, "outlast_requests_total", "counter", "Chat requests with a valid key."},
+    {&LaneMetrics::requests_in_flight, "outlast_requests_in_flight", "gauge", "Chat requests under way."},
+    {&LaneMetrics::answered, "outlast_requests_answered_total", "counter", "Chat requests answered to their end."},
+    {&LaneMetrics::refused, "outlast_requests_refused_total", "counter", "Chat requests that got an error answer."},
+    {&LaneMetrics::unauthorised, "outlast_unauthorised_total", "counter", "Requests without a valid key."},
+    {&LaneMetrics::cut, "outlast_answers_cut_total", "counter", "Answers that failed after their first content."},
+    {&LaneMetrics::callers_gone, "outlast_callers_gone_total", "counter", "Callers that left before the end."},
+    {&LaneMetrics::attempts, "outlast_upstream_attempts_total", "counter", "Upstream attempts."},
+    {&LaneMetrics::failovers, "outlast_failovers_total", "counter", "Attempts after the first of their request."},
+    {&LaneMetrics::usage_estimated, "outlast_usage_estimated_total", "counter", "Requests settled with estimated usage."},
+    {&LaneMetrics::unpriced, "outlast_requests_unpriced_total", "counter", "Requests whose model has no price."},
+    {&LaneMetrics::ledger_refusals, "outlast_ledger_refusals_total", "counter", "Requests that the ledger did not take."},
+    {&LaneMetrics::connections_open, "outlast_connections_open", "gauge", "Open connections of callers."},
+    {&LaneMetrics::connections_accepted, "outlast_connections_accepted_total", "counter", "Accepted connections."},
+    {&LaneMetrics::protocol_errors, "outlast_protocol_errors_total", "counter", "Requests refused as malformed HTTP."},
+};
+
+void histogram(Text& text, const Daemon& daemon, gateway::LatencyHistogram LaneMetrics::*member, std::string_view name,
+               std::string_view help) {
+  text.head(name, "histogram", help);
+  const std::string bucket = std::string(name) + "_bucket";
+  std::uint64_t count = 0;
+  std::uint64_t sum = 0;
+  for (std::size_t i = 0; i <= gateway::latency_bounds_ms.size(); ++i) {
+    for (const auto& lane : daemon.lanes()) count += (lane->metrics().*member).buckets[i].value();
+    const bool last = i == gateway::latency_bounds_ms.size();
+    text.value(bucket, label("le", last ? "+Inf" : std::to_string(gateway::latency_bounds_ms[i])), count);
+  }
+  for (const auto& lane : daemon.lanes()) sum += (lane->metrics().*member).sum_ms.value();
+  text.value(std::string(name) + "_sum", "", sum);
+  text.value(std::string(name) + "_count", "", count);
+}
+
+void deployment_metrics(Text& text, const actors::DeploymentList& deployments) {
+  const auto each = [&](std::string_view name, std::string_view type, std::string_view help, auto read) {
+    text.head(name, type, help);
+    for (const auto& status : deployments) text.value(name, label("deployment", status.name), read(status));
+  };
+  each("outlast_deployment_breaker", "gauge", "0 closed, 1 open, 2 half-open.",
+       [](const auto& status) { return static_cast<std::uint64_t>(status.breaker); });
+  each("outlast_deployment_in_flight", "gauge", "Requests under way.",
+       [](const auto& status) { return std::uint64_t{status.in_flight}; });
+  each("outlast_deployment_successes_total", "counter", "Attempts that the deployment answered.",
+       [](const auto& status) { return status.successes; });
+  each("outlast_deployment_failures_total", "counter", "Attempts that failed by the deployment's fault.",
+       [](const auto& status) { return status.failures; });
+}
+
+}  // namespace
+
+std::string metrics_text(const Daemon& daemon, const storage::LedgerStore::Status& ledger,
+                         const actors::DeploymentList& deployments) {
+  Text text;
+  for (const CounterName& counter : counters) {
+    std::uint64_t sum = 0;
+    for (const auto& lane : daemon.lanes()) sum += (lane->metrics().*counter.member).value();
+    text.one(counter.name, counter.type, counter.help, sum);
+  }
+  histogram(text, daemon, &LaneMetrics::first_content_ms, "outlast_first_content_milliseconds",
+            "From the request to its first content.");
+  histogram(text, daemon, &LaneMetrics::duration_ms, "outlast_duration_milliseconds", "From the request to its end.");
+  deployment_metrics(text, deployments);
+  text.one("outlast_ledger_entries", "gauge", "Entries in the ledger.", ledger.entries);
+  text.one("outlast_ledger_open_reservations", "gauge", "Reservations that are not settled yet.", ledger.open_reservations);
+  text.one("outlast_ledger_queued_operations", "gauge", "Operations that wait for the committer.", ledger.queued_operations);
+  text.one("outlast_ledger_batches_total", "counter", "Synced batches.", ledger.batches);
+  text.one("outlast_ledger_commit_microseconds", "gauge", "Duration of the last synced batch.", ledger.commit_us_last);
+  text.one("outlast_ledger_disk_free_bytes", "gauge", "Free bytes where the ledger is.", ledger.free_bytes);
+  text.one("outlast_ledger_disk_full", "gauge", "1 while new reservations are refused.", ledger.disk_full ? 1 : 0);
+  if (const auto* listener = daemon.listener()) {
+    const auto counts = listener->counters();
+    text.one("outlast_links", "gauge", "Links of client actors.", counts.peers);
+    text.one("outlast_link_calls_in_flight", "gauge", "Chats of client actors under way.", counts.calls_in_flight);
+    text.one("outlast_link_calls_total", "counter", "Chats of client actors.", counts.calls);
+    text.one("outlast_link_refused_total", "counter", "Hellos and chats that were refused.", counts.refused);
+  }
+  return text.take();
+}
+
+}  // namespace outlast::apps
