@@ -8,6 +8,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <variant>
@@ -18,6 +19,7 @@
 #include "core/virtual_key.hpp"
 #include "proto/ledger_codec.hpp"
 #include "storage/ledger_error.hpp"
+#include "storage/log.hpp"
 
 namespace outlast::storage {
 
@@ -30,9 +32,14 @@ struct Recipient {
   std::uint64_t batch_ticket = 0;  // the committer's: the last of the batch; 0 when it has none in it
 };
 
+// A reader waits for a snapshot of one moment; fulfilled by the committer between two batches.
+struct SnapshotWanted {
+  std::shared_ptr<std::promise<std::unique_ptr<LedgerView>>> promise;
+};
+
 // An operation that is no request's: rare, with its own callback.
 struct ControlOperation {
-  std::variant<VirtualKey, proto::KeyRevoked, proto::PricesRecorded> operation;
+  std::variant<VirtualKey, proto::KeyRevoked, proto::PricesRecorded, SnapshotWanted> operation;
   std::function<void(Result<void>)> done;
 };
 

@@ -35,6 +35,20 @@ std::uint32_t hour_of(std::int64_t ms) {
   return static_cast<std::uint32_t>(std::min<std::int64_t>(hour, std::numeric_limits<std::uint32_t>::max()));
 }
 
+// The roll-ups that entries since the head's rows_from have changed, as they are now.
+Result<std::map<std::string, std::string>> recent_rollups(const LedgerView& view) {
+  std::map<std::string, std::string> rows;
+  const Result<HeadRow> head = load_head(view);
+  if (!head) return fail(head.error());
+  if (head->rows_from == head->next_index) return rows;
+  LedgerState state(view, head->max_ended_id);
+  if (const Result<void> replayed = replay_tail(view, *head, state); !replayed) return fail(replayed.error());
+  state.collect(true, false).for_each([&rows](Table table, std::string_view key, std::string_view value) {
+    if (table == Table::rollup) rows.insert_or_assign(std::string(key), std::string(value));
+  });
+  return rows;
+}
+
 }  // namespace
 
 RequestId request_id_of(const proto::EntryBody& body) {
@@ -80,13 +94,15 @@ Result<void> read_entries(const LedgerView& view, std::uint64_t from,
 }
 
 Result<UsageReport> usage_of(const LedgerView& view, const UsageQuery& query) {
+  Result<std::map<std::string, std::string>> recent = recent_rollups(view);
+  if (!recent) return fail(std::move(recent.error()));
   const std::string from = query.since_ms ? rollup_hour_key(hour_of(*query.since_ms)) : std::string();
   const std::string to = query.until_ms ? rollup_hour_key(hour_of(*query.until_ms - 1) + 1) : std::string();
   std::map<std::vector<std::string>, UsageTotals> rows;
   UsageReport report;
   report.by = query.by;
   bool readable = true;
-  const Result<void> scanned = view.scan(Table::rollup, from, to, [&](std::string_view key, std::string_view value) {
+  const auto add = [&](std::string_view key, std::string_view value) {
     RollupKey dimensions;
     UsageTotals totals;
     readable = decode(key, dimensions) && decode(value, totals);
@@ -97,8 +113,14 @@ Result<UsageReport> usage_of(const LedgerView& view, const UsageQuery& query) {
     rows[std::move(group)] += totals;
     report.total += totals;
     return true;
+  };
+  const Result<void> scanned = view.scan(Table::rollup, from, to, [&](std::string_view key, std::string_view value) {
+    return recent->contains(std::string(key)) || add(key, value);
   });
   if (!scanned) return fail(scanned.error());
+  for (const auto& [key, value] : *recent) {
+    if (readable && key >= from && (to.empty() || key < to)) add(key, value);
+  }
   if (!readable) return fail(LedgerError::corrupt, "a roll-up row cannot be read; see `outlast ledger verify`");
   for (auto& [group, totals] : rows) report.rows.push_back({group, totals});
   return report;

@@ -117,7 +117,7 @@ Result<Applied> LedgerState::after_end(const RequestId& id, const T& operation) 
   }
 }
 
-LedgerState::Open& LedgerState::add_open(const Reservation& reservation, std::uint64_t index) {
+Result<LedgerState::Open*> LedgerState::begin(const Reservation& reservation, std::uint64_t index, bool charged) {
   Open& open = open_[reservation.request_id];
   open.reserve_index = index;
   open.payer = &cache_.payer_of(reservation);
@@ -126,7 +126,75 @@ LedgerState::Open& LedgerState::add_open(const Reservation& reservation, std::ui
   open.output_tokens_max = reservation.output_tokens_max;
   open.price_known = reservation.price_known;
   ++open.payer->open;
-  return open;
+  if (charged) return &open;
+  if (Result<void> held = cache_.hold(*open.payer, open.amount); !held) return fail(std::move(held.error()));
+  return &open;
+}
+
+Result<void> LedgerState::take_attempt(Open& open, const proto::EntryHeader& header, const AttemptLine& attempt,
+                                       bool charged) {
+  open.attempts.push_back({attempt.number, header.index});
+  open.attempts_cost += attempt.cost;
+  if (open.row == RowState::current) open.row = RowState::stale;
+  if (charged) return {};
+  RowCache::Leg& leg = cache_.leg_of(attempt);
+  if (Result<void> paid = cache_.charge(*open.payer, leg, attempt.cost); !paid) return paid;
+  const Result<UsageTotals*> row =
+      cache_.rollup(header.time_ms, *open.payer, &leg, static_cast<std::uint8_t>(attempt.status));
+  if (!row) return fail(row.error());
+  add_attempt(**row, attempt);
+  return {};
+}
+
+// Releases what an ending reservation holds and returns by how much its attempts cost more.
+Result<PicoUsd> LedgerState::close(Open& open, PicoUsd last_cost) {
+  if (const Result<void> held = cache_.hold(*open.payer, {-open.amount.value}); !held) return fail(held.error());
+  const PicoUsd total = open.attempts_cost + last_cost;
+  if (!open.price_known || total <= open.amount) return PicoUsd{};
+  const PicoUsd overrun = total - open.amount;
+  if (const Result<void> over = cache_.overrun(*open.payer, overrun); !over) return fail(over.error());
+  return overrun;
+}
+
+Result<PicoUsd> LedgerState::settle(OpenMap::iterator at, const proto::EntryHeader& header, const AttemptLine& attempt) {
+  RowCache::Payer& payer = *at->second.payer;
+  RowCache::Leg& leg = cache_.leg_of(attempt);
+  if (const Result<void> paid = cache_.charge(payer, leg, attempt.cost); !paid) return fail(paid.error());
+  const Result<PicoUsd> overrun = close(at->second, attempt.cost);
+  if (!overrun) return overrun;
+  const Result<UsageTotals*> row =
+      cache_.rollup(header.time_ms, payer, &leg, static_cast<std::uint8_t>(attempt.status));
+  if (!row) return fail(row.error());
+  UsageTotals& totals = **row;
+  ++totals.requests;
+  if (!attempt.price_known) ++totals.unpriced;
+  if (attempt.estimated()) ++totals.estimated;
+  totals.overrun += *overrun;
+  add_attempt(totals, attempt);
+  return overrun;
+}
+
+Result<PicoUsd> LedgerState::release(OpenMap::iterator at, const proto::EntryHeader& header) {
+  const Result<PicoUsd> overrun = close(at->second, {});
+  if (!overrun) return overrun;
+  const Result<UsageTotals*> row = cache_.rollup(header.time_ms, *at->second.payer, nullptr, status_void);
+  if (!row) return fail(row.error());
+  ++(*row)->requests;
+  (*row)->overrun += *overrun;
+  return overrun;
+}
+
+void LedgerState::put_dedup_row(const RequestId& id, const Open& open, std::uint64_t end_index) {
+  row_.clear();
+  encode(row_, DedupRow{open.reserve_index, end_index, open.attempts});
+  changes_.put(Table::dedup, dedup_key(id), row_);
+}
+
+void LedgerState::forget(OpenMap::iterator at) {
+  recent_.add(at->first);
+  if (at->second.row != RowState::none) ended_rows_.push_back(at->first);
+  --at->second.payer->open;
+  open_.erase(at);
 }
 
 Result<Applied> LedgerState::apply(const proto::EntryHeader&, const proto::IncarnationStarted& operation) {
@@ -143,8 +211,7 @@ Result<Applied> LedgerState::apply(const proto::EntryHeader& header, const Reser
   const Result<std::optional<DedupRow>> row = find_ended(operation.request_id);
   if (!row) return fail(row.error());
   if (row->has_value()) return repeated<Reservation>((*row)->reserve_index, operation, LedgerError::duplicate);
-  Open& open = add_open(operation, header.index);
-  if (const Result<void> held = cache_.hold(*open.payer, open.amount); !held) return fail(held.error());
+  if (const Result<Open*> open = begin(operation, header.index, false); !open) return fail(open.error());
   return Applied{};
 }
 
@@ -159,58 +226,19 @@ Result<Applied> LedgerState::apply(const proto::EntryHeader& header, const Attem
     }
   }
   if (open.attempts.size() == attempts_per_request_max) return refused(LedgerError::invalid);
-  open.attempts.push_back({operation.number, header.index});
-  open.attempts_cost += operation.cost;
-  if (open.row == RowState::current) open.row = RowState::stale;
-  RowCache::Leg& leg = cache_.leg_of(operation);
-  if (const Result<void> charged = cache_.charge(*open.payer, leg, operation.cost); !charged) return fail(charged.error());
-  const Result<UsageTotals*> row =
-      cache_.rollup(header.time_ms, *open.payer, &leg, static_cast<std::uint8_t>(operation.status));
-  if (!row) return fail(row.error());
-  add_attempt(**row, operation);
+  if (const Result<void> taken = take_attempt(open, header, operation, false); !taken) return fail(taken.error());
   return Applied{};
 }
 
-// Ends a reservation: releases what it holds and returns by how much its attempts cost more.
-Result<PicoUsd> LedgerState::finish(OpenMap::iterator at, std::uint64_t index, PicoUsd last_cost) {
-  const RequestId& id = at->first;
-  Open& open = at->second;
-  if (const Result<void> held = cache_.hold(*open.payer, {-open.amount.value}); !held) return fail(held.error());
-  PicoUsd overrun;
-  const PicoUsd total = open.attempts_cost + last_cost;
-  if (open.price_known && total > open.amount) {
-    overrun = total - open.amount;
-    if (const Result<void> over = cache_.overrun(*open.payer, overrun); !over) return fail(over.error());
-  }
-  row_.clear();
-  encode(row_, DedupRow{open.reserve_index, index, std::move(open.attempts)});
-  changes_.put(Table::dedup, dedup_key(id), row_);
-  if (open.row != RowState::none) changes_.erase(Table::meta, open_key(id));
-  recent_.add(id);
-  --open.payer->open;
-  open_.erase(at);
-  return overrun;
-}
-
 Result<Applied> LedgerState::apply(const proto::EntryHeader& header, const Settlement& operation) {
-  const AttemptLine& attempt = operation.attempt;
-  if (!valid(attempt)) return refused(LedgerError::invalid);
-  const auto at = open_.find(attempt.request_id);
-  if (at == open_.end()) return after_end<proto::Settled>(attempt.request_id, operation);
-  RowCache::Payer& payer = *at->second.payer;
-  RowCache::Leg& leg = cache_.leg_of(attempt);
-  if (const Result<void> charged = cache_.charge(payer, leg, attempt.cost); !charged) return fail(charged.error());
-  const Result<PicoUsd> overrun = finish(at, header.index, attempt.cost);
+  if (!valid(operation.attempt)) return refused(LedgerError::invalid);
+  const RequestId& id = operation.attempt.request_id;
+  const auto at = open_.find(id);
+  if (at == open_.end()) return after_end<proto::Settled>(id, operation);
+  const Result<PicoUsd> overrun = settle(at, header, operation.attempt);
   if (!overrun) return fail(overrun.error());
-  const Result<UsageTotals*> row =
-      cache_.rollup(header.time_ms, payer, &leg, static_cast<std::uint8_t>(attempt.status));
-  if (!row) return fail(row.error());
-  UsageTotals& totals = **row;
-  ++totals.requests;
-  if (!attempt.price_known) ++totals.unpriced;
-  if (attempt.estimated()) ++totals.estimated;
-  totals.overrun += *overrun;
-  add_attempt(totals, attempt);
+  put_dedup_row(id, at->second, header.index);
+  forget(at);
   return Applied{Outcome::applied, {}, *overrun};
 }
 
@@ -218,13 +246,10 @@ Result<Applied> LedgerState::apply(const proto::EntryHeader& header, const VoidR
   if (!short_enough({operation.reason})) return refused(LedgerError::invalid);
   const auto at = open_.find(operation.request_id);
   if (at == open_.end()) return after_end<proto::Voided>(operation.request_id, operation);
-  RowCache::Payer& payer = *at->second.payer;
-  const Result<PicoUsd> overrun = finish(at, header.index, {});
+  const Result<PicoUsd> overrun = release(at, header);
   if (!overrun) return fail(overrun.error());
-  const Result<UsageTotals*> row = cache_.rollup(header.time_ms, payer, nullptr, status_void);
-  if (!row) return fail(row.error());
-  ++(*row)->requests;
-  (*row)->overrun += *overrun;
+  put_dedup_row(operation.request_id, at->second, header.index);
+  forget(at);
   return Applied{Outcome::applied, {}, *overrun};
 }
 
@@ -295,8 +320,14 @@ Result<Applied> LedgerState::apply(const proto::LedgerEntry& entry) {
       entry.body);
 }
 
-TableChanges& LedgerState::collect() {
-  cache_.collect(changes_);
+TableChanges& LedgerState::collect(bool rows, bool open) {
+  check(rows || !open, "open reservations are written with the balances that hold them");
+  if (rows) {
+    cache_.collect(changes_);
+    for (const RequestId& id : ended_rows_) changes_.erase(Table::meta, open_key(id));
+    ended_rows_.clear();
+  }
+  if (open) checkpoint();
   return changes_;
 }
 
@@ -306,10 +337,11 @@ void LedgerState::committed() {
 }
 
 void LedgerState::restore(const OpenRow& row) {
-  Open& open = add_open(row.reservation, row.reserve_index);
-  open.attempts_cost = row.attempts_cost;
-  open.attempts = row.attempts;
-  open.row = RowState::current;
+  const Result<Open*> open = begin(row.reservation, row.reserve_index, true);
+  check(open.has_value(), "what is charged already reads nothing");
+  (*open)->attempts_cost = row.attempts_cost;
+  (*open)->attempts = row.attempts;
+  (*open)->row = RowState::current;
 }
 
 void LedgerState::restore(VirtualKey key) {
@@ -317,26 +349,28 @@ void LedgerState::restore(VirtualKey key) {
   keys_.emplace(std::move(id), std::move(key));
 }
 
-void LedgerState::replay(const proto::LedgerEntry& entry) {
-  const auto erase = [this](const RequestId& id) {
-    const auto at = open_.find(id);
-    if (at == open_.end()) return;
-    --at->second.payer->open;
-    open_.erase(at);
-  };
+// An operation on a reservation that is not open here is older than the checkpoint, and the reservation ended since.
+Result<void> LedgerState::replay(const proto::LedgerEntry& entry, bool charged) {
+  const proto::EntryHeader& header = entry.header;
   if (const auto* reservation = std::get_if<Reservation>(&entry.body)) {
-    add_open(*reservation, entry.header.index);
+    if (Result<Open*> open = begin(*reservation, header.index, charged); !open) return fail(std::move(open.error()));
   } else if (const auto* attempt = std::get_if<AttemptLine>(&entry.body)) {
     const auto at = open_.find(attempt->request_id);
-    if (at == open_.end()) return;  // its reservation is older than the checkpoint and ended after this
-    at->second.attempts.push_back({attempt->number, entry.header.index});
-    at->second.attempts_cost += attempt->cost;
-    if (at->second.row == RowState::current) at->second.row = RowState::stale;
+    if (at != open_.end()) return take_attempt(at->second, header, *attempt, charged);
   } else if (const auto* settled = std::get_if<proto::Settled>(&entry.body)) {
-    erase(settled->settlement.attempt.request_id);
+    const auto at = open_.find(settled->settlement.attempt.request_id);
+    if (at == open_.end()) return {};
+    Result<PicoUsd> overrun = charged ? PicoUsd{} : settle(at, header, settled->settlement.attempt);
+    if (!overrun) return fail(std::move(overrun.error()));
+    forget(at);
   } else if (const auto* voided = std::get_if<proto::Voided>(&entry.body)) {
-    erase(voided->reservation.request_id);
+    const auto at = open_.find(voided->reservation.request_id);
+    if (at == open_.end()) return {};
+    Result<PicoUsd> overrun = charged ? PicoUsd{} : release(at, header);
+    if (!overrun) return fail(std::move(overrun.error()));
+    forget(at);
   }
+  return {};
 }
 
 void LedgerState::checkpoint() {

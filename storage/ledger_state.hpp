@@ -62,17 +62,18 @@ class LedgerState {
   // An entry of the log; refused with `corrupt` when its overrun is not what follows from the entries before it.
   Result<Applied> apply(const proto::LedgerEntry& entry);
 
-  // What the operations since the last committed() change in the tables. No apply() from here to committed().
-  TableChanges& collect();
+  // What the operations since the last committed() change in the tables: dedup rows, keys and prices always; balances and
+  // roll-ups when `rows`, since their last collection; rows of all open reservations when `open` (then also `rows`), so that
+  // a replay can start at the end of this batch. No apply() from here to committed().
+  TableChanges& collect(bool rows, bool open);
   // The collected changes are in the view.
   void committed();
 
-  // Recovery of what memory held: rows first, then the entries since the head's replay_from, in order.
+  // Recovery of what memory held: rows first, then the entries since the head's replay_from, in order; `charged` for those
+  // that balances and roll-ups in the view hold already.
   void restore(const OpenRow& row);
   void restore(VirtualKey key);
-  void replay(const proto::LedgerEntry& entry);
-  // Gives every open reservation an up-to-date row, so that a replay can start at the end of this batch.
-  void checkpoint();
+  Result<void> replay(const proto::LedgerEntry& entry, bool charged);
 
   [[nodiscard]] std::size_t open_count() const { return open_.size(); }
   [[nodiscard]] bool is_open(const RequestId& id) const { return open_.contains(id); }
@@ -98,8 +99,16 @@ class LedgerState {
   };
   using OpenMap = std::unordered_map<RequestId, Open>;
 
-  Open& add_open(const Reservation& reservation, std::uint64_t index);
-  Result<PicoUsd> finish(OpenMap::iterator at, std::uint64_t index, PicoUsd last_cost);
+  // What follows from an entry: in memory always, in balances and roll-ups unless they hold it.
+  Result<Open*> begin(const Reservation& reservation, std::uint64_t index, bool charged);
+  Result<void> take_attempt(Open& open, const proto::EntryHeader& header, const AttemptLine& attempt, bool charged);
+  Result<PicoUsd> settle(OpenMap::iterator at, const proto::EntryHeader& header, const AttemptLine& attempt);
+  Result<PicoUsd> release(OpenMap::iterator at, const proto::EntryHeader& header);
+  Result<PicoUsd> close(Open& open, PicoUsd last_cost);
+  void forget(OpenMap::iterator at);
+  void put_dedup_row(const RequestId& id, const Open& open, std::uint64_t end_index);
+  void checkpoint();
+
   Result<std::optional<DedupRow>> find_ended(const RequestId& id) const;
   Result<std::optional<proto::EntryBody>> entry_at(std::uint64_t index) const;
   template <class Body, class T>
@@ -112,6 +121,8 @@ class LedgerState {
   RecentIds recent_;
   OpenMap open_;
   std::map<std::string, VirtualKey, std::less<>> keys_;
+  // Ended, with a row still: it goes with the next collection of balances, since until then a replay charges by it.
+  std::vector<RequestId> ended_rows_;
   TableChanges changes_;
   std::string row_;  // scratch
 };

@@ -127,11 +127,11 @@ class Store final : public LedgerStore {
     return keys_;
   }
 
-  Result<UsageReport> usage(const UsageQuery& query) const override { return usage_of(*log_->snapshot(), query); }
+  Result<UsageReport> usage(const UsageQuery& query) const override { return usage_of(*whole_snapshot(), query); }
   Result<void> read(std::uint64_t from, const std::function<bool(const StoredEntry&)>& visit) const override {
     return read_entries(*log_->snapshot(), from, visit);
   }
-  Result<VerifyReport> verify() const override { return verify_ledger(*log_->snapshot()); }
+  Result<VerifyReport> verify() const override { return verify_ledger(*whole_snapshot()); }
 
   Status status() const override {
     Status status;
@@ -158,6 +158,16 @@ class Store final : public LedgerStore {
     submission.control = std::make_unique<ControlOperation>(std::move(operation));
     const std::function<void(Result<void>)> done = submission.control->done;
     if (Result<void> pushed = queue_->push(std::move(submission), true); !pushed) done(std::move(pushed));
+  }
+
+  // With balances and roll-ups of the same moment as the log, which the committer sees to.
+  std::unique_ptr<LedgerView> whole_snapshot() const {
+    SnapshotWanted wanted{std::make_shared<std::promise<std::unique_ptr<LedgerView>>>()};
+    std::future<std::unique_ptr<LedgerView>> snapshot = wanted.promise->get_future();
+    Submission submission;
+    submission.control = std::make_unique<ControlOperation>(ControlOperation{std::move(wanted), nullptr});
+    const Result<void> pushed = queue_->push(std::move(submission), true);
+    return pushed ? snapshot.get() : log_->snapshot();
   }
 
   void run();
@@ -189,6 +199,7 @@ class Store final : public LedgerStore {
   std::vector<Recipient*> touched_;
   std::vector<Refusal> refusals_;
   std::vector<std::pair<std::function<void(Result<void>)>, Result<void>>> controls_;
+  std::vector<SnapshotWanted> snapshots_;
   bool keys_changed_ = false;
 
   std::thread committer_;  // last: it uses all of the above
@@ -213,7 +224,10 @@ void Store::commit(std::span<Submission> batch) {
     if (writer_->pending_bytes() < commit_bytes_max) continue;
     if (const Result<void> written = writer_->commit(); !written) die(written.error());
   }
-  if (const Result<void> written = writer_->commit(); !written) die(written.error());
+  const Result<void> written = snapshots_.empty() ? writer_->commit() : writer_->commit_rows();
+  if (!written) die(written.error());
+  for (SnapshotWanted& wanted : snapshots_) wanted.promise->set_value(log_->snapshot());
+  snapshots_.clear();
   log_->drop_ids_before(writer_->time_ms() - dedup_age_ms_max - 24 * hour_ms);
   commit_us_last_.store(static_cast<std::uint64_t>((clock_.monotonic_ns() - start_ns) / 1000), std::memory_order_relaxed);
   publish_counts();
@@ -237,8 +251,13 @@ void Store::add(Submission& submission) {
 }
 
 void Store::add_control(ControlOperation& control) {
-  const Result<Applied> applied =
-      std::visit([this](const auto& operation) { return writer_->add(operation); }, control.operation);
+  if (auto* wanted = std::get_if<SnapshotWanted>(&control.operation)) return snapshots_.push_back(std::move(*wanted));
+  const Result<Applied> applied = std::visit(
+      [this]<class T>(const T& operation) -> Result<Applied> {
+        if constexpr (std::is_same_v<T, SnapshotWanted>) return Applied{};
+        else return writer_->add(operation);
+      },
+      control.operation);
   if (!applied) die(applied.error());
   keys_changed_ = keys_changed_ || !std::holds_alternative<proto::PricesRecorded>(control.operation);
   Result<void> result;

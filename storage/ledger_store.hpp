@@ -67,7 +67,8 @@ class LedgerStore {
   virtual void record_prices(std::string version, std::string toml, std::function<void(Result<void>)> done) = 0;
   [[nodiscard]] virtual std::vector<VirtualKey> keys() const = 0;
 
-  // Readers, on the calling thread, over a snapshot; may take as long as the ledger is large.
+  // Readers, on the calling thread, over a snapshot; may take as long as the ledger is large. Never from a callback:
+  // usage() and verify() wait for the committer to write out what it holds in memory.
   virtual Result<UsageReport> usage(const UsageQuery& query) const = 0;
   // Calls `visit` for entries of index >= from in order, until it returns false.
   virtual Result<void> read(std::uint64_t from, const std::function<bool(const StoredEntry&)>& visit) const = 0;

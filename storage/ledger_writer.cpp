@@ -12,10 +12,12 @@ Failure corrupt(std::string what) {
   return fail(LedgerError::corrupt, std::move(what) + "; see `outlast ledger verify`, or restore the data from a copy");
 }
 
-Result<HeadRow> load_head(const Log& log) {
+}  // namespace
+
+Result<HeadRow> load_head(const LedgerView& view) {
   HeadRow head;
   std::string value;
-  const Result<bool> found = log.get(Table::meta, head_key, value);
+  const Result<bool> found = view.get(Table::meta, head_key, value);
   if (!found) return fail(found.error());
   if (*found && !decode(value, head)) {
     return corrupt("the ledger's head row cannot be read, or a later version wrote it");
@@ -23,7 +25,34 @@ Result<HeadRow> load_head(const Log& log) {
   return head;
 }
 
-}  // namespace
+Result<void> replay_tail(const LedgerView& view, const HeadRow& head, LedgerState& state) {
+  bool readable = true;
+  const std::string open_end(1, open_prefix + 1);
+  const Result<void> scanned = view.scan(Table::meta, std::string(1, open_prefix), open_end,
+                                         [&readable, &state](std::string_view key, std::string_view value) {
+                                           OpenRow row;
+                                           readable = decode(key, value, row);
+                                           if (readable) state.restore(row);
+                                           return readable;
+                                         });
+  if (!scanned) return scanned;
+  if (!readable) return corrupt("a row of an open reservation cannot be read");
+  if (head.replay_from == head.next_index) return {};
+  std::optional<Error> error;
+  const Result<void> read = view.read(head.replay_from, [&head, &state, &error](const LogRecord& record) {
+    const Result<proto::LedgerEntry> entry = proto::decode_ledger_entry(record.frame);
+    if (!entry) {
+      error = corrupt("entry " + std::to_string(record.index) + " cannot be read: " + entry.error().message).value();
+      return false;
+    }
+    Result<void> replayed = state.replay(*entry, record.index < head.rows_from);
+    if (!replayed) error = std::move(replayed.error());
+    return !error;
+  });
+  if (!read) return read;
+  if (error) return fail(std::move(*error));
+  return {};
+}
 
 Digest entry_hash(const Digest& prev_hash, std::string_view frame) {
   return Sha256().update(std::as_bytes(std::span(prev_hash))).update(frame).finish();
@@ -92,37 +121,16 @@ Result<void> LedgerWriter::check_head() const {
 Result<void> LedgerWriter::recover() {
   bool readable = true;
   const std::string keys_end(1, key_prefix + 1);
-  const std::string open_end(1, open_prefix + 1);
-  Result<void> scanned = log_.scan(Table::meta, std::string(1, key_prefix), keys_end, [&](auto, std::string_view value) {
-    VirtualKey key;
-    readable = decode(value, key);
-    if (readable) state_.restore(std::move(key));
-    return readable;
-  });
+  const Result<void> scanned =
+      log_.scan(Table::meta, std::string(1, key_prefix), keys_end, [&](std::string_view, std::string_view value) {
+        VirtualKey key;
+        readable = decode(value, key);
+        if (readable) state_.restore(std::move(key));
+        return readable;
+      });
   if (!scanned) return scanned;
   if (!readable) return corrupt("a row of a virtual key cannot be read");
-  scanned = log_.scan(Table::meta, std::string(1, open_prefix), open_end, [&](std::string_view key, std::string_view value) {
-    OpenRow row;
-    readable = decode(key, value, row);
-    if (readable) state_.restore(row);
-    return readable;
-  });
-  if (!scanned) return scanned;
-  if (!readable) return corrupt("a row of an open reservation cannot be read");
-  if (head_.replay_from == head_.next_index) return {};
-  std::optional<Error> error;
-  scanned = log_.read(head_.replay_from, [this, &error](const LogRecord& record) {
-    const Result<proto::LedgerEntry> entry = proto::decode_ledger_entry(record.frame);
-    if (!entry) {
-      error = corrupt("entry " + std::to_string(record.index) + " cannot be read: " + entry.error().message).value();
-      return false;
-    }
-    state_.replay(*entry);
-    return true;
-  });
-  if (!scanned) return scanned;
-  if (error) return fail(std::move(*error));
-  return {};
+  return replay_tail(log_, head_, state_);
 }
 
 proto::EntryHeader LedgerWriter::next_header() {
@@ -170,23 +178,24 @@ template Result<Applied> LedgerWriter::add(const proto::PricesRecorded&);
 Result<void> LedgerWriter::commit() {
   batch_timed_ = false;
   if (pending_entries() == 0) return {};
-  const std::uint64_t replay = head_.next_index - head_.replay_from;
-  return write_batch(replay >= std::max<std::uint64_t>(checkpoint_entries, state_.open_count()));
+  const bool open = head_.next_index - head_.replay_from >= std::max<std::uint64_t>(open_entries, state_.open_count());
+  return write_batch(open || head_.next_index - head_.rows_from >= rows_entries, open);
+}
+
+Result<void> LedgerWriter::commit_rows() {
+  batch_timed_ = false;
+  return head_.rows_from == head_.next_index ? Result<void>() : write_batch(true, false);
 }
 
 Result<void> LedgerWriter::finish() {
-  batch_timed_ = false;
-  if (head_.replay_from == head_.next_index) return {};
-  return write_batch(true);
+  return head_.replay_from == head_.next_index ? Result<void>() : write_batch(true, true);
 }
 
-Result<void> LedgerWriter::write_batch(bool checkpoint) {
-  if (checkpoint) {
-    state_.checkpoint();
-    head_.replay_from = head_.next_index;
-  }
+Result<void> LedgerWriter::write_batch(bool rows, bool open) {
+  if (rows) head_.rows_from = head_.next_index;
+  if (open) head_.replay_from = head_.next_index;
   head_.max_ended_id = state_.max_ended_id();
-  TableChanges& changes = state_.collect();
+  TableChanges& changes = state_.collect(rows, open);
   row_.clear();
   encode(row_, head_);
   changes.put(Table::meta, head_key, row_);

@@ -16,8 +16,10 @@ namespace outlast::storage {
 
 class LedgerWriter {
  public:
-  // Entries between checkpoints of the open reservations: what a start has to read at most.
-  static constexpr std::uint64_t checkpoint_entries = 262'144;
+  // Entries between writes of changed balances and roll-ups: many entries change the same few rows.
+  static constexpr std::uint64_t rows_entries = 16'384;
+  // Entries between writes of the open reservations: what a start has to read at most. Most never need a row.
+  static constexpr std::uint64_t open_entries = 262'144;
   // Entries in one commit of a recovery.
   static constexpr std::size_t recovery_batch_entries = 4'096;
 
@@ -35,7 +37,9 @@ class LedgerWriter {
 
   // Durable on return. After an error nothing may be acknowledged any more.
   Result<void> commit();
-  // Like commit(), with a checkpoint, so that the next start has nothing to replay.
+  // Like commit(), with all balances and roll-ups, so that a snapshot of the log taken now is of one moment.
+  Result<void> commit_rows();
+  // Like commit_rows(), with all open reservations, so that the next start has nothing to replay.
   Result<void> finish();
 
   [[nodiscard]] std::uint64_t next_index() const { return head_.next_index; }
@@ -62,7 +66,7 @@ class LedgerWriter {
   LedgerWriter(Log& log, const Clock& clock, const HeadRow& head);
   Result<void> check_head() const;
   Result<void> recover();
-  Result<void> write_batch(bool checkpoint);
+  Result<void> write_batch(bool rows, bool open);
   proto::EntryHeader next_header();
   template <class Operation>
   void append_frame(const proto::EntryHeader& header, const Operation& operation, const Applied& applied);
@@ -79,6 +83,11 @@ class LedgerWriter {
   std::string row_;  // scratch
   std::uint64_t in_doubt_settled_ = 0;
 };
+
+// The head row; one of an empty ledger when there is none. Error: corrupt.
+Result<HeadRow> load_head(const LedgerView& view);
+// Brings a fresh state over `view` to the head: open reservations, and what balances and roll-ups do not hold yet.
+Result<void> replay_tail(const LedgerView& view, const HeadRow& head, LedgerState& state);
 
 // The hash of an entry: SHA-256(prev_hash || frame).
 Digest entry_hash(const Digest& prev_hash, std::string_view frame);

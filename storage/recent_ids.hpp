@@ -15,7 +15,7 @@ namespace outlast::storage {
 
 class RecentIds {
  public:
-  static constexpr std::size_t generation_ids = 65'536;
+  static constexpr std::size_t generation_ids = 16'384;
 
   // `floor`: the largest id that has ended so far.
   explicit RecentIds(const RequestId& floor = {}) : floor_(floor), max_(floor) {}

@@ -22,9 +22,13 @@ constexpr std::string_view advice = "; restore the data folder from a copy, or m
 
 // The first name of a RocksDB file in `text`, or empty.
 std::string file_in(const std::string& text) {
-  static const std::regex name("[0-9]{6,}\\.(sst|log)|MANIFEST-[0-9]+|CURRENT|IDENTITY|OPTIONS-[0-9]+");
+  static const std::regex name("[0-9]{6,}\\.(sst|ldb|log)|MANIFEST-[0-9]+|CURRENT|IDENTITY|OPTIONS-[0-9]+");
   std::smatch match;
-  return std::regex_search(text, match, name) ? match.str() : std::string();
+  if (!std::regex_search(text, match, name)) return {};
+  std::string file = match.str();
+  // Of a missing table file RocksDB reports the old extension, which it tries last.
+  if (file.ends_with(".ldb")) file.replace(file.size() - 3, 3, "sst");
+  return file;
 }
 
 std::string current_of(const std::string& path) {

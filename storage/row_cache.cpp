@@ -146,6 +146,7 @@ void RowCache::collect(TableChanges& changes) {
 }
 
 void RowCache::trim() {
+  if (!dirty_balances_.empty() || !dirty_rollups_.empty()) return;
   if (rollups_.size() > rows_max) rollups_.clear();
   if (payers_.size() <= rows_max && legs_.size() <= rows_max && balances_.size() <= rows_max) return;
   rollups_.clear();

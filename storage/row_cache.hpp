@@ -57,7 +57,7 @@ class RowCache {
 
   // Puts every changed row.
   void collect(TableChanges& changes);
-  // After collected rows are in the view: forgets rows beyond the limit.
+  // Once collected rows are in the view: forgets rows beyond the limit. Does nothing while there are changed rows.
   void trim();
 
  private:

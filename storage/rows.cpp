@@ -105,6 +105,7 @@ void encode(std::string& out, const HeadRow& row) {
   put(out, row.next_index);
   put(out, row.hash);
   put(out, row.time_ms);
+  put(out, row.rows_from);
   put(out, row.replay_from);
   put(out, row.max_ended_id.bytes);
 }
@@ -112,9 +113,9 @@ void encode(std::string& out, const HeadRow& row) {
 bool decode(std::string_view bytes, HeadRow& row) {
   std::uint32_t format = 0;
   Reader reader(bytes);
-  reader.take(format).take(row.epoch).take(row.next_index).take(row.hash).take(row.time_ms).take(row.replay_from).take(
-      row.max_ended_id.bytes);
-  return reader.done() && format == ledger_format;
+  reader.take(format).take(row.epoch).take(row.next_index).take(row.hash).take(row.time_ms);
+  reader.take(row.rows_from).take(row.replay_from).take(row.max_ended_id.bytes);
+  return reader.done() && format == ledger_format && row.replay_from <= row.rows_from && row.rows_from <= row.next_index;
 }
 
 std::string tenant_balance_key(const TenantPath& tenant) { return std::string{balance_prefix, 't'} + tenant.to_string(); }

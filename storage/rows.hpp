@@ -31,7 +31,8 @@ struct HeadRow {
   std::uint64_t next_index = 0;
   Digest hash{};                  // of the entry before next_index; zeros when there is none
   std::int64_t time_ms = 0;
-  std::uint64_t replay_from = 0;  // open reservations: those with an `o` row, then the entries from here
+  std::uint64_t rows_from = 0;    // balances and roll-ups: their rows, then the entries from here
+  std::uint64_t replay_from = 0;  // open reservations: those with an `o` row, then the entries from here; <= rows_from
   RequestId max_ended_id;         // no id above it has ended
   bool operator==(const HeadRow&) const = default;
 };

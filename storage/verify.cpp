@@ -106,6 +106,8 @@ class Verifier {
   bool bad(std::uint64_t index, std::string problem);
   bool visit(const LogRecord& record);
   Result<void> collect();
+  Result<void> compare(Table table, char prefix, std::string_view what);
+  Result<void> compare_rows();
   Result<void> compare_tables();
   Result<void> compare_open_rows();
   void sum_balances();
@@ -158,15 +160,17 @@ bool Verifier::visit(const LogRecord& record) {
   time_ms_ = header.time_ms;
   report_.head_hash = entry_hash(record.prev_hash, record.frame);
   ++report_.entries;
-  if (++uncollected_ < collect_entries) return true;
-  if (const Result<void> collected = collect(); !collected) error_ = collected.error();
+  Result<void> done;
+  if (report_.entries == head_.rows_from) done = compare_rows();
+  else if (++uncollected_ >= collect_entries) done = collect();
+  if (!done) error_ = std::move(done.error());
   if (!tables_.problem().empty()) return bad(record.index, "at or shortly before it: " + tables_.problem());
-  return !error_;
+  return !error_ && report_.problem.empty();
 }
 
 Result<void> Verifier::collect() {
   uncollected_ = 0;
-  const Result<void> taken = tables_.take(state_.collect(), head_.time_ms - dedup_age_ms_max);
+  const Result<void> taken = tables_.take(state_.collect(true, false), head_.time_ms - dedup_age_ms_max);
   state_.committed();
   return taken;
 }
@@ -181,19 +185,25 @@ Result<void> Verifier::compare_open_rows() {
   });
 }
 
+Result<void> Verifier::compare(Table table, char prefix, std::string_view what) {
+  if (!report_.problem.empty()) return {};
+  const std::string from = prefix == 0 ? std::string() : std::string(1, prefix);
+  const std::string to = prefix == 0 ? std::string() : std::string(1, static_cast<char>(prefix + 1));
+  Result<std::string> difference = tables_.difference(table, from, to, what);
+  if (!difference) return fail(difference.error());
+  report_.problem = std::move(*difference);
+  return {};
+}
+
+// Balances and roll-ups are stored as of the head's rows_from.
+Result<void> Verifier::compare_rows() {
+  if (const Result<void> collected = collect(); !collected) return collected;
+  if (const Result<void> compared = compare(Table::rollup, 0, "roll-up"); !compared) return compared;
+  return compare(Table::meta, balance_prefix, "balance");
+}
+
 Result<void> Verifier::compare_tables() {
-  const auto compare = [this](Table table, char prefix, std::string_view what) -> Result<void> {
-    if (!report_.problem.empty()) return {};
-    const std::string from = prefix == 0 ? std::string() : std::string(1, prefix);
-    const std::string to = prefix == 0 ? std::string() : std::string(1, static_cast<char>(prefix + 1));
-    Result<std::string> difference = tables_.difference(table, from, to, what);
-    if (!difference) return fail(difference.error());
-    report_.problem = std::move(*difference);
-    return {};
-  };
-  Result<void> compared = compare(Table::rollup, 0, "roll-up");
-  if (compared) compared = compare(Table::meta, balance_prefix, "balance");
-  if (compared) compared = compare(Table::meta, key_prefix, "virtual key");
+  Result<void> compared = compare(Table::meta, key_prefix, "virtual key");
   if (compared) compared = compare(Table::meta, prices_prefix, "price book");
   if (compared && report_.problem.empty()) compared = compare_open_rows();
   return compared;

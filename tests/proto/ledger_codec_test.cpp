@@ -1,0 +1,186 @@
+#include "proto/ledger_codec.hpp"
+
+#include <catch2/catch.hpp>
+
+#include <fstream>
+#include <limits>
+#include <map>
+
+#include "core/crypto.hpp"
+#include "core/random.hpp"
+
+namespace outlast::proto {
+namespace {
+
+RequestId id_of(std::uint8_t last) {
+  RequestId id = *Uuid::parse("019a3f00-1122-7334-8556-778899aabb00");
+  id.bytes[15] = last;
+  return id;
+}
+
+AttemptLine line_of(std::uint8_t last) {
+  AttemptLine line;
+  line.request_id = id_of(last);
+  line.number = 2;
+  line.deployment = "fable-alpha";
+  line.provider = "alpha";
+  line.model = "claude-fable-5";
+  line.status = AttemptStatus::cut;
+  line.http_status = 200;
+  line.usage = {11, 12, 0, 0, 0, 0, 13, 14, 0, UsageSource::reported};
+  line.cost = {987'654'321};
+  line.price_known = true;
+  line.price_version = "2026-01";
+  line.first_event_ms = 15;
+  line.duration_ms = 16;
+  return line;
+}
+
+// One entry of each kind, by name. The golden frames are these, so they never change; new ones may be added.
+std::map<std::string, LedgerEntry> samples() {
+  AttemptLine rare = line_of(5);
+  rare.status = AttemptStatus::in_doubt;
+  rare.usage = {1, 2, 3, 4, 5, 6, 7, 8, 9, UsageSource::estimated};
+  rare.cost = {(static_cast<__int128>(1) << 80) + 3};
+  VirtualKey key{"key_abc", {"acme", "search", "ann"}, "laptop", {}, 1'760'000'000'000, std::nullopt};
+  for (std::size_t i = 0; i < key.hash.size(); ++i) key.hash[i] = static_cast<std::uint8_t>(i);
+  const Reservation reservation{id_of(1), {"acme", "search", "ann"}, "key_abc", "smart", {25'000'000}, true, 900, 256};
+  return {
+      {"incarnation", {{1, 0, 1'760'000'000'000}, IncarnationStarted{id_of(9), "outlast 0.1.0"}}},
+      {"reserve", {{1, 1, 1'760'000'000'001}, reservation}},
+      {"attempt", {{1, 2, 1'760'000'000'002}, line_of(1)}},
+      {"settle", {{1, 3, 1'760'000'000'003}, Settled{{line_of(1)}, {-5}}}},
+      {"settle_rare", {{2, 4, 1'760'000'000'003}, Settled{{rare}, {static_cast<__int128>(7) << 70}}}},
+      {"void", {{2, 5, 1'760'000'000'004}, Voided{{id_of(2), "no deployment answered"}, {1}}}},
+      {"key_created", {{2, 6, 1'760'000'000'005}, KeyCreated{key}}},
+      {"key_revoked", {{2, 7, 1'760'000'000'006}, KeyRevoked{"key_abc"}}},
+      {"prices", {{2, 8, 1'760'000'000'007}, PricesRecorded{"2026-01", "[prices]\n"}}},
+  };
+}
+
+std::string encoded(const LedgerEntry& entry) {
+  LedgerEncoder encoder;
+  std::string frame;
+  const std::size_t size = encoder.append(frame, entry);
+  CHECK(size == frame.size());
+  return frame;
+}
+
+std::string from_hex(const std::string& hex) {
+  std::string bytes;
+  for (std::size_t i = 0; i + 1 < hex.size(); i += 2) bytes += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
+  return bytes;
+}
+
+}  // namespace
+
+TEST_CASE("every kind of entry reads back as it was written", "[ledger][proto]") {
+  for (const auto& [name, entry] : samples()) {
+    INFO(name);
+    const std::string frame = encoded(entry);
+    CHECK(frame.size() % 8 == 0);
+    const Result<LedgerEntry> decoded = decode_ledger_entry(frame);
+    REQUIRE(decoded);
+    CHECK(*decoded == entry);
+  }
+}
+
+TEST_CASE("frames read back at any alignment", "[ledger][proto]") {
+  const LedgerEntry entry = samples().at("settle");
+  for (std::size_t offset = 0; offset < 8; ++offset) {
+    const std::string moved = std::string(offset, 'x') + encoded(entry);
+    const Result<LedgerEntry> decoded = decode_ledger_entry(std::string_view(moved).substr(offset));
+    REQUIRE(decoded);
+    CHECK(*decoded == entry);
+  }
+}
+
+TEST_CASE("one encoder writes the same bytes whatever it wrote before", "[ledger][proto]") {
+  LedgerEncoder encoder;
+  std::string all;
+  std::string apart;
+  for (int round = 0; round < 3; ++round) {
+    for (const auto& [name, entry] : samples()) {
+      encoder.append(all, entry);
+      apart += encoded(entry);
+    }
+    const LedgerEntry large{{1, 9, 0}, PricesRecorded{"large", std::string(100'000, 'p')}};
+    encoder.append(all, large);
+    apart += encoded(large);
+  }
+  CHECK(all == apart);
+}
+
+TEST_CASE("extreme numbers and texts survive", "[ledger][proto]") {
+  constexpr auto most = std::numeric_limits<std::uint64_t>::max();
+  AttemptLine line;
+  line.number = 65'535;
+  line.http_status = 65'535;
+  line.usage = {most, most, most, most, most, most, most, most, most, UsageSource::reported};
+  line.cost = {static_cast<__int128>(static_cast<unsigned __int128>(1) << 127)};  // the least
+  line.first_event_ms = 4'294'967'295U;
+  line.deployment = std::string("a\0b", 3);
+  line.model = "\xff\xfe";
+  const LedgerEntry entry{{most, most, std::numeric_limits<std::int64_t>::min()}, line};
+  const Result<LedgerEntry> decoded = decode_ledger_entry(encoded(entry));
+  REQUIRE(decoded);
+  CHECK(*decoded == entry);
+}
+
+// tests/proto/ledger_frames.txt holds a line `name hex` for each kind, as released versions wrote them.
+TEST_CASE("golden frames of earlier versions still decode, and are still written", "[ledger][proto]") {
+  std::ifstream file(OUTLAST_SOURCE_DIR "/tests/proto/ledger_frames.txt");
+  REQUIRE(file);
+  const std::map<std::string, LedgerEntry> known = samples();
+  std::size_t count = 0;
+  for (std::string name, hex; file >> name >> hex; ++count) {
+    INFO(name);
+    REQUIRE(known.contains(name));
+    const std::string frame = from_hex(hex);
+    const Result<LedgerEntry> decoded = decode_ledger_entry(frame);
+    REQUIRE(decoded);
+    CHECK(*decoded == known.at(name));
+    const std::string now = encoded(known.at(name));
+    CHECK(to_hex({reinterpret_cast<const std::uint8_t*>(now.data()), now.size()}) == hex);
+  }
+  CHECK(count == known.size());
+}
+
+TEST_CASE("bytes that are no entry give an error, never a crash", "[ledger][proto]") {
+  CHECK(is(decode_ledger_entry("").error(), LedgerCodecError::malformed));
+  CHECK(is(decode_ledger_entry("12345678").error(), LedgerCodecError::malformed));
+  CHECK(is(decode_ledger_entry(std::string(ledger_frame_bytes_max + 8, '\0')).error(), LedgerCodecError::too_large));
+  Random random(11);
+  std::size_t errors = 0;
+  for (const auto& [name, entry] : samples()) {
+    const std::string frame = encoded(entry);
+    for (std::size_t size = 0; size < frame.size(); ++size) CHECK_FALSE(decode_ledger_entry(frame.substr(0, size)));
+    CHECK_FALSE(decode_ledger_entry(frame + std::string(8, '\0')));
+    for (int i = 0; i < 2'000; ++i) {
+      std::string changed = frame;
+      for (std::uint64_t n = random.below(4) + 1; n > 0; --n) {
+        changed[random.below(changed.size())] = static_cast<char>(random.next());
+      }
+      if (!decode_ledger_entry(changed)) ++errors;
+    }
+  }
+  CHECK(errors > 1'000);
+}
+
+TEST_CASE("an entry of a kind from a later version is named as such", "[ledger][proto]") {
+  std::string frame = encoded(samples().at("prices"));
+  // The union's discriminant is the first 16 bits after epoch, index and time: it counts up from 0.
+  const std::size_t discriminant = 8 + 8 + 24;
+  REQUIRE(frame[discriminant] == 7);
+  frame[discriminant] = 99;
+  CHECK(is(decode_ledger_entry(frame).error(), LedgerCodecError::unknown_kind));
+}
+
+TEST_CASE("print golden frames", "[.golden]") {
+  for (const auto& [name, entry] : samples()) {
+    const std::string frame = encoded(entry);
+    std::printf("%s %s\n", name.c_str(), to_hex({reinterpret_cast<const std::uint8_t*>(frame.data()), frame.size()}).c_str());
+  }
+}
+
+}  // namespace outlast::proto

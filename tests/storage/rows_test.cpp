@@ -1,0 +1,109 @@
+#include "storage/rows.hpp"
+
+#include <catch2/catch.hpp>
+
+#include "core/random.hpp"
+#include "storage/log.hpp"
+
+namespace outlast::storage {
+
+TEST_CASE("rows read back as they were written", "[ledger]") {
+  std::string bytes;
+  HeadRow head{2, 90, {}, 1'760'000'000'000, 80, 70, *Uuid::parse("019a3f00-1122-7334-8556-778899aabbcc")};
+  head.hash[31] = 7;
+  encode(bytes, head);
+  HeadRow head_read;
+  REQUIRE(decode(bytes, head_read));
+  CHECK(head_read == head);
+
+  bytes.clear();
+  const BalanceRow balance{{-1}, {static_cast<__int128>(1) << 90}, {3}};
+  encode(bytes, balance);
+  BalanceRow balance_read;
+  REQUIRE(decode(bytes, balance_read));
+  CHECK(balance_read == balance);
+
+  bytes.clear();
+  const DedupRow dedup{5, 9, {{1, 6}, {2, 8}}};
+  encode(bytes, dedup);
+  DedupRow dedup_read;
+  REQUIRE(decode(bytes, dedup_read));
+  CHECK(dedup_read == dedup);
+
+  bytes.clear();
+  VirtualKey key{"key_a", {"o", "t", "u"}, "", {}, 12, 34};
+  encode(bytes, key);
+  VirtualKey key_read;
+  REQUIRE(decode(bytes, key_read));
+  CHECK(key_read == key);
+
+  bytes.clear();
+  const RollupKey rollup{488'888, "o", "t", "u", "key_a", "smart", "m", "p", "d", 3};
+  encode(bytes, rollup);
+  RollupKey rollup_read;
+  REQUIRE(decode(bytes, rollup_read));
+  CHECK(rollup_read.hour == rollup.hour);
+  CHECK(rollup_read.deployment == "d");
+  CHECK(rollup_read.status == 3);
+  CHECK(bytes > rollup_hour_key(488'888));
+  CHECK(bytes < rollup_hour_key(488'889));
+}
+
+TEST_CASE("rows that are cut short or too long are refused", "[ledger]") {
+  std::string bytes;
+  OpenRow row;
+  row.reservation.tenant = {"o", "t", "u"};
+  row.reservation.route = "smart";
+  row.attempts = {{1, 5}};
+  encode(bytes, row);
+  const std::string key = open_key(row.reservation.request_id);
+  OpenRow read;
+  REQUIRE(decode(key, bytes, read));
+  CHECK(read.reservation == row.reservation);
+  for (std::size_t size = 0; size + 10 < bytes.size(); ++size) CHECK_FALSE(decode(key, bytes.substr(0, size), read));
+  CHECK_FALSE(decode(key, bytes + "x", read));
+  CHECK_FALSE(decode("short", bytes, read));
+  HeadRow head;
+  CHECK_FALSE(decode(std::string(200, '\0'), head));
+}
+
+TEST_CASE("any bytes of a batch give records or an error that names the index", "[ledger]") {
+  std::string records;
+  for (int i = 0; i < 3; ++i) {
+    const std::size_t start = begin_record(records, Digest{});
+    records += std::string(16, static_cast<char>('a' + i));
+    finish_record(records, start);
+  }
+  std::vector<std::string> frames;
+  REQUIRE(parse_batch({7, records}, [&frames](const LogRecord& record) {
+    CHECK(record.index == 7 + frames.size());
+    frames.emplace_back(record.frame);
+    return true;
+  }));
+  CHECK(frames == std::vector<std::string>{std::string(16, 'a'), std::string(16, 'b'), std::string(16, 'c')});
+  const Result<void> cut = parse_batch({7, std::string_view(records).substr(0, records.size() - 1)},
+                                       [](const LogRecord&) { return true; });
+  REQUIRE_FALSE(cut);
+  CHECK(cut.error().message.find("entry 9") != std::string::npos);
+  Random random(3);
+  for (int i = 0; i < 2'000; ++i) {
+    std::string noise = records;
+    noise[random.below(noise.size())] = static_cast<char>(random.next());
+    static_cast<void>(parse_batch({0, noise}, [](const LogRecord&) { return true; }).has_value());
+  }
+}
+
+TEST_CASE("the latest change of a row is the one that is found", "[ledger]") {
+  TableChanges changes;
+  std::string value;
+  CHECK_FALSE(changes.find(Table::meta, "a", value));
+  changes.put(Table::meta, "a", "1");
+  changes.put(Table::dedup, "a", "other table");
+  changes.put(Table::meta, "a", "");
+  REQUIRE(changes.find(Table::meta, "a", value));
+  CHECK(value.empty());
+  changes.erase(Table::meta, "a");
+  CHECK_FALSE(changes.find(Table::meta, "a", value));
+}
+
+}  // namespace outlast::storage
