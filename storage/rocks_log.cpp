@@ -9,6 +9,7 @@
 #include <array>
 #include <atomic>
 #include <filesystem>
+#include <optional>
 #include <vector>
 
 #include "storage/file_lock.hpp"
@@ -24,16 +25,25 @@ namespace fs = std::filesystem;
 constexpr std::size_t protection_bytes = 8;  // per key, from the batch to the memtable
 constexpr std::size_t block_cache_bytes = 8U << 20;
 constexpr std::size_t log_buffer_bytes = 16U << 20;
-constexpr std::size_t dedup_buffer_bytes = 8U << 20;
-constexpr std::size_t small_buffer_bytes = 8U << 20;
+constexpr std::size_t tables_buffer_bytes = 16U << 20;
 constexpr std::size_t arena_block_bytes = 256U << 10;
 constexpr std::uint64_t wal_bytes_max = 64U << 20;
 constexpr std::uint64_t dedup_compaction_s = 7 * 24 * 3600;
 
-// Column families in the order of Table, then the log.
-constexpr std::array family_names = {"default", "dedup", "rollup", "log"};
-constexpr std::size_t log_family = 3;
-static_assert(log_family == table_count);
+// Two column families: each more costs a start three syncs, and a flush of its own. All tables share one, told apart by
+// the first byte of the key; that of a row of `meta` is its own.
+constexpr std::array family_names = {"default", "log"};
+constexpr std::size_t tables_family = 0;
+constexpr std::size_t log_family = 1;
+constexpr std::array<std::string_view, table_count> table_prefixes = {"", "d", "r"};
+
+std::string_view prefix_of(Table table) { return table_prefixes[static_cast<std::size_t>(table)]; }
+
+std::string prefixed(Table table, std::string_view key) {
+  std::string whole(prefix_of(table));
+  whole += key;
+  return whole;
+}
 
 // Drops dedup rows that no operation may refer to any more: ids that old are refused before any look-up.
 class DropOldIds final : public rocksdb::CompactionFilter {
@@ -41,8 +51,8 @@ class DropOldIds final : public rocksdb::CompactionFilter {
   explicit DropOldIds(const std::atomic<std::int64_t>& before_ms) : before_ms_(before_ms) {}
   bool Filter(int, const rocksdb::Slice& key, const rocksdb::Slice&, std::string*, bool*) const override {
     Uuid id;
-    if (key.size() != id.bytes.size()) return false;
-    std::copy_n(reinterpret_cast<const std::uint8_t*>(key.data()), id.bytes.size(), id.bytes.begin());
+    if (key.size() != 1 + id.bytes.size() || !key.starts_with("d")) return false;
+    std::copy_n(reinterpret_cast<const std::uint8_t*>(key.data()) + 1, id.bytes.size(), id.bytes.begin());
     return id.unix_ms() < before_ms_.load(std::memory_order_relaxed);
   }
   const char* Name() const override { return "outlast.DropOldIds"; }
@@ -82,7 +92,7 @@ rocksdb::ColumnFamilyOptions family_options(std::size_t family, const std::share
                                             const rocksdb::CompactionFilter* drop_old_ids) {
   rocksdb::ColumnFamilyOptions options;
   options.max_write_buffer_number = 2;
-  options.write_buffer_size = small_buffer_bytes;
+  options.write_buffer_size = tables_buffer_bytes;
   options.arena_block_size = arena_block_bytes;
   options.compression = rocksdb::kLZ4Compression;
   rocksdb::BlockBasedTableOptions table;
@@ -91,8 +101,7 @@ rocksdb::ColumnFamilyOptions family_options(std::size_t family, const std::share
   if (family == log_family) {
     options.write_buffer_size = log_buffer_bytes;
     table.block_size = 32U << 10;
-  } else if (family == static_cast<std::size_t>(Table::dedup)) {
-    options.write_buffer_size = dedup_buffer_bytes;
+  } else {
     options.compaction_filter = drop_old_ids;
     options.periodic_compaction_seconds = dedup_compaction_s;
     table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
@@ -154,7 +163,7 @@ Result<bool> RocksLog::Impl::get(const rocksdb::Snapshot* snapshot, Table table,
                                  std::string& value) const {
   rocksdb::ReadOptions options;
   options.snapshot = snapshot;
-  const rocksdb::Status status = db->Get(options, families[static_cast<std::size_t>(table)], slice(key), &value);
+  const rocksdb::Status status = db->Get(options, families[tables_family], prefixed(table, key), &value);
   if (status.IsNotFound()) return false;
   if (!status.ok()) return failure(status);
   return true;
@@ -165,11 +174,14 @@ Result<void> RocksLog::Impl::scan(const rocksdb::Snapshot* snapshot, Table table
                                   const std::function<bool(std::string_view, std::string_view)>& visit) const {
   rocksdb::ReadOptions options;
   options.snapshot = snapshot;
-  const rocksdb::Slice bound = slice(to);
-  if (!to.empty()) options.iterate_upper_bound = &bound;
-  const std::unique_ptr<rocksdb::Iterator> at(db->NewIterator(options, families[static_cast<std::size_t>(table)]));
-  for (at->Seek(slice(from)); at->Valid(); at->Next()) {
-    if (!visit(view(at->key()), view(at->value()))) return {};
+  const std::string_view prefix = prefix_of(table);
+  std::string end = to.empty() ? std::string(prefix) : prefixed(table, to);
+  if (to.empty() && !end.empty()) ++end.back();
+  const rocksdb::Slice bound = end;
+  if (!end.empty()) options.iterate_upper_bound = &bound;
+  const std::unique_ptr<rocksdb::Iterator> at(db->NewIterator(options, families[tables_family]));
+  for (at->Seek(prefixed(table, from)); at->Valid(); at->Next()) {
+    if (!visit(view(at->key()).substr(prefix.size()), view(at->value()))) return {};
   }
   if (!at->status().ok()) return failure(at->status());
   return {};
@@ -253,8 +265,11 @@ Result<void> RocksLog::append(const LogBatch& batch, const TableChanges& changes
   }
   changes.for_each([this, &write, &status](Table table, std::string_view key, std::string_view value) {
     if (!status.ok()) return;
-    rocksdb::ColumnFamilyHandle* family = impl_->families[static_cast<std::size_t>(table)];
-    status = value.data() == nullptr ? write.Delete(family, slice(key)) : write.Put(family, slice(key), slice(value));
+    rocksdb::ColumnFamilyHandle* family = impl_->families[tables_family];
+    const std::array parts = {slice(prefix_of(table)), slice(key)};
+    const rocksdb::SliceParts whole(parts.data(), parts.size());
+    const rocksdb::Slice content = slice(value);
+    status = value.data() == nullptr ? write.Delete(family, whole) : write.Put(family, whole, {&content, 1});
   });
   if (status.ok()) status = impl_->db->Write(impl_->write_options, &write);
   if (!status.ok()) return failure(status);
