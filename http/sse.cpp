@@ -76,7 +76,7 @@ void SseReader::take_line(std::size_t from, std::size_t to, SseEvent& event) {
   const std::string_view line(buffer_.data() + from, to - from);
   const auto colon = line.find(':');
   const auto name = line.substr(0, colon);
-  std::string_view value;
+  auto value = line.substr(line.size());
   if (colon != std::string_view::npos) {
     value = line.substr(colon + 1);
     if (value.starts_with(' ')) value.remove_prefix(1);

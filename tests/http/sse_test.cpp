@@ -49,6 +49,7 @@ const std::string stream =
     "data: first\nevent: between\ndata: a second line that is longer\ndata:\ndata: fourth\n\n"
     "event: without data\n\n"
     "data\n\n"
+    "data\ndata: after a line without a value\n\n"
     "unknown: field\ndata: x\n: comment inside\n\n"
     "\n\n"
     "data: [DONE]\n\n"
@@ -61,6 +62,7 @@ const Events expected = {
     {"", " two spaces"},
     {"between", "first\na second line that is longer\n\nfourth"},
     {"", ""},
+    {"", "\nafter a line without a value"},
     {"", "x"},
     {"", "[DONE]"},
 };
