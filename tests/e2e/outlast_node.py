@@ -348,9 +348,9 @@ class Node:
 
     def admin(self, method, path, body=None):
         headers = {"authorization": "Bearer " + self.token(), "content-type": "application/json"}
-        status, _, data = request(self.admin_address, method, "/admin/v1/" + path, body, headers)
+        status, answer_headers, data = request(self.admin_address, method, "/admin/v1/" + path, body, headers)
         assert status < 300, f"{method} {path}: {status} {data[:500]!r}"
-        return data
+        return answer_headers, data
 
     def cli(self, *arguments, check=True):
         """Runs `outlast`; returns the finished process."""
@@ -375,8 +375,15 @@ class Node:
         return self._key
 
     def entries(self, first=0):
-        lines = self.admin("GET", f"ledger/entries?from={first}&limit=1000000").splitlines()
-        return [json.loads(line) for line in lines if line]
+        """Every entry from an index on."""
+        entries = []
+        while True:
+            headers, data = self.admin("GET", f"ledger/entries?from={first}&limit=10000")
+            page = [json.loads(line) for line in data.splitlines() if line]
+            if not page:
+                return entries
+            entries += page
+            first = int(headers["x-outlast-next-index"])
 
     def entries_of(self, request_id, kind=None):
         entries = [entry for entry in self.entries() if entry.get("request_id") == request_id]
