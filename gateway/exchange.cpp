@@ -222,7 +222,8 @@ Result<void> Exchange::reserve() {
   reservation->request_id = id_;
   output_tokens_max_ = reservation->output_tokens_max;
   if (!reservation->price_known) lane_.metrics.unpriced.add();
-  const auto ticket = lane_.meter.submit(std::move(*reservation), true);
+  // It becomes durable while the provider works; the settlement hastens it where the provider is quicker.
+  const auto ticket = lane_.meter.submit(std::move(*reservation), false);
   if (!ticket) return fail(ticket.error());
   ticket_ = *ticket;
   return {};
@@ -392,7 +393,9 @@ void Exchange::settle(const AttemptEnd& end) {
 }
 
 void Exchange::submit(MeteringOperation operation) {
-  if (const auto ticket = lane_.meter.submit(std::move(operation), false); !ticket) {
+  const bool ends = !std::holds_alternative<AttemptLine>(operation);
+  const bool urgent = ends && !gone_ && !lane_.meter.is_durable(ticket_);  // the caller waits for the reservation
+  if (const auto ticket = lane_.meter.submit(std::move(operation), urgent); !ticket) {
     // The reservation stays open and is settled as in doubt when the next incarnation starts.
     log::error("ledger_refused", {{"request_id", id_text_}, {"error", ticket.error().message}});
   }

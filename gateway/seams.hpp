@@ -20,7 +20,7 @@ namespace asio = boost::asio;
 class Meter {
  public:
   virtual ~Meter() = default;
-  // Queues; returns a ticket. `urgent`: somebody waits for it.
+  // Queues; returns a ticket. `urgent`: somebody waits for it, or for what was queued before it.
   virtual Result<std::uint64_t> submit(MeteringOperation operation, bool urgent) = 0;
   // Completes when everything up to the ticket is on disk; an error when this operation was refused.
   virtual asio::awaitable<Result<void>> durable(std::uint64_t ticket) = 0;
