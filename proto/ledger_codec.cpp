@@ -2,12 +2,12 @@
 
 #include <capnp/message.h>
 #include <capnp/serialize.h>
+#include <kj/array.h>
 #include <kj/exception.h>
 
 #include <array>
 #include <cstring>
 #include <optional>
-#include <vector>
 
 #include "proto/ledger.capnp.h"
 
@@ -314,12 +314,12 @@ Result<LedgerEntry> decode_ledger_entry(std::string_view frame) {
   }
   // Values of the store are not aligned; Cap'n Proto reads words.
   std::array<capnp::word, scratch_words> small;
-  std::vector<capnp::word> large;
+  kj::Array<capnp::word> large;
   capnp::word* words = small.data();
   const std::size_t count = frame.size() / sizeof(capnp::word);
   if (count > small.size()) {
-    large.resize(count);
-    words = large.data();
+    large = kj::heapArray<capnp::word>(count);
+    words = large.begin();
   }
   std::memcpy(static_cast<void*>(words), frame.data(), frame.size());
   try {
