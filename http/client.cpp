@@ -29,13 +29,14 @@ bool is_target(std::string_view path) {
 
 class PooledResponse final : public ClientResponse {
  public:
-  PooledResponse(std::shared_ptr<ClientConnection> connection, std::uint32_t idle_ms)
-      : connection_(std::move(connection)), idle_ms_(idle_ms) {}
+  PooledResponse(std::shared_ptr<ClientConnection> connection, std::uint32_t wait_ms)
+      : connection_(std::move(connection)), wait_ms_(wait_ms) {}
   ~PooledResponse() override { connection_->release(); }
 
   [[nodiscard]] unsigned status() const override { return connection_->status(); }
   [[nodiscard]] std::string_view header(std::string_view name) const override { return connection_->header(name); }
   [[nodiscard]] bool read_ready() const override { return connection_->body_ready(); }
+  void limit_wait(std::uint32_t ms) override { wait_ms_ = ms; }
   void cancel() override { connection_->cancel(); }
 
   asio::awaitable<Result<std::string_view>> read() override {
@@ -44,7 +45,7 @@ class PooledResponse final : public ClientResponse {
       const auto step = connection_->advance_body(piece);
       if (step == ClientConnection::Step::ready) co_return piece;
       if (step == ClientConnection::Step::failed) co_return fail(connection_->failure());
-      connection_->set_deadline(idle_ms_);
+      connection_->set_deadline(wait_ms_);
       co_await connection_->wait_for_input();
       connection_->clear_deadline();
     }
@@ -52,7 +53,7 @@ class PooledResponse final : public ClientResponse {
 
  private:
   const std::shared_ptr<ClientConnection> connection_;
-  const std::uint32_t idle_ms_;
+  std::uint32_t wait_ms_;
 };
 
 // Gives the connection up when a request ends, however it ends, before it has an answer to hand on.

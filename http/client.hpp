@@ -55,6 +55,8 @@ class ClientResponse {
   virtual asio::awaitable<Result<std::string_view>> read() = 0;
   // Already received bytes may remain: true when the next read() completes without waiting.
   [[nodiscard]] virtual bool read_ready() const = 0;
+  // How long each following read() waits at most, instead of idle_ms.
+  virtual void limit_wait(std::uint32_t ms) = 0;
   // Closes the connection: a pending read() returns HttpError::cancelled. On the lane.
   virtual void cancel() = 0;
 };
