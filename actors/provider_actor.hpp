@@ -10,9 +10,13 @@
 namespace outlast::actors {
 
 struct ProviderState {
+  // What an earlier provider of the same gauge published ends here, with the probe whose outcome it will not see.
   ProviderState(std::shared_ptr<gateway::DeploymentGauge> published, const Clock& node_clock, gateway::BreakerPolicy policy,
                 std::uint64_t seed)
-      : gauge(std::move(published)), clock(node_clock), breaker(policy, seed) {}
+      : gauge(std::move(published)), clock(node_clock), breaker(policy, seed) {
+    gauge->publish(breaker);
+    gauge->release_probe();
+  }
 
   void record(const gateway::Outcome& outcome);
   [[nodiscard]] DeploymentStatus status() const;
