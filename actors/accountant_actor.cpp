@@ -3,6 +3,7 @@
 #include <future>
 #include <utility>
 
+#include <caf/send.hpp>
 #include <caf/typed_event_based_actor.hpp>
 
 #include "core/log.hpp"
@@ -58,6 +59,8 @@ CreatedKeyReply create_key(const AccountantDependencies& dependencies, const Cre
 }  // namespace
 
 Accountant::behavior_type accountant_actor(Accountant::pointer self, AccountantDependencies dependencies) {
+  // From here and from nowhere else, so that no older list of keys follows a newer one.
+  caf::anon_send(dependencies.router, KeysChanged{dependencies.ledger.keys()});
   return {
       [self, dependencies](const CreateKey& request) {
         auto promise = self->make_response_promise<CreatedKeyReply>();

@@ -28,8 +28,8 @@ using Router = caf::typed_actor<
     caf::replies_to<KeysChanged>::with<Done>,
     caf::replies_to<status_atom>::with<DeploymentList>>;
 
-// One per ledger shard: keys, prices and reports. Detached: its handlers wait for the disk. Lanes meter requests
-// through the ledger's own queue (ledger_meter.hpp), not through messages.
+// One per ledger shard: keys, prices and reports. Gives its router the keys when it starts. Detached: its handlers wait
+// for the disk. Lanes meter requests through the ledger's own queue (ledger_meter.hpp), not through messages.
 using Accountant = caf::typed_actor<
     // Answered when the key is durable and the router has published it.
     caf::replies_to<CreateKey>::with<CreatedKeyReply>,

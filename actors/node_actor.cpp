@@ -39,9 +39,6 @@ void start_children(Self self, const NodeDependencies& dependencies) {
   Router router = dependencies.spawn_router(self);
   Accountant accountant = dependencies.spawn_accountant(self, router);
   self->state.children = Children{router, accountant};
-  self->request(accountant, request_timeout, keys_atom::value)
-      .then([router](const KeyList& keys) { caf::anon_send(router, KeysChanged{keys}); },
-            [](const caf::error&) { log::error("accountant_silent", {{"at", "start"}}); });
   if (self->state.config) caf::anon_send(router, ApplyConfig{self->state.config});
 }
 
