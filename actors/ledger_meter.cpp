@@ -7,6 +7,8 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include "core/log.hpp"
+
 namespace outlast::actors {
 
 namespace asio = boost::asio;
@@ -20,13 +22,17 @@ LedgerMeter::LedgerMeter(asio::io_context& context, storage::LedgerStore& ledger
     const std::lock_guard lock(shared->mutex);
     if (shared->owner == nullptr) return;
     asio::post(shared->owner->context_, [shared] {
-      shared->wake_pending.store(false);
+      shared->wake_pending.exchange(false);  // sees every ticket whose committer saw it pending
       if (shared->owner != nullptr) shared->owner->wake();
     });
   };
   const auto on_refused = [shared = shared_](std::uint64_t ticket, const Error& error) {
+    log::warning("ledger_refused", {{"ticket", ticket}, {"error", error.message}});
     const std::lock_guard lock(shared->mutex);
     shared->refused.emplace(ticket, error);
+    if (shared->refused.size() <= refusals_max) return;
+    shared->forgotten = shared->refused.begin()->first;
+    shared->refused.erase(shared->refused.begin());
   };
   submitter_ = ledger.make_submitter(on_durable, on_refused);
 }
@@ -43,7 +49,7 @@ Result<std::uint64_t> LedgerMeter::submit(MeteringOperation operation, bool urge
 bool LedgerMeter::is_durable(std::uint64_t ticket) const {
   if (shared_->durable.load(std::memory_order_acquire) < ticket) return false;
   const std::lock_guard lock(shared_->mutex);
-  return shared_->refused.empty();
+  return ticket > shared_->forgotten && !shared_->refused.contains(ticket);
 }
 
 asio::awaitable<Result<void>> LedgerMeter::durable(std::uint64_t ticket) {
@@ -63,7 +69,10 @@ asio::awaitable<Result<void>> LedgerMeter::durable(std::uint64_t ticket) {
   }
   const std::lock_guard lock(shared_->mutex);
   const auto refused = shared_->refused.find(ticket);
-  if (refused == shared_->refused.end()) co_return Result<void>{};
+  if (refused == shared_->refused.end()) {
+    if (ticket > shared_->forgotten) co_return Result<void>{};
+    co_return fail(storage::LedgerError::overloaded, "the ledger refused more than the lane can remember");
+  }
   Error error = std::move(refused->second);
   shared_->refused.erase(refused);
   co_return fail(std::move(error));

@@ -38,9 +38,12 @@ class LedgerMeter final : public gateway::Meter {
     std::atomic<std::uint64_t> durable{0};
     std::atomic<bool> wake_pending{false};
     std::mutex mutex;  // guards what follows
-    std::map<std::uint64_t, Error> refused;
+    std::map<std::uint64_t, Error> refused;  // until durable() takes it
+    std::uint64_t forgotten = 0;             // the newest ticket that had to go from `refused`
     LedgerMeter* owner = nullptr;
   };
+  // Most refusals are of what nobody waits for (settlements): the oldest go first.
+  static constexpr std::size_t refusals_max = 16'384;
 
   void wake();
 
