@@ -95,7 +95,7 @@ class MessageSink final : public gateway::CallerSink {
   }
 
   asio::awaitable<void> break_off(const gateway::UpstreamFailure& failure) override {
-    call_->fail(ErrorKind::cut, "the provider failed in mid-answer: " + failure.message);
+    call_->fail(ErrorKind::cut, failure.message);
     co_return;
   }
 

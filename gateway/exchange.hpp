@@ -56,7 +56,7 @@ class CallerSink {
   // A whole answer, instead of begin() … end().
   virtual asio::awaitable<Result<void>> whole(const AnswerHead& head, std::string_view body) = 0;
   virtual asio::awaitable<void> refuse(const Refusal& refusal) = 0;
-  // After begin(): an error in the caller's own form, then a cut; never a clean end.
+  // After begin(): the failure's message in the caller's own form, then a cut; never a clean end.
   virtual asio::awaitable<void> break_off(const UpstreamFailure& failure) = 0;
   // Called at most once when the caller goes away before the end.
   virtual void on_gone(std::function<void()> callback) = 0;

@@ -76,8 +76,7 @@ class HttpSink final : public CallerSink {
   }
 
   asio::awaitable<void> break_off(const UpstreamFailure& failure) override {
-    const std::string event = openai_error_event("the provider failed in mid-answer: " + failure.message, "server_error",
-                                                 "upstream_cut");
+    const std::string event = openai_error_event(failure.message, "server_error", "upstream_cut");
     const auto sent = co_await response_.write(event);
     static_cast<void>(sent);
     response_.cut();
