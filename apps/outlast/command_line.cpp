@@ -1,0 +1,135 @@
+#include "apps/outlast/command_line.hpp"
+
+#include <cstdio>
+#include <vector>
+
+#include "apps/config/words.hpp"
+#include "apps/outlast/cli_error.hpp"
+#include "apps/outlast/terminal.hpp"
+
+namespace outlast::apps {
+namespace {
+
+constexpr const char* exit_codes =
+    "Exit codes: 0 done, 1 refused or failed, 2 wrong command line, 3 no node answers,\n"
+    "            4 what was named is not there, 5 the ledger is damaged.\n"
+    "Environment: OUTLAST_ADMIN, OUTLAST_ADMIN_TOKEN (admin interface), OUTLAST_URL,\n"
+    "             OUTLAST_KEY (chat, models), NO_COLOR.";
+
+int report(const Error& error) {
+  const bool ours = error.module == error_module<CliError>;
+  std::fprintf(stderr, "outlast: %s\n", error.message.c_str());
+  return ours ? error.code : static_cast<int>(CliError::failed);
+}
+
+// The command that the words name as far as they go, and the first word that it does not know.
+const CLI::App* deepest_command(const CLI::App& root, const std::vector<std::string>& words,
+                                std::string& unknown) {
+  const CLI::App* command = &root;
+  for (const std::string& word : words) {
+    if (word.starts_with('-')) continue;
+    const auto subcommands =
+        command->get_subcommands([&word](const CLI::App* sub) { return sub->get_name() == word; });
+    if (!subcommands.empty()) {
+      command = subcommands.front();
+      continue;
+    }
+    if (command->get_require_subcommand_min() > 0) unknown = word;
+    break;
+  }
+  return command;
+}
+
+std::string name_with_parents(const CLI::App& command) {
+  const CLI::App* parent = command.get_parent();
+  return parent == nullptr ? command.get_name()
+                           : name_with_parents(*parent) + " " + command.get_name();
+}
+
+int report_usage(const CLI::App& root, const std::vector<std::string>& words,
+                 const CLI::ParseError& error) {
+  std::string unknown;
+  const CLI::App* command = deepest_command(root, words, unknown);
+  std::string message = error.what();
+  if (!unknown.empty()) {
+    std::vector<std::string_view> names;
+    for (const CLI::App* sub : command->get_subcommands([](const CLI::App*) { return true; })) {
+      names.push_back(sub->get_name());
+    }
+    const auto nearest = nearest_word(unknown, names);
+    message = "'" + printable(unknown) + "' is not a command; " +
+              (nearest.empty() ? "the commands are " + join_words(names)
+                               : "did you mean '" + std::string(nearest) + "'?");
+  }
+  for (char& c : message) {
+    if (c == '\n') c = ' ';
+  }
+  std::fprintf(stderr, "outlast: %s; see '%s --help'\n", message.c_str(),
+               name_with_parents(*command).c_str());
+  return static_cast<int>(CliError::usage);
+}
+
+}  // namespace
+
+CommandLine::CommandLine()
+    : app("Talks to an Outlast node: keys, usage, the ledger, configuration and chat.", "outlast") {
+  app.require_subcommand(1);
+  app.footer(exit_codes);
+  app.set_version_flag("--version", OUTLAST_VERSION);
+  app.get_formatter()->column_width(34);
+  add_global_options(app);
+  add_key_commands(*this);
+  add_usage_command(*this);
+  add_ledger_commands(*this);
+  add_config_commands(*this);
+  add_node_commands(*this);
+  add_chat_command(*this);
+  add_completion_command(*this);
+}
+
+void CommandLine::add_global_options(CLI::App& command) {
+  command
+      .add_option("--admin", options.admin, "admin interface, http://HOST:PORT [env OUTLAST_ADMIN]")
+      ->type_name("URL")
+      ->group("Node");
+  command
+      .add_option("--data", options.data,
+                  "data folder of a node on this machine: its address and admin token")
+      ->type_name("DIR")
+      ->group("Node");
+  command.add_option("--ca-file", options.ca_file, "authorities to trust for https, as PEM")
+      ->type_name("FILE")
+      ->group("Node");
+  command.add_flag("--json", options.json, "print JSON")->group("Node");
+}
+
+CLI::App* CommandLine::add_command(CLI::App& parent, const std::string& name,
+                                   const std::string& description,
+                                   std::function<Result<void>()> run) {
+  CLI::App* command = parent.add_subcommand(name, description);
+  add_global_options(*command);
+  command->callback([this, run] { action = run; });
+  return command;
+}
+
+CLI::App* CommandLine::add_group(const std::string& name, const std::string& description) {
+  CLI::App* group = app.add_subcommand(name, description);
+  group->require_subcommand(1);
+  add_global_options(*group);
+  return group;
+}
+
+int run_command_line(int argc, const char* const* argv) {
+  CommandLine line;
+  try {
+    line.app.parse(argc, argv);
+  } catch (const CLI::Success& help) {
+    return line.app.exit(help);
+  } catch (const CLI::ParseError& error) {
+    return report_usage(line.app, std::vector<std::string>(argv + 1, argv + argc), error);
+  }
+  const auto done = line.action();
+  return done ? 0 : report(done.error());
+}
+
+}  // namespace outlast::apps

@@ -1,0 +1,88 @@
+#include "apps/outlast/ledger_source.hpp"
+
+#include <filesystem>
+
+#include "apps/outlast/cli_error.hpp"
+#include "apps/outlast/folder_ledger.hpp"
+#include "apps/outlast/json_fields.hpp"
+
+namespace outlast::apps {
+namespace {
+
+constexpr std::uint64_t node_page_max = 10'000;  // of the admin interface
+
+class NodeLedger final : public LedgerSource {
+ public:
+  explicit NodeLedger(AdminApi api) : api_(std::move(api)) {}
+
+  Result<std::uint64_t> entries() override {
+    const auto answer = api_.call("GET", "status");
+    if (!answer) return fail(answer.error());
+    const auto status = parse_object(answer->body, "the node's status");
+    if (!status) return fail(status.error());
+    return count_of(member_of(*status, "ledger"), "entries");
+  }
+
+  Result<std::uint64_t> read(std::uint64_t from, std::uint64_t limit,
+                             const std::function<void(std::string_view)>& visit) override {
+    const std::string path = "ledger/entries?from=" + std::to_string(from) +
+                             "&limit=" + std::to_string(std::min(limit, node_page_max));
+    const auto answer = api_.call("GET", path);
+    if (!answer) return fail(answer.error());
+    std::uint64_t count = 0;
+    for (std::size_t at = 0; at < answer->body.size();) {
+      const auto end = std::min(answer->body.find('\n', at), answer->body.size());
+      if (end > at) {
+        visit(std::string_view(answer->body).substr(at, end - at));
+        ++count;
+      }
+      at = end + 1;
+    }
+    return count;
+  }
+
+  Result<std::string> verify() override {
+    return body_of(api_.call("POST", "ledger/verify", "{}"));
+  }
+
+  Result<std::string> usage(const storage::UsageQuery& query) override {
+    std::string path = "usage?by=";
+    for (const auto dimension : query.by) {
+      if (!path.ends_with('=')) path += ',';
+      path += name_of(dimension);
+    }
+    if (query.since_ms) path += "&since=" + std::to_string(*query.since_ms);
+    if (query.until_ms) path += "&until=" + std::to_string(*query.until_ms);
+    return body_of(api_.call("GET", path));
+  }
+
+ private:
+  static Result<std::string> body_of(Result<HttpAnswer> answer) {
+    if (!answer) return fail(answer.error());
+    return std::move(answer->body);
+  }
+
+  AdminApi api_;
+};
+
+bool node_file_exists(const std::string& data) {
+  std::error_code error;
+  return std::filesystem::exists(data + "/node.json", error);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<LedgerSource>> open_ledger_source(const GlobalOptions& options) {
+  const bool folder_possible = !options.data.empty() && options.admin.empty();
+  if (folder_possible && !node_file_exists(options.data)) return open_folder_ledger(options.data);
+  auto api = AdminApi::find(options);
+  if (!api) return fail(api.error());
+  if (folder_possible) {
+    const auto answer = api->call("GET", "status");
+    if (!answer && is(answer.error(), CliError::unreachable))
+      return open_folder_ledger(options.data);
+  }
+  return std::make_unique<NodeLedger>(std::move(*api));
+}
+
+}  // namespace outlast::apps

@@ -1,0 +1,35 @@
+// LedgerSource: the ledger as a command reads it: through a running node, or from its folder while
+// no node runs.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "apps/outlast/node_access.hpp"
+#include "storage/usage_report.hpp"
+
+namespace outlast::apps {
+
+// One owner.
+class LedgerSource {
+ public:
+  virtual ~LedgerSource() = default;
+  // The next index.
+  virtual Result<std::uint64_t> entries() = 0;
+  // Gives up to `limit` entries from index `from` on, each as one line of JSON without its line
+  // break; returns how many there were. None: the end is reached.
+  virtual Result<std::uint64_t> read(std::uint64_t from, std::uint64_t limit,
+                                     const std::function<void(std::string_view line)>& visit) = 0;
+  // The report as verify_json() writes it.
+  virtual Result<std::string> verify() = 0;
+  // The report as usage_json() writes it.
+  virtual Result<std::string> usage(const storage::UsageQuery& query) = 0;
+};
+
+// The node when it answers; else, with --data, its folder.
+Result<std::unique_ptr<LedgerSource>> open_ledger_source(const GlobalOptions& options);
+
+}  // namespace outlast::apps

@@ -1,0 +1,459 @@
+#!/usr/bin/env python3
+"""The program `outlast` as scripts meet it: exit codes, output, and what it asks of a node. The node is a fake."""
+import http.server
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+OUTLAST = "build/bin/outlast"
+TOKEN = "t0ken"
+KEY = "ol_key"
+DEADLINE_S = 30
+
+USAGE = {
+    "rows": [
+        {"model": "fast", "requests": 3, "attempts": 4, "failed_attempts": 1, "cost_usd": "0.000123",
+         "overrun_usd": "0.00", "unpriced_requests": 0, "estimated": 1,
+         "tokens": {"input_uncached": 10, "input_cache_read": 5, "output_text": 7}},
+        {"model": 'a,"b"', "requests": 1, "attempts": 1, "failed_attempts": 0, "cost_usd": "0.00",
+         "overrun_usd": "0.00", "unpriced_requests": 1, "estimated": 0, "tokens": {}},
+    ],
+    "total": {"requests": 4, "attempts": 5, "failed_attempts": 1, "cost_usd": "0.000123", "overrun_usd": "0.00",
+              "unpriced_requests": 1, "estimated": 1,
+              "tokens": {"input_uncached": 10, "input_cache_read": 5, "output_text": 7}},
+}
+
+
+def entry(index):
+    return {"index": index, "time_ms": 1_793_534_400_000 + index, "kind": "settle", "request_id": f"r{index}",
+            "attempt": 1, "cost_pico_usd": "123000000", "estimated": index % 2 == 0, "deployment": "fable-alpha",
+            "status": "ok", "tokens": {"output_text": index}}
+
+
+def events(*texts):
+    lines = [{"id": "c1", "model": "m", "choices": [{"index": 0, "delta": {"content": text}}]} for text in texts]
+    lines.append({"id": "c1", "model": "m", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    lines.append({"id": "c1", "model": "m", "choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}})
+    return "".join(f"data: {json.dumps(line)}\n\n" for line in lines) + "data: [DONE]\n\n"
+
+
+class FakeNode(http.server.ThreadingHTTPServer):
+    """Answers as docs/admin-api.md says and keeps what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.requests = []
+        self.verify = {"ok": True, "entries": 7, "head": "ab12", "first_bad_index": None, "message": ""}
+        self.stream = events("Hel", "lo")
+        self.entries = 25
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def answer(self, status, body, content_type="application/json", headers=()):
+        data = (body if isinstance(body, str) else json.dumps(body)).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(data)))
+        for name, value in headers:
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def refuse(self, status, message):
+        self.answer(status, {"error": {"message": message, "code": "x"}})
+
+    def handle_any(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+        self.server.requests.append((self.command, self.path, body))
+        if self.path.startswith("/v1/"):
+            self.front(body)
+        elif self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            self.refuse(401, "no")
+        else:
+            self.admin(self.path.removeprefix("/admin/v1/"))
+
+    do_GET = do_POST = do_DELETE = handle_any
+
+    def front(self, body):
+        if self.headers.get("Authorization") != f"Bearer {KEY}":
+            self.refuse(401, "this key is not known")
+        elif self.path == "/v1/models":
+            self.answer(200, {"object": "list", "data": [{"id": "smart"}, {"id": "fast\u001b[31m"}]})
+        elif json.loads(body)["model"] == "nope":
+            self.refuse(404, "there is no model 'nope'")
+        else:
+            self.answer(200, self.server.stream, "text/event-stream",
+                        [("x-outlast-deployment", "fable-alpha"), ("x-outlast-request-id", "r1"),
+                         ("x-outlast-attempts", "2")])
+
+    def admin(self, what):
+        node = self.server
+        if what == "status":
+            self.answer(200, {"node": "n1", "state": "ready", "ledger": {"entries": node.entries}})
+        elif what == "keys" and self.command == "POST":
+            self.answer(200, {"id": "key_1", "key": KEY, "tenant": "acme/search/ann", "name": "ci"})
+        elif what == "keys":
+            self.answer(200, {"keys": [{"id": "key_1", "tenant": "acme/search/ann", "name": "ci",
+                                        "created_ms": 1_793_534_400_000, "revoked_ms": None}]})
+        elif what == "keys/key_1":
+            self.answer(200, {"id": "key_1"})
+        elif what.startswith("usage?"):
+            self.answer(200, USAGE)
+        elif what.startswith("ledger/entries?"):
+            fields = dict(field.split("=") for field in what.split("?")[1].split("&"))
+            first = int(fields["from"])
+            end = min(first + int(fields["limit"]), node.entries)
+            lines = "".join(json.dumps(entry(index)) + "\n" for index in range(first, end))
+            self.answer(200, lines, "application/x-ndjson", [("x-outlast-next-index", str(end))])
+        elif what == "ledger/verify":
+            self.answer(200, node.verify)
+        elif what == "config/reload":
+            self.refuse(400, "node.toml:1: key 'x': is not known")
+        elif what == "deployments":
+            self.answer(200, {"deployments": [{"name": "fable-alpha", "state": "closed", "in_flight": 2}]})
+        else:
+            self.refuse(404, "there is no such thing")
+
+
+class CliTest(unittest.TestCase):
+    def setUp(self):
+        self.node = FakeNode()
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.addCleanup(self.node.server_close)
+        self.addCleanup(self.node.shutdown)
+        self.environment = {"PATH": os.environ["PATH"], "OUTLAST_ADMIN": self.node.url,
+                            "OUTLAST_ADMIN_TOKEN": TOKEN, "OUTLAST_URL": self.node.url, "OUTLAST_KEY": KEY}
+        for name, value in os.environ.items():
+            if name.startswith(("ASAN_", "UBSAN_", "LSAN_")):
+                self.environment[name] = value
+
+    def run_cli(self, *words, stdin="", code=0, environment=None):
+        arguments = {"input": stdin} if stdin else {"stdin": subprocess.DEVNULL}
+        done = subprocess.run([OUTLAST, *words], capture_output=True, text=True, timeout=DEADLINE_S, check=False,
+                              env=environment or self.environment, **arguments)
+        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        return done
+
+    def write(self, name, text):
+        path = os.path.join(self.folder.name, name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        return path
+
+    # The command line itself.
+
+    def test_help_is_there_on_every_level(self):
+        for words in ([], ["key"], ["key", "create"], ["key", "list"], ["key", "revoke"], ["usage"], ["ledger"],
+                      ["ledger", "verify"], ["ledger", "tail"], ["ledger", "export"], ["config"], ["config", "check"],
+                      ["config", "reload"], ["deployments"], ["status"], ["models"], ["chat"], ["completion"]):
+            text = self.run_cli(*words, "--help").stdout
+            self.assertIn("Usage: outlast " + " ".join(words), text)
+            self.assertIn("--json", text)
+        self.assertIn("Exit codes: 0 done", self.run_cli("--help").stdout)
+        self.assertRegex(self.run_cli("--version").stdout, r"^\d+\.\d+\.\d+\n$")
+
+    def test_a_wrong_command_line_ends_with_2_and_one_line_that_helps(self):
+        for words, message in (
+                ([], "see 'outlast --help'"),
+                (["usge"], "'usge' is not a command; did you mean 'usage'?"),
+                (["key", "lst"], "'lst' is not a command; did you mean 'list'?; see 'outlast key --help'"),
+                (["key", "create"], "--tenant is required; see 'outlast key create --help'"),
+                (["key", "create", "--tenant", "acme"], "is not a tenant path; write ORG/TEAM/USER"),
+                (["usage", "--by", "modl"], "--by: 'modl' is not known; did you mean 'model'?"),
+                (["usage", "--by", "model,model"], "stands there twice"),
+                (["usage", "--since", "yesterday"], "--since: 'yesterday' is not a time; write 30m, 24h"),
+                (["usage", "--json", "--csv"], "exclude each other"),
+                (["ledger", "export", "--format", "xml"], "xml not in"),
+                (["status", "--frobnicate"], "--frobnicate"),
+                (["--admin", "ftp://x", "status"], "--admin: 'ftp://x' is not a URL"),
+                (["--admin", "http://u:secret@x", "status"], "may not hold credentials")):
+            errors = self.run_cli(*words, code=2).stderr
+            self.assertTrue(errors.startswith("outlast: "), errors)
+            self.assertIn(message, errors)
+            self.assertEqual(errors.count("\n"), 1, errors)
+            self.assertNotIn("secret", errors)
+
+    def test_a_node_that_does_not_answer_ends_with_3_and_says_what_to_do(self):
+        environment = dict(self.environment, OUTLAST_ADMIN="http://127.0.0.1:1", OUTLAST_URL="http://127.0.0.1:1/v1")
+        for words in (["status"], ["key", "list"], ["ledger", "verify"], ["chat", "-m", "x", "hi"]):
+            errors = self.run_cli(*words, code=3, environment=environment).stderr
+            self.assertIn("at http://127.0.0.1:1 (", errors)
+            self.assertIn("is outlastd running? start it with 'outlastd --config FILE'", errors)
+
+    def test_a_refused_token_ends_with_1_and_says_where_tokens_come_from(self):
+        for token in ("wrong", ""):
+            environment = dict(self.environment, OUTLAST_ADMIN_TOKEN=token)
+            errors = self.run_cli("status", code=1, environment=environment).stderr
+            self.assertIn("set OUTLAST_ADMIN_TOKEN, or give --data DIR", errors)
+
+    def test_the_data_folder_gives_address_and_token(self):
+        self.write("node.json", json.dumps({"admin": self.node.url, "http": self.node.url}))
+        self.write("admin.token", TOKEN + "\n")
+        bare = {"PATH": os.environ["PATH"], "OUTLAST_ADMIN": "http://127.0.0.1:1", "OUTLAST_KEY": KEY}
+        self.assertIn("n1", self.run_cli("status", "--data", self.folder.name, environment=bare).stdout)
+        self.assertIn("n1", self.run_cli("--data", self.folder.name, "status", environment=bare).stdout)
+        self.assertIn("smart", self.run_cli("models", "--data", self.folder.name, environment=bare).stdout)
+
+    def test_a_data_folder_without_a_node_is_read_as_it_lies(self):
+        errors = self.run_cli("ledger", "verify", "--data", self.folder.name, code=4).stderr
+        self.assertIn("there is no ledger", errors)
+
+    # Keys.
+
+    def test_a_key_is_created_and_printed(self):
+        output = self.run_cli("key", "create", "--tenant", "acme/search/ann", "--name", 'c"i', "--json").stdout
+        self.assertEqual(json.loads(output), {"id": "key_1", "key": KEY, "tenant": "acme/search/ann", "name": "ci"})
+        method, path, body = self.node.requests[-1]
+        self.assertEqual((method, path), ("POST", "/admin/v1/keys"))
+        self.assertEqual(json.loads(body), {"tenant": "acme/search/ann", "name": 'c"i'})
+        text = self.run_cli("key", "create", "--tenant", "acme/search/ann").stdout
+        self.assertEqual(text.split("\n")[0], KEY)
+        self.assertIn("key_1 for acme/search/ann, ci", text)
+
+    def test_keys_are_listed_and_revoked(self):
+        self.assertEqual(self.run_cli("key", "list").stdout,
+                         "ID     TENANT           NAME  CREATED               REVOKED\n"
+                         "key_1  acme/search/ann  ci    2026-11-01T12:00:00Z\n")
+        self.assertEqual(json.loads(self.run_cli("key", "list", "--json").stdout)["keys"][0]["id"], "key_1")
+        self.assertEqual(self.run_cli("key", "revoke", "key_1").stdout, "revoked key_1\n")
+        self.assertEqual(self.node.requests[-1][:2], ("DELETE", "/admin/v1/keys/key_1"))
+        self.assertEqual(json.loads(self.run_cli("key", "revoke", "key_1", "--json").stdout),
+                         {"id": "key_1", "revoked": True})
+        errors = self.run_cli("key", "revoke", "a/b?", code=4).stderr
+        self.assertIn("there is no key 'a/b?'", errors)
+        self.assertEqual(self.node.requests[-1][1], "/admin/v1/keys/a%2Fb%3F")
+
+    # Usage.
+
+    def test_usage_is_a_table_with_a_total_and_notes(self):
+        self.assertEqual(self.run_cli("usage", "--by", "model").stdout,
+                         "MODEL  REQUESTS  FAILED  TOKENS IN  CACHED  TOKENS OUT  COST USD\n"
+                         "fast          3       1         15       5           7  0.000123\n"
+                         'a,"b"         1       0          0       0           0      0.00\n'
+                         "total         4       1         15       5           7  0.000123\n"
+                         "1 requests have no known price and count as 0; add their models to the price book\n"
+                         "1 requests are estimated, since the provider reported no usage\n")
+        self.assertEqual(self.node.requests[-1][1], "/admin/v1/usage?by=model")
+
+    def test_usage_as_json_and_csv(self):
+        self.assertEqual(json.loads(self.run_cli("usage", "--json").stdout), USAGE)
+        lines = self.run_cli("usage", "--by", "model", "--csv").stdout.split("\n")
+        self.assertTrue(lines[0].startswith("model,requests,attempts,failed_attempts,cost_usd,"), lines[0])
+        self.assertIn("tokens_input_uncached", lines[0])
+        self.assertTrue(lines[1].startswith("fast,3,4,1,0.000123,0.00,0,1,10,5,"), lines[1])
+        self.assertTrue(lines[2].startswith('"a,""b""",1,'), lines[2])
+
+    def test_usage_asks_for_the_time_that_was_meant(self):
+        self.run_cli("usage", "--by", "model,user", "--since", "2026-11-01", "--until", "2026-11-01T12:30Z")
+        self.assertEqual(self.node.requests[-1][1],
+                         "/admin/v1/usage?by=model,user&since=1793491200000&until=1793536200000")
+        self.run_cli("usage", "--since", "24h")
+        since = int(self.node.requests[-1][1].split("since=")[1])
+        self.assertLess(abs(time.time() * 1000 - 86_400_000 - since), 60_000)
+
+    # The ledger.
+
+    def test_a_whole_ledger_verifies(self):
+        self.assertEqual(self.run_cli("ledger", "verify").stdout, "7 entries are whole; head ab12\n")
+        self.assertEqual(json.loads(self.run_cli("ledger", "verify", "--json").stdout), self.node.verify)
+
+    def test_a_damaged_ledger_ends_with_5(self):
+        self.node.verify = {"ok": False, "entries": 7, "head": "ab12", "first_bad_index": 4, "message": "hash differs"}
+        self.assertIn("damaged from entry 4 on: hash differs", self.run_cli("ledger", "verify", code=5).stderr)
+        done = self.run_cli("ledger", "verify", "--json", code=5)
+        self.assertEqual(json.loads(done.stdout)["first_bad_index"], 4)
+
+    def test_tail_shows_the_last_entries(self):
+        lines = self.run_cli("ledger", "tail", "-n", "2").stdout.splitlines()
+        self.assertEqual(lines, [
+            "      23  2026-11-01T12:00:00Z  settle       r23  fable-alpha  ok  US$ 0.000123",
+            "      24  2026-11-01T12:00:00Z  settle       r24  fable-alpha  ok  US$ 0.000123  estimated"])
+        lines = self.run_cli("ledger", "tail", "--json").stdout.splitlines()
+        self.assertEqual([json.loads(line)["index"] for line in lines], list(range(15, 25)))
+        self.node.entries = 3
+        self.assertEqual(len(self.run_cli("ledger", "tail").stdout.splitlines()), 3)
+
+    def test_tail_follows(self):
+        with subprocess.Popen([OUTLAST, "ledger", "tail", "-n", "1", "--follow", "--json"], stdout=subprocess.PIPE,
+                              text=True, env=self.environment) as process:
+            try:
+                self.assertEqual(json.loads(process.stdout.readline())["index"], 24)
+                self.node.entries = 27
+                self.assertEqual(json.loads(process.stdout.readline())["index"], 25)
+                self.assertEqual(json.loads(process.stdout.readline())["index"], 26)
+            finally:
+                process.kill()
+
+    def test_export_writes_every_entry_over_many_pages(self):
+        self.node.entries = 12_345
+        lines = self.run_cli("ledger", "export", "--format", "jsonl").stdout.splitlines()
+        self.assertEqual([json.loads(line) for line in lines], [entry(index) for index in range(12_345)])
+        lines = self.run_cli("ledger", "export", "--from", "12344").stdout.splitlines()
+        self.assertEqual(len(lines), 1)
+        lines = self.run_cli("ledger", "export", "--format", "csv", "--from", "12343").stdout.splitlines()
+        self.assertEqual(len(lines), 3)
+        row = dict(zip(lines[0].split(","), lines[1].split(",")))
+        self.assertEqual((row["index"], row["request_id"], row["cost_pico_usd"], row["estimated"], row["tenant"],
+                          row["tokens_output_text"]), ("12343", "r12343", "123000000", "false", "", "12343"))
+
+    # Configuration.
+
+    def test_config_check_says_right_or_names_every_error(self):
+        good = self.write("good.toml", '[node]\nname = "n1"\ndata = "d"\n')
+        self.assertIn("good.toml is right: node n1, 0 providers", self.run_cli("config", "check", good).stdout)
+        self.assertEqual(json.loads(self.run_cli("config", "check", good, "--json").stdout), {"ok": True, "errors": []})
+        bad = self.write("bad.toml", '[node]\nname = "n1"\ndata = "d"\ncolour = 1\n[http]\nlanes = -1\n')
+        expected = [f"{bad}:4: key 'node.colour': is not known; the keys here are name, data, roles",
+                    f"{bad}:6: key 'http.lanes': -1 is out of range; write an integer from 0 to 1024"]
+        self.assertEqual(self.run_cli("config", "check", bad, code=1).stderr.splitlines()[1:], expected)
+        done = self.run_cli("config", "check", bad, "--json", code=1)
+        self.assertEqual(json.loads(done.stdout), {"ok": False, "errors": expected})
+        self.assertIn("cannot be read", self.run_cli("config", "check", "/no/such.toml", code=1).stderr)
+
+    def test_config_reload_shows_why_it_was_refused(self):
+        self.assertIn("node.toml:1: key 'x': is not known", self.run_cli("config", "reload", code=1).stderr)
+
+    # The node.
+
+    def test_status_deployments_and_models(self):
+        self.assertIn("ledger.entries  25\n", self.run_cli("status").stdout)
+        self.assertEqual(self.run_cli("deployments").stdout,
+                         "NAME         STATE   IN FLIGHT\nfable-alpha  closed          2\n")
+        self.assertEqual(json.loads(self.run_cli("deployments", "--json").stdout)["deployments"][0]["in_flight"], 2)
+        # What the node says cannot steer the terminal.
+        self.assertEqual(self.run_cli("models").stdout, "smart\nfast?[31m\n")
+
+    # Chat.
+
+    def test_chat_streams_the_answer(self):
+        self.assertEqual(self.run_cli("chat", "-m", "smart", "say", "hi").stdout, "Hello\n")
+        body = json.loads(self.node.requests[-1][2])
+        self.assertEqual(body["model"], "smart")
+        self.assertEqual(body["messages"], [{"role": "user", "content": "say hi"}])
+        self.assertIs(body["stream"], True)
+
+    def test_chat_takes_stdin_a_system_prompt_and_the_first_route(self):
+        self.run_cli("chat", "--system", "be brief", "--max-tokens", "9", "sum up", stdin="long text\n")
+        body = json.loads(self.node.requests[-1][2])
+        self.assertEqual(body["model"], "smart")
+        self.assertEqual(body["max_tokens"], 9)
+        self.assertEqual(body["messages"], [{"role": "system", "content": "be brief"},
+                                            {"role": "user", "content": "sum up\n\nlong text\n"}])
+
+    def test_chat_as_json_names_deployment_and_usage(self):
+        answer = json.loads(self.run_cli("chat", "-m", "smart", "hi", "--json").stdout)
+        self.assertEqual(answer, {"text": "Hello", "model": "m", "deployment": "fable-alpha", "request_id": "r1",
+                                  "attempts": 2, "finish_reason": "stop",
+                                  "usage": {"prompt_tokens": 5, "completion_tokens": 2}})
+
+    def test_chat_fails_clearly(self):
+        self.assertIn("no model 'nope'", self.run_cli("chat", "-m", "nope", "hi", code=4).stderr)
+        self.assertIn("nothing to ask", self.run_cli("chat", "-m", "smart", code=2).stderr)
+        environment = dict(self.environment, OUTLAST_KEY="ol_wrong")
+        errors = self.run_cli("chat", "-m", "smart", "hi", code=1, environment=environment).stderr
+        self.assertIn("this key is not known; give a live key in OUTLAST_KEY or --key-file", errors)
+        self.assertNotIn("ol_wrong", errors)
+        environment.pop("OUTLAST_KEY")
+        self.assertIn("no virtual key", self.run_cli("chat", "hi", code=1, environment=environment).stderr)
+        self.node.stream = events("Hel")[:-20]
+        self.assertIn("ended early", self.run_cli("chat", "-m", "smart", "hi", code=1).stderr)
+        self.node.stream = 'data: {"error": {"message": "upstream went away"}}\n\n'
+        self.assertIn("upstream went away", self.run_cli("chat", "-m", "smart", "hi", code=1).stderr)
+
+    def test_chat_reads_its_key_from_a_file(self):
+        environment = dict(self.environment)
+        environment.pop("OUTLAST_KEY")
+        path = self.write("key", KEY + "\n")
+        self.assertEqual(self.run_cli("chat", "-m", "smart", "hi", "--key-file", path, environment=environment).stdout,
+                         "Hello\n")
+
+    # Terminals.
+
+    def run_on_terminal(self, words, typed, environment):
+        """What the program shows on a terminal on which `typed` is typed."""
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execve(OUTLAST, [OUTLAST, *words], environment)
+        shown = b""
+        os.write(terminal, typed)
+        deadline = time.monotonic() + DEADLINE_S
+        while time.monotonic() < deadline:
+            ready, _, _ = select.select([terminal], [], [], 1)
+            if not ready:
+                continue
+            try:
+                piece = os.read(terminal, 65_536)
+            except OSError:
+                break
+            if not piece:
+                break
+            shown += piece
+        os.close(terminal)
+        _, status = os.waitpid(pid, 0)
+        return os.waitstatus_to_exitcode(status), shown.decode()
+
+    def test_colours_are_shown_on_a_terminal_only_and_not_against_no_color(self):
+        environment = dict(self.environment, TERM="xterm")
+        self.assertNotIn("\x1b", self.run_cli("key", "list", environment=environment).stdout)
+        self.assertIn("\x1b[1m", self.run_on_terminal(["key", "list"], b"", environment)[1])
+        self.assertNotIn("\x1b", self.run_on_terminal(["key", "list"], b"", dict(environment, NO_COLOR="1"))[1])
+        self.assertNotIn("\x1b", self.run_on_terminal(["key", "list"], b"", dict(environment, TERM="dumb"))[1])
+
+    def test_a_conversation_keeps_what_was_said(self):
+        environment = dict(self.environment, TERM="dumb")
+        code, shown = self.run_on_terminal(["chat", "-m", "smart"], b"one\ntwo\n\n", environment)
+        self.assertEqual(code, 0, shown)
+        self.assertIn("fable-alpha · 5 tokens in, 2 out · 2 attempts", shown)
+        messages = json.loads(self.node.requests[-1][2])["messages"]
+        self.assertEqual([(m["role"], m["content"]) for m in messages],
+                         [("user", "one"), ("assistant", "Hello"), ("user", "two")])
+
+    def test_an_answer_cannot_steer_the_terminal(self):
+        self.node.stream = events("a\u001b]0;owned\u0007b")
+        shown = self.run_on_terminal(["chat", "-m", "smart", "hi"], b"", dict(self.environment, TERM="dumb"))[1]
+        self.assertIn("a?]0;owned?b", shown)
+
+    # Completion.
+
+    def complete_in_bash(self, line):
+        script = self.run_cli("completion", "bash").stdout
+        words = line.split(" ")
+        array = " ".join(f"'{word}'" for word in words)
+        script += f"COMP_WORDS=({array}); COMP_CWORD={len(words) - 1}; _outlast; printf '%s\\n' \"${{COMPREPLY[@]}}\"\n"
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=DEADLINE_S, check=True)
+        return done.stdout.split()
+
+    def test_bash_completes_commands_and_options_where_they_stand(self):
+        self.assertEqual(self.complete_in_bash("outlast le"), ["ledger"])
+        self.assertEqual(sorted(w for w in self.complete_in_bash("outlast key ") if not w.startswith("-")),
+                         ["create", "list", "revoke"])
+        self.assertEqual(self.complete_in_bash("outlast key create --ten"), ["--tenant"])
+        self.assertEqual(self.complete_in_bash("outlast --json ledger export --fo"), ["--format"])
+
+    def test_every_shell_has_a_script_and_no_other(self):
+        for shell in ("bash", "zsh", "fish"):
+            self.assertIn("revoke", self.run_cli("completion", shell).stdout)
+        self.run_cli("completion", "tcsh", code=2)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
+        OUTLAST = os.path.abspath(sys.argv.pop(1))
+    unittest.main()
