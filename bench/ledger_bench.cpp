@@ -1,6 +1,6 @@
-// What the ledger costs: durable entries per second and the time from submit to durable with lanes that always have
-// requests in flight, then the processor's time per request at a fixed rate on one core.
-// Run by scripts/bench/ledger; --json prints one JSON object as the last line.
+// What the ledger costs: durable entries per second and the time from submit to durable with lanes
+// that always have requests in flight, then the processor's time per request at a fixed rate on one
+// core. Run by scripts/bench/ledger; --json prints one JSON object as the last line.
 #include <sched.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -33,7 +33,7 @@ struct Options {
   std::string folder;  // of the store; default: a temporary one
   int seconds = 5;
   int lanes = 2;
-  std::size_t in_flight = 1'024;     // operations per lane
+  std::size_t in_flight = 1'024;  // operations per lane
   std::uint64_t requests_per_s = 40'000;
   int users = 50;
   bool json = false;
@@ -46,7 +46,9 @@ std::int64_t now_ns() { return Steady::now().time_since_epoch().count(); }
 double cpu_us() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  const auto us = [](const timeval& time) { return static_cast<double>(time.tv_sec) * 1e6 + static_cast<double>(time.tv_usec); };
+  const auto us = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) * 1e6 + static_cast<double>(time.tv_usec);
+  };
   return us(usage.ru_utime) + us(usage.ru_stime);
 }
 
@@ -54,17 +56,21 @@ double cpu_us() {
 class Lane {
  public:
   Lane(LedgerStore& store, const Clock& clock, std::uint64_t seed, int users)
-      : ids_(clock, seed), random_(seed), users_(users), submitter_(store.make_submitter(
-            [this](std::uint64_t ticket) { durable(ticket); },
-            [](std::uint64_t, const Error& error) {
-              std::fprintf(stderr, "refused: %s\n", error.message.c_str());
-              std::exit(1);
-            })) {}
+      : ids_(clock, seed),
+        random_(seed),
+        users_(users),
+        submitter_(store.make_submitter([this](std::uint64_t ticket) { durable(ticket); },
+                                        [](std::uint64_t, const Error& error) {
+                                          std::fprintf(stderr, "refused: %s\n",
+                                                       error.message.c_str());
+                                          std::exit(1);
+                                        })) {}
 
   RequestId reserve(bool urgent) {
     Reservation reservation;
     reservation.request_id = ids_.next();
-    const std::string user = "user-" + std::to_string(random_.below(static_cast<std::uint64_t>(users_)));
+    const std::string user =
+        "user-" + std::to_string(random_.below(static_cast<std::uint64_t>(users_)));
     reservation.tenant = {"acme", "search", user};
     reservation.key_id = "key_" + user;
     reservation.route = "smart";
@@ -88,7 +94,8 @@ class Lane {
     line.usage.input_uncached = 300 + random_.below(500);
     line.usage.output_text = random_.below(256);
     line.usage.source = UsageSource::reported;
-    line.cost = {static_cast<__int128>(line.usage.input_uncached * 3'000 + line.usage.output_text * 15'000)};
+    line.cost = {
+        static_cast<__int128>(line.usage.input_uncached * 3'000 + line.usage.output_text * 15'000)};
     line.price_known = true;
     line.price_version = "2026-01";
     line.first_event_ms = 120;
@@ -152,12 +159,14 @@ struct Figures {
   double cpu_us_per_request = 0;  // of the whole process, its load generator included
 };
 
-Figures figures_of(std::vector<float> latencies, double seconds, std::uint64_t batches, double used_cpu_us) {
+Figures figures_of(std::vector<float> latencies, double seconds, std::uint64_t batches,
+                   double used_cpu_us) {
   Figures figures;
   if (latencies.empty()) return figures;
   std::sort(latencies.begin(), latencies.end());
   const auto at = [&latencies](double fraction) {
-    return static_cast<double>(latencies[static_cast<std::size_t>(fraction * static_cast<double>(latencies.size() - 1))]);
+    return static_cast<double>(
+        latencies[static_cast<std::size_t>(fraction * static_cast<double>(latencies.size() - 1))]);
   };
   const auto entries = static_cast<double>(latencies.size());
   figures.entries_per_s = entries / seconds;
@@ -173,7 +182,8 @@ Figures figures_of(std::vector<float> latencies, double seconds, std::uint64_t b
 Figures flood(LedgerStore& store, const Clock& clock, const Options& options) {
   std::vector<std::unique_ptr<Lane>> lanes;
   for (int i = 0; i < options.lanes; ++i) {
-    lanes.push_back(std::make_unique<Lane>(store, clock, static_cast<std::uint64_t>(i) + 1, options.users));
+    lanes.push_back(
+        std::make_unique<Lane>(store, clock, static_cast<std::uint64_t>(i) + 1, options.users));
   }
   const std::uint64_t batches = store.status().batches;
   const double cpu = cpu_us();
@@ -196,7 +206,8 @@ Figures flood(LedgerStore& store, const Clock& clock, const Options& options) {
     const std::vector<float> own = lane->take_latencies();
     latencies.insert(latencies.end(), own.begin(), own.end());
   }
-  return figures_of(std::move(latencies), seconds, store.status().batches - batches, cpu_us() - cpu);
+  return figures_of(std::move(latencies), seconds, store.status().batches - batches,
+                    cpu_us() - cpu);
 }
 
 void pin_to_one_core() {
@@ -206,7 +217,8 @@ void pin_to_one_core() {
   sched_setaffinity(0, sizeof(set), &set);
 }
 
-// One lane at a fixed rate that shares its core with the committer, as in a gateway: reserve, and settle 2 ms later.
+// One lane at a fixed rate that shares its core with the committer, as in a gateway: reserve, and
+// settle 2 ms later.
 Figures paced(LedgerStore& store, const Clock& clock, const Options& options) {
   Lane lane(store, clock, 99, options.users);
   std::deque<std::pair<std::int64_t, RequestId>> running;
@@ -228,12 +240,14 @@ Figures paced(LedgerStore& store, const Clock& clock, const Options& options) {
   for (const auto& [at, id] : running) lane.settle(id, false);
   lane.wait_below(1);
   const double seconds = static_cast<double>(now_ns() - start) * 1e-9;
-  return figures_of(lane.take_latencies(), seconds, store.status().batches - batches, cpu_us() - cpu);
+  return figures_of(lane.take_latencies(), seconds, store.status().batches - batches,
+                    cpu_us() - cpu);
 }
 
 void print(const char* name, const Figures& figures) {
-  std::printf("%-28s %11.0f %10.2f %10.2f %10.2f %12.1f %12.2f\n", name, figures.entries_per_s, figures.commit_ms_p50,
-              figures.commit_ms_p99, figures.commit_ms_max, figures.entries_per_batch, figures.cpu_us_per_request);
+  std::printf("%-28s %11.0f %10.2f %10.2f %10.2f %12.1f %12.2f\n", name, figures.entries_per_s,
+              figures.commit_ms_p50, figures.commit_ms_p99, figures.commit_ms_max,
+              figures.entries_per_batch, figures.cpu_us_per_request);
 }
 
 int run(const Options& options) {
@@ -248,12 +262,15 @@ int run(const Options& options) {
     std::fprintf(stderr, "%s\n", store.error().message.c_str());
     return 1;
   }
-  std::printf("%-28s %11s %10s %10s %10s %12s %12s\n", "", "entries/s", "p50 ms", "p99 ms", "max ms", "entries/batch",
-              "CPU us/req");
+  std::printf("%-28s %11s %10s %10s %10s %12s %12s\n", "", "entries/s", "p50 ms", "p99 ms",
+              "max ms", "entries/batch", "CPU us/req");
   Figures full;
   if (options.flood) {
     full = flood(**store, clock, options);
-    print((std::to_string(options.lanes) + " lanes x " + std::to_string(options.in_flight) + " in flight").c_str(), full);
+    print((std::to_string(options.lanes) + " lanes x " + std::to_string(options.in_flight) +
+           " in flight")
+              .c_str(),
+          full);
   }
   Figures at_rate;
   if (options.paced) {
@@ -270,7 +287,8 @@ int run(const Options& options) {
   for (const auto& file : std::filesystem::directory_iterator(folder)) {
     if (file.is_regular_file()) bytes += file.file_size();
   }
-  const double bytes_per_entry = static_cast<double>(bytes) / static_cast<double>(std::max<std::uint64_t>(entries, 1));
+  const double bytes_per_entry =
+      static_cast<double>(bytes) / static_cast<double>(std::max<std::uint64_t>(entries, 1));
   std::printf("cold open %.1f ms; %llu entries, %.0f bytes each on disk\n", open_ms,
               static_cast<unsigned long long>(entries), bytes_per_entry);
   std::filesystem::remove_all(folder);
@@ -297,7 +315,8 @@ int run(const Options& options) {
 
 [[noreturn]] void usage() {
   std::fprintf(stderr,
-               "usage: ledger_bench [--json] [--folder DIR] [--seconds N] [--lanes N] [--in-flight N] [--rate N]\n"
+               "usage: ledger_bench [--json] [--folder DIR] [--seconds N] [--lanes N] [--in-flight "
+               "N] [--rate N]\n"
                "                    [--users N] [--only flood|paced]\n");
   std::exit(2);
 }

@@ -31,7 +31,9 @@ std::uint64_t big_endian(const std::uint8_t* bytes) {
   return __builtin_bswap64(value);
 }
 
-Words words_of(const Uuid& id) { return {big_endian(id.bytes.data()), big_endian(id.bytes.data() + 8)}; }
+Words words_of(const Uuid& id) {
+  return {big_endian(id.bytes.data()), big_endian(id.bytes.data() + 8)};
+}
 
 Uuid uuid_of(std::uint64_t high, std::uint64_t low) {
   Uuid id;
@@ -45,7 +47,8 @@ Uuid uuid_of(std::uint64_t high, std::uint64_t low) {
 std::int64_t high_of(PicoUsd amount) { return static_cast<std::int64_t>(amount.value >> 64); }
 std::uint64_t low_of(PicoUsd amount) { return static_cast<std::uint64_t>(amount.value); }
 PicoUsd amount_of(std::int64_t high, std::uint64_t low) {
-  return {static_cast<__int128>(static_cast<unsigned __int128>(static_cast<__int128>(high)) << 64 | low)};
+  return {static_cast<__int128>(static_cast<unsigned __int128>(static_cast<__int128>(high)) << 64 |
+                                low)};
 }
 
 template <class Builder>
@@ -75,8 +78,8 @@ void fill(wire::Attempt::Builder to, const AttemptLine& from) {
   to.setModel(text_of(from.model));
   to.setPriceVersion(text_of(from.price_version));
   const Usage& usage = from.usage;
-  if ((usage.input_cache_write_5m | usage.input_cache_write_1h | usage.input_audio | usage.input_image |
-       usage.output_audio) == 0) {
+  if ((usage.input_cache_write_5m | usage.input_cache_write_1h | usage.input_audio |
+       usage.input_image | usage.output_audio) == 0) {
     return;
   }
   auto rare = to.initRareUsage();
@@ -98,7 +101,8 @@ AttemptLine read(wire::Attempt::Reader from) {
   to.cost = amount_of(from.getCostHigh(), from.getCostLow());
   to.number = from.getNumber();
   to.http_status = from.getHttpStatus();
-  if (from.getStatus() >= std::size(attempt_status_names)) throw Malformed{"an attempt status of a later version"};
+  if (from.getStatus() >= std::size(attempt_status_names))
+    throw Malformed{"an attempt status of a later version"};
   to.status = static_cast<AttemptStatus>(from.getStatus());
   if (from.getUsageSource() > static_cast<std::uint8_t>(UsageSource::reported)) {
     throw Malformed{"a usage source of a later version"};
@@ -129,7 +133,8 @@ AttemptLine read(wire::Attempt::Reader from) {
 Reservation read(wire::Reservation::Reader from) {
   Reservation to;
   to.request_id = uuid_of(from.getIdHigh(), from.getIdLow());
-  to.tenant = {string_of(from.getOrganisation()), string_of(from.getTeam()), string_of(from.getUser())};
+  to.tenant = {string_of(from.getOrganisation()), string_of(from.getTeam()),
+               string_of(from.getUser())};
   to.key_id = string_of(from.getKeyId());
   to.route = string_of(from.getRoute());
   to.amount = amount_of(from.getAmountHigh(), from.getAmountLow());
@@ -142,7 +147,8 @@ Reservation read(wire::Reservation::Reader from) {
 VirtualKey read(wire::KeyCreated::Reader from) {
   VirtualKey to;
   to.id = string_of(from.getId());
-  to.tenant = {string_of(from.getOrganisation()), string_of(from.getTeam()), string_of(from.getUser())};
+  to.tenant = {string_of(from.getOrganisation()), string_of(from.getTeam()),
+               string_of(from.getUser())};
   to.name = string_of(from.getName());
   const auto hash = from.getHash();
   if (hash.size() != to.hash.size()) throw Malformed{"a key hash that is not 32 bytes"};
@@ -156,13 +162,15 @@ std::optional<EntryBody> read(wire::LedgerEntry::Body::Reader body) {
   switch (body.which()) {
     case Body::INCARNATION: {
       const auto from = body.getIncarnation();
-      return IncarnationStarted{uuid_of(from.getIdHigh(), from.getIdLow()), string_of(from.getSoftware())};
+      return IncarnationStarted{uuid_of(from.getIdHigh(), from.getIdLow()),
+                                string_of(from.getSoftware())};
     }
     case Body::RESERVE: return read(body.getReserve());
     case Body::ATTEMPT: return read(body.getAttempt());
     case Body::SETTLE: {
       const auto from = body.getSettle();
-      return Settled{{read(from.getAttempt())}, amount_of(from.getOverrunHigh(), from.getOverrunLow())};
+      return Settled{{read(from.getAttempt())},
+                     amount_of(from.getOverrunHigh(), from.getOverrunLow())};
     }
     case Body::VOIDED: {
       const auto from = body.getVoided();
@@ -182,7 +190,8 @@ std::optional<EntryBody> read(wire::LedgerEntry::Body::Reader body) {
 }  // namespace
 
 struct LedgerEncoder::Impl {
-  std::array<capnp::word, scratch_words> scratch{};  // zero between messages; the builder sees to it
+  std::array<capnp::word, scratch_words>
+      scratch{};  // zero between messages; the builder sees to it
 
   template <class Fill>
   std::size_t append(std::string& out, const EntryHeader& header, const Fill& fill_body) {
@@ -210,7 +219,8 @@ struct LedgerEncoder::Impl {
 LedgerEncoder::LedgerEncoder() : impl_(std::make_unique<Impl>()) {}
 LedgerEncoder::~LedgerEncoder() = default;
 
-std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header, const IncarnationStarted& body) {
+std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
+                                  const IncarnationStarted& body) {
   return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
     auto to = entry.initIncarnation();
     put_id(to, body.incarnation);
@@ -218,7 +228,8 @@ std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header, c
   });
 }
 
-std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header, const Reservation& body) {
+std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
+                                  const Reservation& body) {
   return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
     auto to = entry.initReserve();
     put_id(to, body.request_id);
@@ -235,13 +246,15 @@ std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header, c
   });
 }
 
-std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header, const AttemptLine& body) {
-  return impl_->append(out, header,
-                       [&body](wire::LedgerEntry::Body::Builder entry) { fill(entry.initAttempt(), body); });
+std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
+                                  const AttemptLine& body) {
+  return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
+    fill(entry.initAttempt(), body);
+  });
 }
 
-std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header, const Settlement& body,
-                                  PicoUsd overrun) {
+std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
+                                  const Settlement& body, PicoUsd overrun) {
   return impl_->append(out, header, [&body, overrun](wire::LedgerEntry::Body::Builder entry) {
     auto to = entry.initSettle();
     to.setOverrunHigh(high_of(overrun));
@@ -250,8 +263,8 @@ std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header, c
   });
 }
 
-std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header, const VoidReservation& body,
-                                  PicoUsd overrun) {
+std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
+                                  const VoidReservation& body, PicoUsd overrun) {
   return impl_->append(out, header, [&body, overrun](wire::LedgerEntry::Body::Builder entry) {
     auto to = entry.initVoided();
     put_id(to, body.request_id);
@@ -261,7 +274,8 @@ std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header, c
   });
 }
 
-std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header, const VirtualKey& created) {
+std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
+                                  const VirtualKey& created) {
   return impl_->append(out, header, [&created](wire::LedgerEntry::Body::Builder entry) {
     auto to = entry.initKeyCreated();
     to.setId(text_of(created.id));
@@ -274,13 +288,15 @@ std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header, c
   });
 }
 
-std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header, const KeyRevoked& body) {
+std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
+                                  const KeyRevoked& body) {
   return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
     entry.initKeyRevoked().setId(text_of(body.key_id));
   });
 }
 
-std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header, const PricesRecorded& body) {
+std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
+                                  const PricesRecorded& body) {
   return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
     auto to = entry.initPrices();
     to.setVersion(text_of(body.version));
@@ -306,11 +322,13 @@ std::size_t LedgerEncoder::append(std::string& out, const LedgerEntry& entry) {
 
 Result<LedgerEntry> decode_ledger_entry(std::string_view frame) {
   if (frame.size() > ledger_frame_bytes_max) {
-    return fail(LedgerCodecError::too_large, "an entry of " + std::to_string(frame.size()) + " bytes is over the limit of " +
+    return fail(LedgerCodecError::too_large, "an entry of " + std::to_string(frame.size()) +
+                                                 " bytes is over the limit of " +
                                                  std::to_string(ledger_frame_bytes_max));
   }
   if (frame.size() < 2 * sizeof(capnp::word) || frame.size() % sizeof(capnp::word) != 0) {
-    return fail(LedgerCodecError::malformed, "an entry of " + std::to_string(frame.size()) + " bytes is no frame");
+    return fail(LedgerCodecError::malformed,
+                "an entry of " + std::to_string(frame.size()) + " bytes is no frame");
   }
   // Values of the store are not aligned; Cap'n Proto reads words.
   std::array<capnp::word, scratch_words> small;
@@ -327,15 +345,19 @@ Result<LedgerEntry> decode_ledger_entry(std::string_view frame) {
     options.traversalLimitInWords = 2 * count + 64;
     options.nestingLimit = nesting_max;
     capnp::FlatArrayMessageReader reader(kj::arrayPtr(words, count), options);
-    if (reader.getEnd() != words + count) return fail(LedgerCodecError::malformed, "bytes follow the entry's frame");
+    if (reader.getEnd() != words + count)
+      return fail(LedgerCodecError::malformed, "bytes follow the entry's frame");
     const auto from = reader.getRoot<wire::LedgerEntry>();
     std::optional<EntryBody> body = read(from.getBody());
-    if (!body) return fail(LedgerCodecError::unknown_kind, "an entry of a kind that this version does not know; upgrade");
+    if (!body)
+      return fail(LedgerCodecError::unknown_kind,
+                  "an entry of a kind that this version does not know; upgrade");
     return LedgerEntry{{from.getEpoch(), from.getIndex(), from.getTimeMs()}, std::move(*body)};
   } catch (const Malformed& malformed) {
     return fail(LedgerCodecError::malformed, std::string("the entry holds ") + malformed.what);
   } catch (const kj::Exception& exception) {
-    return fail(LedgerCodecError::malformed, std::string("not an entry's frame: ") + exception.getDescription().cStr());
+    return fail(LedgerCodecError::malformed,
+                std::string("not an entry's frame: ") + exception.getDescription().cStr());
   }
 }
 

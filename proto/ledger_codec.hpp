@@ -61,8 +61,8 @@ struct PricesRecorded {
 };
 
 // In the order of storage::EntryKind.
-using EntryBody = std::variant<IncarnationStarted, Reservation, AttemptLine, Settled, Voided, KeyCreated, KeyRevoked,
-                               PricesRecorded>;
+using EntryBody = std::variant<IncarnationStarted, Reservation, AttemptLine, Settled, Voided,
+                               KeyCreated, KeyRevoked, PricesRecorded>;
 
 struct LedgerEntry {
   EntryHeader header;
@@ -82,8 +82,10 @@ class LedgerEncoder {
   std::size_t append(std::string& out, const EntryHeader& header, const IncarnationStarted& body);
   std::size_t append(std::string& out, const EntryHeader& header, const Reservation& body);
   std::size_t append(std::string& out, const EntryHeader& header, const AttemptLine& body);
-  std::size_t append(std::string& out, const EntryHeader& header, const Settlement& body, PicoUsd overrun);
-  std::size_t append(std::string& out, const EntryHeader& header, const VoidReservation& body, PicoUsd overrun);
+  std::size_t append(std::string& out, const EntryHeader& header, const Settlement& body,
+                     PicoUsd overrun);
+  std::size_t append(std::string& out, const EntryHeader& header, const VoidReservation& body,
+                     PicoUsd overrun);
   std::size_t append(std::string& out, const EntryHeader& header, const VirtualKey& created);
   std::size_t append(std::string& out, const EntryHeader& header, const KeyRevoked& body);
   std::size_t append(std::string& out, const EntryHeader& header, const PricesRecorded& body);

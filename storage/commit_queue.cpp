@@ -35,7 +35,8 @@ Result<void> CommitQueue::push(Submission&& submission, bool urgent) {
 void CommitQueue::measure(Time now) {
   const auto window = now - window_start_;
   if (window < rate_window) return;
-  const double rate = static_cast<double>(window_operations_) / std::chrono::duration<double>(window).count();
+  const double rate =
+      static_cast<double>(window_operations_) / std::chrono::duration<double>(window).count();
   paced_ = rate >= pace_from_operations_per_s;
   window_start_ = now;
   window_operations_ = 0;

@@ -1,7 +1,9 @@
-// CommitQueue: where submitters leave operations and the committer finds them, and when it is worth to commit.
+// CommitQueue: where submitters leave operations and the committer finds them, and when it is worth
+// to commit.
 //
-// One mutex. An urgent operation starts a commit at once while little arrives; when much arrives, commits are paced so that
-// each one carries many operations, which is what keeps the processor's time per operation small.
+// One mutex. An urgent operation starts a commit at once while little arrives; when much arrives,
+// commits are paced so that each one carries many operations, which is what keeps the processor's
+// time per operation small.
 #pragma once
 
 #include <chrono>
@@ -29,7 +31,8 @@ struct Recipient {
   std::function<void(std::uint64_t ticket, const Error& error)> on_refused;
   std::mutex mutex;  // held during callbacks
   bool closed = false;
-  std::uint64_t batch_ticket = 0;  // the committer's: the last of the batch; 0 when it has none in it
+  std::uint64_t batch_ticket =
+      0;  // the committer's: the last of the batch; 0 when it has none in it
 };
 
 // A reader waits for a snapshot of one moment; fulfilled by the committer between two batches.
@@ -45,8 +48,9 @@ struct ControlOperation {
 
 struct Submission {
   MeteringOperation operation;
-  std::shared_ptr<Recipient> farewell;  // the last submission of a recipient keeps it until all others are through
-  Recipient* recipient = nullptr;       // null for control operations and farewells
+  std::shared_ptr<Recipient>
+      farewell;  // the last submission of a recipient keeps it until all others are through
+  Recipient* recipient = nullptr;  // null for control operations and farewells
   std::uint64_t ticket = 0;
   std::unique_ptr<ControlOperation> control;
 };
@@ -57,15 +61,17 @@ class CommitQueue {
   static constexpr std::chrono::microseconds pace{1'000};
   static constexpr double pace_from_operations_per_s = 10'000;
   static constexpr std::chrono::milliseconds rate_window{10};
-  static constexpr std::size_t paced_batch_operations = 96;  // with so many a commit need not wait for more
-  static constexpr std::size_t kept_capacity = 4'096;        // of operations, after a rush
+  static constexpr std::size_t paced_batch_operations =
+      96;  // with so many a commit need not wait for more
+  static constexpr std::size_t kept_capacity = 4'096;  // of operations, after a rush
 
-  CommitQueue(std::size_t operations_max, std::chrono::milliseconds lazy) : operations_max_(operations_max), lazy_(lazy) {}
+  CommitQueue(std::size_t operations_max, std::chrono::milliseconds lazy)
+      : operations_max_(operations_max), lazy_(lazy) {}
 
   // Any thread. Errors: overloaded, stopped. Farewells are always taken.
   Result<void> push(Submission&& submission, bool urgent);
-  // The committer's: waits until a commit is due; swaps what has arrived into `batch`, which must be empty. False when
-  // the queue is stopped and drained.
+  // The committer's: waits until a commit is due; swaps what has arrived into `batch`, which must
+  // be empty. False when the queue is stopped and drained.
   bool take(std::vector<Submission>& batch);
   // From now on nothing is taken in.
   void stop();
@@ -84,7 +90,7 @@ class CommitQueue {
   bool urgent_ = false;  // whether any of them is
   bool stopped_ = false;
   Waiting waiting_ = Waiting::no;
-  Time oldest_{};        // when the committer saw the first of them
+  Time oldest_{};  // when the committer saw the first of them
   Time last_take_{};
   bool paced_ = false;
   Time window_start_{};

@@ -16,12 +16,14 @@ namespace outlast::storage {
 Result<DiskSpace> disk_space_of(const std::string& path) {
   struct statvfs space {};
   if (::statvfs(path.c_str(), &space) != 0) {
-    return fail(LedgerError::io, "cannot ask for the free space of " + path + ": " + std::strerror(errno));
+    return fail(LedgerError::io,
+                "cannot ask for the free space of " + path + ": " + std::strerror(errno));
   }
   return DiskSpace{space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize};
 }
 
-DiskGuard::DiskGuard(std::string path, const DiskLimits& limits, DiskSpaceFunction space, const Clock& clock)
+DiskGuard::DiskGuard(std::string path, const DiskLimits& limits, DiskSpaceFunction space,
+                     const Clock& clock)
     : path_(std::move(path)), limits_(limits), space_(std::move(space)), clock_(clock) {
   look();
   if (limits_.ballast_bytes == 0) return;
@@ -30,7 +32,8 @@ DiskGuard::DiskGuard(std::string path, const DiskLimits& limits, DiskSpaceFuncti
   ballast_ = ::stat(file.c_str(), &status) == 0;
   if (ballast_ || full_) return;
   const int fd = ::open(file.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-  const int failed = fd < 0 ? errno : ::posix_fallocate(fd, 0, static_cast<off_t>(limits_.ballast_bytes));
+  const int failed =
+      fd < 0 ? errno : ::posix_fallocate(fd, 0, static_cast<off_t>(limits_.ballast_bytes));
   if (fd >= 0) ::close(fd);
   ballast_ = failed == 0;
   if (failed == 0) return;
@@ -45,12 +48,15 @@ void DiskGuard::look() {
     return;
   }
   free_bytes_.store(space->free_bytes, std::memory_order_relaxed);
-  const auto fraction = static_cast<std::uint64_t>(static_cast<double>(space->total_bytes) * limits_.free_fraction_min);
+  const auto fraction = static_cast<std::uint64_t>(static_cast<double>(space->total_bytes) *
+                                                   limits_.free_fraction_min);
   const std::uint64_t needed = std::max(limits_.free_bytes_min, fraction);
   const bool full = space->free_bytes < needed;
   if (full_.exchange(full) == full) return;
   if (full) {
-    log::error("ledger_disk_full", {{"path", path_}, {"free_bytes", space->free_bytes}, {"needed_bytes", needed},
+    log::error("ledger_disk_full", {{"path", path_},
+                                    {"free_bytes", space->free_bytes},
+                                    {"needed_bytes", needed},
                                     {"effect", "new requests are refused, settlements go on"}});
   } else {
     log::info("ledger_disk_has_room", {{"path", path_}, {"free_bytes", space->free_bytes}});

@@ -1,4 +1,5 @@
-// DiskGuard: knows whether the disk is nearly full, by asking at most each 100 ms, and keeps a ballast file to release.
+// DiskGuard: knows whether the disk is nearly full, by asking at most each 100 ms, and keeps a
+// ballast file to release.
 #pragma once
 
 #include <atomic>
@@ -33,12 +34,15 @@ class DiskGuard {
   static constexpr std::int64_t check_interval_ns = 100'000'000;
 
   // Asks once, and makes the ballast if there is room for it.
-  DiskGuard(std::string path, const DiskLimits& limits, DiskSpaceFunction space, const Clock& clock);
+  DiskGuard(std::string path, const DiskLimits& limits, DiskSpaceFunction space,
+            const Clock& clock);
 
   [[nodiscard]] bool full();
   // Once the disk is full: deletes the ballast. May take a while.
   void release_ballast_if_full();
-  [[nodiscard]] std::uint64_t free_bytes() const { return free_bytes_.load(std::memory_order_relaxed); }
+  [[nodiscard]] std::uint64_t free_bytes() const {
+    return free_bytes_.load(std::memory_order_relaxed);
+  }
 
  private:
   void look();

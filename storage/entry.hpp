@@ -1,4 +1,5 @@
-// StoredEntry: one entry of the ledger as readers see it: its place, its content, and its link in the hash chain.
+// StoredEntry: one entry of the ledger as readers see it: its place, its content, and its link in
+// the hash chain.
 #pragma once
 
 #include <cstdint>
@@ -20,9 +21,11 @@ enum class EntryKind : std::uint8_t {
   key_revoked = 6,
   prices = 7,
 };
-inline constexpr std::string_view entry_kind_names[] = {"incarnation", "reserve",     "attempt",     "settle",
-                                                        "void",        "key_created", "key_revoked", "prices"};
-inline std::string_view name_of(EntryKind kind) { return entry_kind_names[static_cast<std::size_t>(kind)]; }
+inline constexpr std::string_view entry_kind_names[] = {
+    "incarnation", "reserve", "attempt", "settle", "void", "key_created", "key_revoked", "prices"};
+inline std::string_view name_of(EntryKind kind) {
+  return entry_kind_names[static_cast<std::size_t>(kind)];
+}
 
 struct StoredEntry {
   proto::EntryHeader header;

@@ -34,7 +34,8 @@ class EntryWriter {
     json_.key("first_event_ms").number(static_cast<std::uint64_t>(body.first_event_ms));
     json_.key("duration_ms").number(static_cast<std::uint64_t>(body.duration_ms));
     json_.key("tokens").begin_object();
-    for (const UsageBucket& bucket : usage_buckets) json_.key(bucket.name).number(body.usage.*bucket.member);
+    for (const UsageBucket& bucket : usage_buckets)
+      json_.key(bucket.name).number(body.usage.*bucket.member);
     json_.end_object();
   }
   void operator()(const proto::Settled& body) {
@@ -96,6 +97,8 @@ void EntryWriter::write(const StoredEntry& entry) {
 
 }  // namespace
 
-void append_entry_json(std::string& out, const StoredEntry& entry) { EntryWriter(out).write(entry); }
+void append_entry_json(std::string& out, const StoredEntry& entry) {
+  EntryWriter(out).write(entry);
+}
 
 }  // namespace outlast::storage

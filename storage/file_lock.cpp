@@ -20,7 +20,8 @@ Failure locked(const std::string& folder, int fd) {
   char text[32] = {};
   const ssize_t size = ::pread(fd, text, sizeof(text) - 1, 0);
   const std::string pid(text, size > 0 ? static_cast<std::size_t>(size) : 0);
-  return fail(LedgerError::locked, folder + " is open in another process" + (pid.empty() ? "" : " (pid " + pid + ")") +
+  return fail(LedgerError::locked, folder + " is open in another process" +
+                                       (pid.empty() ? "" : " (pid " + pid + ")") +
                                        "; stop it, or give this one a data folder of its own");
 }
 

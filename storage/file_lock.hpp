@@ -1,4 +1,5 @@
-// FileLock: one process at a time may have a folder open. Held until destroyed; the kernel drops it with the process.
+// FileLock: one process at a time may have a folder open. Held until destroyed; the kernel drops it
+// with the process.
 #pragma once
 
 #include <string>

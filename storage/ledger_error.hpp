@@ -10,8 +10,8 @@ namespace outlast::storage {
 
 // Append-only.
 enum class LedgerError : std::uint16_t {
-  corrupt = 1,          // the message names the file, or the first bad index
-  locked = 2,           // another process has the store open
+  corrupt = 1,  // the message names the file, or the first bad index
+  locked = 2,   // another process has the store open
   io = 3,
   disk_full = 4,        // new reservations are refused below the reserve; settlements go on
   overloaded = 5,       // the queue is full
@@ -21,7 +21,7 @@ enum class LedgerError : std::uint16_t {
   too_old = 9,          // an id older than the dedup index
   unknown_key = 10,
   stopped = 11,
-  invalid = 12,         // an amount or a text outside its limits
+  invalid = 12,  // an amount or a text outside its limits
 };
 
 }  // namespace outlast::storage

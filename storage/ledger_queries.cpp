@@ -25,14 +25,16 @@ std::string_view value_of(const RollupKey& key, UsageDimension dimension) {
     case UsageDimension::deployment: return key.deployment;
     case UsageDimension::status:
       if (key.status == status_void) return "void";
-      return key.status < std::size(attempt_status_names) ? attempt_status_names[key.status] : "unknown";
+      return key.status < std::size(attempt_status_names) ? attempt_status_names[key.status]
+                                                          : "unknown";
   }
   return {};
 }
 
 std::uint32_t hour_of(std::int64_t ms) {
   const std::int64_t hour = std::max<std::int64_t>(ms, 0) / hour_ms;
-  return static_cast<std::uint32_t>(std::min<std::int64_t>(hour, std::numeric_limits<std::uint32_t>::max()));
+  return static_cast<std::uint32_t>(
+      std::min<std::int64_t>(hour, std::numeric_limits<std::uint32_t>::max()));
 }
 
 // The roll-ups that entries since the head's rows_from have changed, as they are now.
@@ -42,10 +44,12 @@ Result<std::map<std::string, std::string>> recent_rollups(const LedgerView& view
   if (!head) return fail(head.error());
   if (head->rows_from == head->next_index) return rows;
   LedgerState state(view, head->max_ended_id);
-  if (const Result<void> replayed = replay_tail(view, *head, state); !replayed) return fail(replayed.error());
-  state.collect(true, false).for_each([&rows](Table table, std::string_view key, std::string_view value) {
-    if (table == Table::rollup) rows.insert_or_assign(std::string(key), std::string(value));
-  });
+  if (const Result<void> replayed = replay_tail(view, *head, state); !replayed)
+    return fail(replayed.error());
+  state.collect(true, false)
+      .for_each([&rows](Table table, std::string_view key, std::string_view value) {
+        if (table == Table::rollup) rows.insert_or_assign(std::string(key), std::string(value));
+      });
   return rows;
 }
 
@@ -54,13 +58,15 @@ Result<std::map<std::string, std::string>> recent_rollups(const LedgerView& view
 RequestId request_id_of(const proto::EntryBody& body) {
   if (const auto* reservation = std::get_if<Reservation>(&body)) return reservation->request_id;
   if (const auto* attempt = std::get_if<AttemptLine>(&body)) return attempt->request_id;
-  if (const auto* settled = std::get_if<proto::Settled>(&body)) return settled->settlement.attempt.request_id;
+  if (const auto* settled = std::get_if<proto::Settled>(&body))
+    return settled->settlement.attempt.request_id;
   if (const auto* voided = std::get_if<proto::Voided>(&body)) return voided->reservation.request_id;
   return {};
 }
 
 std::optional<UsageDimension> parse_usage_dimension(std::string_view name) {
-  const auto* at = std::find(std::begin(usage_dimension_names), std::end(usage_dimension_names), name);
+  const auto* at =
+      std::find(std::begin(usage_dimension_names), std::end(usage_dimension_names), name);
   if (at == std::end(usage_dimension_names)) return std::nullopt;
   return static_cast<UsageDimension>(at - std::begin(usage_dimension_names));
 }
@@ -83,10 +89,13 @@ Result<void> read_entries(const LedgerView& view, std::uint64_t from,
   const Result<void> read = view.read(from, [&visit, &error](const LogRecord& record) {
     Result<proto::LedgerEntry> entry = proto::decode_ledger_entry(record.frame);
     if (!entry) {
-      error = fail(LedgerError::corrupt, "entry " + std::to_string(record.index) + ": " + entry.error().message).value();
+      error = fail(LedgerError::corrupt,
+                   "entry " + std::to_string(record.index) + ": " + entry.error().message)
+                  .value();
       return false;
     }
-    return visit({entry->header, std::move(entry->body), record.prev_hash, entry_hash(record.prev_hash, record.frame)});
+    return visit({entry->header, std::move(entry->body), record.prev_hash,
+                  entry_hash(record.prev_hash, record.frame)});
   });
   if (!read) return read;
   if (error) return fail(std::move(*error));
@@ -96,8 +105,10 @@ Result<void> read_entries(const LedgerView& view, std::uint64_t from,
 Result<UsageReport> usage_of(const LedgerView& view, const UsageQuery& query) {
   Result<std::map<std::string, std::string>> recent = recent_rollups(view);
   if (!recent) return fail(std::move(recent.error()));
-  const std::string from = query.since_ms ? rollup_hour_key(hour_of(*query.since_ms)) : std::string();
-  const std::string to = query.until_ms ? rollup_hour_key(hour_of(*query.until_ms - 1) + 1) : std::string();
+  const std::string from =
+      query.since_ms ? rollup_hour_key(hour_of(*query.since_ms)) : std::string();
+  const std::string to =
+      query.until_ms ? rollup_hour_key(hour_of(*query.until_ms - 1) + 1) : std::string();
   std::map<std::vector<std::string>, UsageTotals> rows;
   UsageReport report;
   report.by = query.by;
@@ -109,19 +120,22 @@ Result<UsageReport> usage_of(const LedgerView& view, const UsageQuery& query) {
     if (!readable) return false;
     std::vector<std::string> group;
     group.reserve(query.by.size());
-    for (const UsageDimension dimension : query.by) group.emplace_back(value_of(dimensions, dimension));
+    for (const UsageDimension dimension : query.by)
+      group.emplace_back(value_of(dimensions, dimension));
     rows[std::move(group)] += totals;
     report.total += totals;
     return true;
   };
-  const Result<void> scanned = view.scan(Table::rollup, from, to, [&](std::string_view key, std::string_view value) {
-    return recent->contains(std::string(key)) || add(key, value);
-  });
+  const Result<void> scanned =
+      view.scan(Table::rollup, from, to, [&](std::string_view key, std::string_view value) {
+        return recent->contains(std::string(key)) || add(key, value);
+      });
   if (!scanned) return fail(scanned.error());
   for (const auto& [key, value] : *recent) {
     if (readable && key >= from && (to.empty() || key < to)) add(key, value);
   }
-  if (!readable) return fail(LedgerError::corrupt, "a roll-up row cannot be read; see `outlast ledger verify`");
+  if (!readable)
+    return fail(LedgerError::corrupt, "a roll-up row cannot be read; see `outlast ledger verify`");
   for (auto& [group, totals] : rows) report.rows.push_back({group, totals});
   return report;
 }

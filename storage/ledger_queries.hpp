@@ -1,5 +1,5 @@
-// What can be asked of a ledger, over any LedgerView: entries, usage, and whether it is whole. And LedgerReader, the same
-// for a store whose daemon is stopped. Pure functions; any thread.
+// What can be asked of a ledger, over any LedgerView: entries, usage, and whether it is whole. And
+// LedgerReader, the same for a store whose daemon is stopped. Pure functions; any thread.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +21,9 @@ Result<void> read_entries(const LedgerView& view, std::uint64_t from,
 // Sums the roll-ups of the query's hours.
 Result<UsageReport> usage_of(const LedgerView& view, const UsageQuery& query);
 
-// Reads every entry and recomputes chain, order, times, state machine, balances, roll-ups, dedup rows and keys. What is
-// wrong with the content is in the report; an error means that it could not be read at all.
+// Reads every entry and recomputes chain, order, times, state machine, balances, roll-ups, dedup
+// rows and keys. What is wrong with the content is in the report; an error means that it could not
+// be read at all.
 Result<VerifyReport> verify_ledger(const LedgerView& view);
 
 // A store opened without writing, while no daemon has it open.
@@ -31,8 +32,11 @@ class LedgerReader {
   // Errors: locked (ask the daemon instead), corrupt (names the file), io (there is no store).
   static Result<std::unique_ptr<LedgerReader>> open(const std::string& path);
 
-  [[nodiscard]] Result<UsageReport> usage(const UsageQuery& query) const { return usage_of(*view_, query); }
-  [[nodiscard]] Result<void> read(std::uint64_t from, const std::function<bool(const StoredEntry&)>& visit) const {
+  [[nodiscard]] Result<UsageReport> usage(const UsageQuery& query) const {
+    return usage_of(*view_, query);
+  }
+  [[nodiscard]] Result<void> read(std::uint64_t from,
+                                  const std::function<bool(const StoredEntry&)>& visit) const {
     return read_entries(*view_, from, visit);
   }
   [[nodiscard]] Result<VerifyReport> verify() const { return verify_ledger(*view_); }

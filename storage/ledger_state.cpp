@@ -10,24 +10,28 @@ namespace outlast::storage {
 namespace {
 
 bool short_enough(std::initializer_list<std::string_view> texts) {
-  return std::all_of(texts.begin(), texts.end(), [](std::string_view text) { return text.size() <= text_bytes_max; });
+  return std::all_of(texts.begin(), texts.end(),
+                     [](std::string_view text) { return text.size() <= text_bytes_max; });
 }
 
 bool in_range(PicoUsd amount) { return amount.value >= 0 && amount <= amount_max; }
 
 // A slash within a part would make two tenants share a balance.
 bool valid(const TenantPath& tenant) {
-  const auto part = [](std::string_view text) { return text.size() <= text_bytes_max && text.find('/') == text.npos; };
+  const auto part = [](std::string_view text) {
+    return text.size() <= text_bytes_max && text.find('/') == text.npos;
+  };
   return part(tenant.organisation) && part(tenant.team) && part(tenant.user);
 }
 
 bool valid(const Reservation& operation) {
-  return in_range(operation.amount) && valid(operation.tenant) && short_enough({operation.key_id, operation.route});
+  return in_range(operation.amount) && valid(operation.tenant) &&
+         short_enough({operation.key_id, operation.route});
 }
 
 bool valid(const AttemptLine& operation) {
-  return in_range(operation.cost) && short_enough({operation.deployment, operation.provider, operation.model,
-                                                   operation.price_version});
+  return in_range(operation.cost) && short_enough({operation.deployment, operation.provider,
+                                                   operation.model, operation.price_version});
 }
 
 Applied refused(LedgerError error) { return {Outcome::refused, error, {}}; }
@@ -70,7 +74,8 @@ Result<std::optional<DedupRow>> LedgerState::find_ended(const RequestId& id) con
     if (!*found) return std::nullopt;
   }
   DedupRow row;
-  if (!decode(value, row)) return fail(LedgerError::corrupt, "the dedup row of " + id.to_string() + " cannot be read");
+  if (!decode(value, row))
+    return fail(LedgerError::corrupt, "the dedup row of " + id.to_string() + " cannot be read");
   return row;
 }
 
@@ -86,16 +91,20 @@ Result<std::optional<proto::EntryBody>> LedgerState::entry_at(std::uint64_t inde
   return body;
 }
 
-// The operation's id was used by the entry at `index`: the first result if it says the same, else a refusal.
+// The operation's id was used by the entry at `index`: the first result if it says the same, else a
+// refusal.
 template <class Body, class T>
-Result<Applied> LedgerState::repeated(std::uint64_t index, const T& operation, LedgerError otherwise) const {
+Result<Applied> LedgerState::repeated(std::uint64_t index, const T& operation,
+                                      LedgerError otherwise) const {
   const Result<std::optional<proto::EntryBody>> body = entry_at(index);
   if (!body) return fail(body.error());
   if (!body->has_value()) {
-    return fail(LedgerError::corrupt, "entry " + std::to_string(index) + " is missing or cannot be read");
+    return fail(LedgerError::corrupt,
+                "entry " + std::to_string(index) + " is missing or cannot be read");
   }
   const Body* same_kind = std::get_if<Body>(&**body);
-  if (same_kind != nullptr && operation_of(*same_kind) == operation) return Applied{Outcome::duplicate, {}, {}};
+  if (same_kind != nullptr && operation_of(*same_kind) == operation)
+    return Applied{Outcome::duplicate, {}, {}};
   return refused(otherwise);
 }
 
@@ -117,7 +126,8 @@ Result<Applied> LedgerState::after_end(const RequestId& id, const T& operation) 
   }
 }
 
-Result<LedgerState::Open*> LedgerState::begin(const Reservation& reservation, std::uint64_t index, bool charged) {
+Result<LedgerState::Open*> LedgerState::begin(const Reservation& reservation, std::uint64_t index,
+                                              bool charged) {
   Open& open = open_[reservation.request_id];
   open.reserve_index = index;
   open.payer = &cache_.payer_of(reservation);
@@ -127,12 +137,13 @@ Result<LedgerState::Open*> LedgerState::begin(const Reservation& reservation, st
   open.price_known = reservation.price_known;
   ++open.payer->open;
   if (charged) return &open;
-  if (Result<void> held = cache_.hold(*open.payer, open.amount); !held) return fail(std::move(held.error()));
+  if (Result<void> held = cache_.hold(*open.payer, open.amount); !held)
+    return fail(std::move(held.error()));
   return &open;
 }
 
-Result<void> LedgerState::take_attempt(Open& open, const proto::EntryHeader& header, const AttemptLine& attempt,
-                                       bool charged) {
+Result<void> LedgerState::take_attempt(Open& open, const proto::EntryHeader& header,
+                                       const AttemptLine& attempt, bool charged) {
   open.attempts.push_back({attempt.number, header.index});
   open.attempts_cost += attempt.cost;
   if (open.row == RowState::current) open.row = RowState::stale;
@@ -148,18 +159,22 @@ Result<void> LedgerState::take_attempt(Open& open, const proto::EntryHeader& hea
 
 // Releases what an ending reservation holds and returns by how much its attempts cost more.
 Result<PicoUsd> LedgerState::close(Open& open, PicoUsd last_cost) {
-  if (const Result<void> held = cache_.hold(*open.payer, {-open.amount.value}); !held) return fail(held.error());
+  if (const Result<void> held = cache_.hold(*open.payer, {-open.amount.value}); !held)
+    return fail(held.error());
   const PicoUsd total = open.attempts_cost + last_cost;
   if (!open.price_known || total <= open.amount) return PicoUsd{};
   const PicoUsd overrun = total - open.amount;
-  if (const Result<void> over = cache_.overrun(*open.payer, overrun); !over) return fail(over.error());
+  if (const Result<void> over = cache_.overrun(*open.payer, overrun); !over)
+    return fail(over.error());
   return overrun;
 }
 
-Result<PicoUsd> LedgerState::settle(OpenMap::iterator at, const proto::EntryHeader& header, const AttemptLine& attempt) {
+Result<PicoUsd> LedgerState::settle(OpenMap::iterator at, const proto::EntryHeader& header,
+                                    const AttemptLine& attempt) {
   RowCache::Payer& payer = *at->second.payer;
   RowCache::Leg& leg = cache_.leg_of(attempt);
-  if (const Result<void> paid = cache_.charge(payer, leg, attempt.cost); !paid) return fail(paid.error());
+  if (const Result<void> paid = cache_.charge(payer, leg, attempt.cost); !paid)
+    return fail(paid.error());
   const Result<PicoUsd> overrun = close(at->second, attempt.cost);
   if (!overrun) return overrun;
   const Result<UsageTotals*> row =
@@ -177,7 +192,8 @@ Result<PicoUsd> LedgerState::settle(OpenMap::iterator at, const proto::EntryHead
 Result<PicoUsd> LedgerState::release(OpenMap::iterator at, const proto::EntryHeader& header) {
   const Result<PicoUsd> overrun = close(at->second, {});
   if (!overrun) return overrun;
-  const Result<UsageTotals*> row = cache_.rollup(header.time_ms, *at->second.payer, nullptr, status_void);
+  const Result<UsageTotals*> row =
+      cache_.rollup(header.time_ms, *at->second.payer, nullptr, status_void);
   if (!row) return fail(row.error());
   ++(*row)->requests;
   (*row)->overrun += *overrun;
@@ -197,21 +213,25 @@ void LedgerState::forget(OpenMap::iterator at) {
   open_.erase(at);
 }
 
-Result<Applied> LedgerState::apply(const proto::EntryHeader&, const proto::IncarnationStarted& operation) {
+Result<Applied> LedgerState::apply(const proto::EntryHeader&,
+                                   const proto::IncarnationStarted& operation) {
   if (!short_enough({operation.software})) return refused(LedgerError::invalid);
   return Applied{};
 }
 
 Result<Applied> LedgerState::apply(const proto::EntryHeader& header, const Reservation& operation) {
   if (!valid(operation)) return refused(LedgerError::invalid);
-  if (operation.request_id.unix_ms() < header.time_ms - dedup_age_ms_max) return refused(LedgerError::too_old);
+  if (operation.request_id.unix_ms() < header.time_ms - dedup_age_ms_max)
+    return refused(LedgerError::too_old);
   if (const auto at = open_.find(operation.request_id); at != open_.end()) {
     return repeated<Reservation>(at->second.reserve_index, operation, LedgerError::duplicate);
   }
   const Result<std::optional<DedupRow>> row = find_ended(operation.request_id);
   if (!row) return fail(row.error());
-  if (row->has_value()) return repeated<Reservation>((*row)->reserve_index, operation, LedgerError::duplicate);
-  if (const Result<Open*> open = begin(operation, header.index, false); !open) return fail(open.error());
+  if (row->has_value())
+    return repeated<Reservation>((*row)->reserve_index, operation, LedgerError::duplicate);
+  if (const Result<Open*> open = begin(operation, header.index, false); !open)
+    return fail(open.error());
   return Applied{};
 }
 
@@ -226,7 +246,8 @@ Result<Applied> LedgerState::apply(const proto::EntryHeader& header, const Attem
     }
   }
   if (open.attempts.size() == attempts_per_request_max) return refused(LedgerError::invalid);
-  if (const Result<void> taken = take_attempt(open, header, operation, false); !taken) return fail(taken.error());
+  if (const Result<void> taken = take_attempt(open, header, operation, false); !taken)
+    return fail(taken.error());
   return Applied{};
 }
 
@@ -242,7 +263,8 @@ Result<Applied> LedgerState::apply(const proto::EntryHeader& header, const Settl
   return Applied{Outcome::applied, {}, *overrun};
 }
 
-Result<Applied> LedgerState::apply(const proto::EntryHeader& header, const VoidReservation& operation) {
+Result<Applied> LedgerState::apply(const proto::EntryHeader& header,
+                                   const VoidReservation& operation) {
   if (!short_enough({operation.reason})) return refused(LedgerError::invalid);
   const auto at = open_.find(operation.request_id);
   if (at == open_.end()) return after_end<proto::Voided>(operation.request_id, operation);
@@ -254,7 +276,8 @@ Result<Applied> LedgerState::apply(const proto::EntryHeader& header, const VoidR
 }
 
 Result<Applied> LedgerState::apply(const proto::EntryHeader&, const VirtualKey& created) {
-  if (created.id.empty() || created.revoked_ms || !valid(created.tenant) || !short_enough({created.id, created.name})) {
+  if (created.id.empty() || created.revoked_ms || !valid(created.tenant) ||
+      !short_enough({created.id, created.name})) {
     return refused(LedgerError::invalid);
   }
   if (const auto at = keys_.find(created.id); at != keys_.end()) {
@@ -269,7 +292,8 @@ Result<Applied> LedgerState::apply(const proto::EntryHeader&, const VirtualKey& 
   return Applied{};
 }
 
-Result<Applied> LedgerState::apply(const proto::EntryHeader& header, const proto::KeyRevoked& operation) {
+Result<Applied> LedgerState::apply(const proto::EntryHeader& header,
+                                   const proto::KeyRevoked& operation) {
   const auto at = keys_.find(operation.key_id);
   if (at == keys_.end()) return refused(LedgerError::unknown_key);
   if (at->second.revoked_ms) return Applied{Outcome::duplicate, {}, {}};
@@ -280,7 +304,8 @@ Result<Applied> LedgerState::apply(const proto::EntryHeader& header, const proto
   return Applied{};
 }
 
-Result<Applied> LedgerState::apply(const proto::EntryHeader& header, const proto::PricesRecorded& operation) {
+Result<Applied> LedgerState::apply(const proto::EntryHeader& header,
+                                   const proto::PricesRecorded& operation) {
   if (!short_enough({operation.version}) || operation.toml.size() > prices_bytes_max) {
     return refused(LedgerError::invalid);
   }
@@ -294,8 +319,10 @@ Result<Applied> LedgerState::apply(const proto::EntryHeader& header, const proto
   }
   if (found) {
     std::uint64_t index = 0;
-    if (!decode_index(value, index)) return fail(LedgerError::corrupt, "the row of the prices' version cannot be read");
-    const Result<Applied> latest = repeated<proto::PricesRecorded>(index, operation, LedgerError::duplicate);
+    if (!decode_index(value, index))
+      return fail(LedgerError::corrupt, "the row of the prices' version cannot be read");
+    const Result<Applied> latest =
+        repeated<proto::PricesRecorded>(index, operation, LedgerError::duplicate);
     if (!latest || latest->outcome == Outcome::duplicate) return latest;
   }
   row_.clear();
@@ -309,7 +336,8 @@ Result<Applied> LedgerState::apply(const proto::LedgerEntry& entry) {
       [this, &entry]<class Body>(const Body& body) -> Result<Applied> {
         if constexpr (std::is_same_v<Body, proto::Settled> || std::is_same_v<Body, proto::Voided>) {
           Result<Applied> applied = apply(entry.header, operation_of(body));
-          const bool differs = applied && applied->outcome == Outcome::applied && applied->overrun != body.overrun;
+          const bool differs =
+              applied && applied->outcome == Outcome::applied && applied->overrun != body.overrun;
           return differs ? refused(LedgerError::corrupt) : applied;
         } else if constexpr (std::is_same_v<Body, proto::KeyCreated>) {
           return apply(entry.header, body.key);
@@ -334,89 +362,6 @@ TableChanges& LedgerState::collect(bool rows, bool open) {
 void LedgerState::committed() {
   changes_.clear();
   cache_.trim();
-}
-
-void LedgerState::restore(const OpenRow& row) {
-  const Result<Open*> open = begin(row.reservation, row.reserve_index, true);
-  check(open.has_value(), "what is charged already reads nothing");
-  (*open)->attempts_cost = row.attempts_cost;
-  (*open)->attempts = row.attempts;
-  (*open)->row = RowState::current;
-}
-
-void LedgerState::restore(VirtualKey key) {
-  std::string id = key.id;
-  keys_.emplace(std::move(id), std::move(key));
-}
-
-// An operation on a reservation that is not open here is older than the checkpoint, and the reservation ended since.
-Result<void> LedgerState::replay(const proto::LedgerEntry& entry, bool charged) {
-  const proto::EntryHeader& header = entry.header;
-  if (const auto* reservation = std::get_if<Reservation>(&entry.body)) {
-    if (Result<Open*> open = begin(*reservation, header.index, charged); !open) return fail(std::move(open.error()));
-  } else if (const auto* attempt = std::get_if<AttemptLine>(&entry.body)) {
-    const auto at = open_.find(attempt->request_id);
-    if (at != open_.end()) return take_attempt(at->second, header, *attempt, charged);
-  } else if (const auto* settled = std::get_if<proto::Settled>(&entry.body)) {
-    const auto at = open_.find(settled->settlement.attempt.request_id);
-    if (at == open_.end()) return {};
-    Result<PicoUsd> overrun = charged ? PicoUsd{} : settle(at, header, settled->settlement.attempt);
-    if (!overrun) return fail(std::move(overrun.error()));
-    forget(at);
-  } else if (const auto* voided = std::get_if<proto::Voided>(&entry.body)) {
-    const auto at = open_.find(voided->reservation.request_id);
-    if (at == open_.end()) return {};
-    Result<PicoUsd> overrun = charged ? PicoUsd{} : release(at, header);
-    if (!overrun) return fail(std::move(overrun.error()));
-    forget(at);
-  }
-  return {};
-}
-
-void LedgerState::checkpoint() {
-  for (auto& [id, open] : open_) {
-    if (open.row == RowState::current) continue;
-    OpenRow row;
-    row.reserve_index = open.reserve_index;
-    row.reservation = {id,          open.payer->tenant, open.payer->key_id,    open.payer->route, open.amount,
-                       open.price_known, open.input_tokens_max, open.output_tokens_max};
-    row.attempts_cost = open.attempts_cost;
-    row.attempts = open.attempts;
-    row_.clear();
-    encode(row_, row);
-    changes_.put(Table::meta, open_key(id), row_);
-    open.row = RowState::current;
-  }
-}
-
-PicoUsd LedgerState::open_amount() const {
-  PicoUsd sum;
-  for (const auto& [id, open] : open_) sum += open.amount;
-  return sum;
-}
-
-std::vector<Settlement> LedgerState::in_doubt() const {
-  std::vector<std::pair<std::uint64_t, const OpenMap::value_type*>> order;
-  order.reserve(open_.size());
-  for (const auto& entry : open_) order.emplace_back(entry.second.reserve_index, &entry);
-  std::sort(order.begin(), order.end());
-  std::vector<Settlement> settlements;
-  settlements.reserve(order.size());
-  for (const auto& [index, entry] : order) {
-    const auto& [id, open] = *entry;
-    AttemptLine line;
-    line.request_id = id;
-    for (const AttemptRef& attempt : open.attempts) line.number = std::max(line.number, attempt.number);
-    ++line.number;
-    line.status = AttemptStatus::in_doubt;
-    line.usage.input_uncached = open.input_tokens_max;
-    line.usage.output_text = open.output_tokens_max;
-    line.usage.source = UsageSource::estimated;
-    line.price_known = open.price_known;
-    if (open.amount > open.attempts_cost) line.cost = open.amount - open.attempts_cost;
-    settlements.push_back({std::move(line)});
-  }
-  return settlements;
 }
 
 }  // namespace outlast::storage

@@ -1,8 +1,10 @@
-// LedgerState: the ledger's deterministic state machine. It decides whether an operation becomes an entry, and what
-// follows from it: balances, roll-ups, dedup rows, keys. The same entries in the same order give the same rows anywhere.
+// LedgerState: the ledger's deterministic state machine. It decides whether an operation becomes an
+// entry, and what follows from it: balances, roll-ups, dedup rows, keys. The same entries in the
+// same order give the same rows anywhere.
 //
-// Pure: no threads, no clocks; what it does not hold it reads through a LedgerView. One owner. An error (Result) is a
-// fault of that view, after which the state must not be used; a refusal is an outcome.
+// Pure: no threads, no clocks; what it does not hold it reads through a LedgerView. One owner. An
+// error (Result) is a fault of that view, after which the state must not be used; a refusal is an
+// outcome.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +30,8 @@ inline constexpr std::int64_t dedup_age_ms_max = 35LL * 24 * hour_ms;
 inline constexpr std::size_t text_bytes_max = 1024;  // of each name in an entry
 inline constexpr std::size_t prices_bytes_max = 1U << 20;
 inline constexpr std::size_t attempts_per_request_max = 64;
-inline constexpr PicoUsd amount_max{static_cast<__int128>(1'000'000'000'000'000'000) * 1'000'000'000'000};
+inline constexpr PicoUsd amount_max{static_cast<__int128>(1'000'000'000'000'000'000) *
+                                    1'000'000'000'000};
 
 enum class Outcome : std::uint8_t {
   applied = 0,    // the entry stands
@@ -45,13 +48,15 @@ struct Applied {
 
 class LedgerState {
  public:
-  // `view` outlives the state and shows what was collected once it is committed. `max_ended_id`: the head's.
+  // `view` outlives the state and shows what was collected once it is committed. `max_ended_id`:
+  // the head's.
   explicit LedgerState(const LedgerView& view, const RequestId& max_ended_id = {});
   LedgerState(const LedgerState&) = delete;
   LedgerState& operator=(const LedgerState&) = delete;
 
   // `header` is that of the entry that the operation becomes if it is applied.
-  Result<Applied> apply(const proto::EntryHeader& header, const proto::IncarnationStarted& operation);
+  Result<Applied> apply(const proto::EntryHeader& header,
+                        const proto::IncarnationStarted& operation);
   Result<Applied> apply(const proto::EntryHeader& header, const Reservation& operation);
   Result<Applied> apply(const proto::EntryHeader& header, const AttemptLine& operation);
   Result<Applied> apply(const proto::EntryHeader& header, const Settlement& operation);
@@ -59,18 +64,20 @@ class LedgerState {
   Result<Applied> apply(const proto::EntryHeader& header, const VirtualKey& created);
   Result<Applied> apply(const proto::EntryHeader& header, const proto::KeyRevoked& operation);
   Result<Applied> apply(const proto::EntryHeader& header, const proto::PricesRecorded& operation);
-  // An entry of the log; refused with `corrupt` when its overrun is not what follows from the entries before it.
+  // An entry of the log; refused with `corrupt` when its overrun is not what follows from the
+  // entries before it.
   Result<Applied> apply(const proto::LedgerEntry& entry);
 
-  // What the operations since the last committed() change in the tables: dedup rows, keys and prices always; balances and
-  // roll-ups when `rows`, since their last collection; rows of all open reservations when `open` (then also `rows`), so that
-  // a replay can start at the end of this batch. No apply() from here to committed().
+  // What the operations since the last committed() change in the tables: dedup rows, keys and
+  // prices always; balances and roll-ups when `rows`, since their last collection; rows of all open
+  // reservations when `open` (then also `rows`), so that a replay can start at the end of this
+  // batch. No apply() from here to committed().
   TableChanges& collect(bool rows, bool open);
   // The collected changes are in the view.
   void committed();
 
-  // Recovery of what memory held: rows first, then the entries since the head's replay_from, in order; `charged` for those
-  // that balances and roll-ups in the view hold already.
+  // Recovery of what memory held: rows first, then the entries since the head's replay_from, in
+  // order; `charged` for those that balances and roll-ups in the view hold already.
   void restore(const OpenRow& row);
   void restore(VirtualKey key);
   Result<void> replay(const proto::LedgerEntry& entry, bool charged);
@@ -78,8 +85,8 @@ class LedgerState {
   [[nodiscard]] std::size_t open_count() const { return open_.size(); }
   [[nodiscard]] bool is_open(const RequestId& id) const { return open_.contains(id); }
   [[nodiscard]] PicoUsd open_amount() const;  // the sum over open reservations
-  // The settlements that end every open reservation whose process died: what was reserved and not yet charged by its
-  // attempts, marked estimated. In the order of the reservations.
+  // The settlements that end every open reservation whose process died: what was reserved and not
+  // yet charged by its attempts, marked estimated. In the order of the reservations.
   [[nodiscard]] std::vector<Settlement> in_doubt() const;
   [[nodiscard]] const std::map<std::string, VirtualKey, std::less<>>& keys() const { return keys_; }
   [[nodiscard]] const RequestId& max_ended_id() const { return recent_.max(); }
@@ -101,8 +108,10 @@ class LedgerState {
 
   // What follows from an entry: in memory always, in balances and roll-ups unless they hold it.
   Result<Open*> begin(const Reservation& reservation, std::uint64_t index, bool charged);
-  Result<void> take_attempt(Open& open, const proto::EntryHeader& header, const AttemptLine& attempt, bool charged);
-  Result<PicoUsd> settle(OpenMap::iterator at, const proto::EntryHeader& header, const AttemptLine& attempt);
+  Result<void> take_attempt(Open& open, const proto::EntryHeader& header,
+                            const AttemptLine& attempt, bool charged);
+  Result<PicoUsd> settle(OpenMap::iterator at, const proto::EntryHeader& header,
+                         const AttemptLine& attempt);
   Result<PicoUsd> release(OpenMap::iterator at, const proto::EntryHeader& header);
   Result<PicoUsd> close(Open& open, PicoUsd last_cost);
   void forget(OpenMap::iterator at);
@@ -121,7 +130,8 @@ class LedgerState {
   RecentIds recent_;
   OpenMap open_;
   std::map<std::string, VirtualKey, std::less<>> keys_;
-  // Ended, with a row still: it goes with the next collection of balances, since until then a replay charges by it.
+  // Ended, with a row still: it goes with the next collection of balances, since until then a
+  // replay charges by it.
   std::vector<RequestId> ended_rows_;
   TableChanges changes_;
   std::string row_;  // scratch

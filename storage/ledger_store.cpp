@@ -19,13 +19,16 @@
 namespace outlast::storage {
 namespace {
 
-constexpr int exit_status_doubt = 70;  // EX_SOFTWARE: nothing may be acknowledged after a failed write
+constexpr int exit_status_doubt =
+    70;  // EX_SOFTWARE: nothing may be acknowledged after a failed write
 constexpr std::size_t commit_operations_max = 4'096;
 constexpr std::size_t commit_bytes_max = 4U << 20;
 
-// After a failed write or sync nobody knows what is on disk: only a restart, which reads it, may go on.
+// After a failed write or sync nobody knows what is on disk: only a restart, which reads it, may go
+// on.
 [[noreturn]] void die(const Error& error) {
-  log::error("ledger_write_failed", {{"reason", error.message}, {"effect", "exit 70; restart to recover"}});
+  log::error("ledger_write_failed",
+             {{"reason", error.message}, {"effect", "exit 70; restart to recover"}});
   ::_exit(exit_status_doubt);
 }
 
@@ -54,7 +57,8 @@ RequestId request_of(const MeteringOperation& operation) {
 
 class Submitter final : public LedgerSubmitter {
  public:
-  Submitter(std::shared_ptr<CommitQueue> queue, std::shared_ptr<DiskGuard> disk, std::shared_ptr<Recipient> recipient)
+  Submitter(std::shared_ptr<CommitQueue> queue, std::shared_ptr<DiskGuard> disk,
+            std::shared_ptr<Recipient> recipient)
       : queue_(std::move(queue)), disk_(std::move(disk)), recipient_(std::move(recipient)) {}
   ~Submitter() override {
     {
@@ -73,7 +77,8 @@ class Submitter final : public LedgerSubmitter {
       return fail(LedgerError::disk_full, "the ledger's disk is nearly full; free some space");
     }
     Submission submission{std::move(operation), nullptr, recipient_.get(), tickets_ + 1, nullptr};
-    if (Result<void> pushed = queue_->push(std::move(submission), urgent); !pushed) return fail(std::move(pushed.error()));
+    if (Result<void> pushed = queue_->push(std::move(submission), urgent); !pushed)
+      return fail(std::move(pushed.error()));
     return ++tickets_;
   }
 
@@ -115,11 +120,14 @@ class Store final : public LedgerStore {
     return std::make_unique<Submitter>(queue_, disk_, std::move(recipient));
   }
 
-  void add_key(VirtualKey key, std::function<void(Result<void>)> done) override { push({std::move(key), std::move(done)}); }
+  void add_key(VirtualKey key, std::function<void(Result<void>)> done) override {
+    push({std::move(key), std::move(done)});
+  }
   void revoke_key(std::string key_id, std::function<void(Result<void>)> done) override {
     push({proto::KeyRevoked{std::move(key_id)}, std::move(done)});
   }
-  void record_prices(std::string version, std::string toml, std::function<void(Result<void>)> done) override {
+  void record_prices(std::string version, std::string toml,
+                     std::function<void(Result<void>)> done) override {
     push({proto::PricesRecorded{std::move(version), std::move(toml)}, std::move(done)});
   }
   std::vector<VirtualKey> keys() const override {
@@ -127,8 +135,11 @@ class Store final : public LedgerStore {
     return keys_;
   }
 
-  Result<UsageReport> usage(const UsageQuery& query) const override { return usage_of(*whole_snapshot(), query); }
-  Result<void> read(std::uint64_t from, const std::function<bool(const StoredEntry&)>& visit) const override {
+  Result<UsageReport> usage(const UsageQuery& query) const override {
+    return usage_of(*whole_snapshot(), query);
+  }
+  Result<void> read(std::uint64_t from,
+                    const std::function<bool(const StoredEntry&)>& visit) const override {
     return read_entries(*log_->snapshot(), from, visit);
   }
   Result<VerifyReport> verify() const override { return verify_ledger(*whole_snapshot()); }
@@ -157,7 +168,8 @@ class Store final : public LedgerStore {
     Submission submission;
     submission.control = std::make_unique<ControlOperation>(std::move(operation));
     const std::function<void(Result<void>)> done = submission.control->done;
-    if (Result<void> pushed = queue_->push(std::move(submission), true); !pushed) done(std::move(pushed));
+    if (Result<void> pushed = queue_->push(std::move(submission), true); !pushed)
+      done(std::move(pushed));
   }
 
   // With balances and roll-ups of the same moment as the log, which the committer sees to.
@@ -165,7 +177,8 @@ class Store final : public LedgerStore {
     SnapshotWanted wanted{std::make_shared<std::promise<std::unique_ptr<LedgerView>>>()};
     std::future<std::unique_ptr<LedgerView>> snapshot = wanted.promise->get_future();
     Submission submission;
-    submission.control = std::make_unique<ControlOperation>(ControlOperation{std::move(wanted), nullptr});
+    submission.control =
+        std::make_unique<ControlOperation>(ControlOperation{std::move(wanted), nullptr});
     const Result<void> pushed = queue_->push(std::move(submission), true);
     return pushed ? snapshot.get() : log_->snapshot();
   }
@@ -229,7 +242,8 @@ void Store::commit(std::span<Submission> batch) {
   for (SnapshotWanted& wanted : snapshots_) wanted.promise->set_value(log_->snapshot());
   snapshots_.clear();
   log_->drop_ids_before(writer_->time_ms() - dedup_age_ms_max - 24 * hour_ms);
-  commit_us_last_.store(static_cast<std::uint64_t>((clock_.monotonic_ns() - start_ns) / 1000), std::memory_order_relaxed);
+  commit_us_last_.store(static_cast<std::uint64_t>((clock_.monotonic_ns() - start_ns) / 1000),
+                        std::memory_order_relaxed);
   publish_counts();
   batches_.fetch_add(1, std::memory_order_relaxed);
   if (keys_changed_) publish_keys();
@@ -251,7 +265,8 @@ void Store::add(Submission& submission) {
 }
 
 void Store::add_control(ControlOperation& control) {
-  if (auto* wanted = std::get_if<SnapshotWanted>(&control.operation)) return snapshots_.push_back(std::move(*wanted));
+  if (auto* wanted = std::get_if<SnapshotWanted>(&control.operation))
+    return snapshots_.push_back(std::move(*wanted));
   const Result<Applied> applied = std::visit(
       [this]<class T>(const T& operation) -> Result<Applied> {
         if constexpr (std::is_same_v<T, SnapshotWanted>) return Applied{};
@@ -259,7 +274,8 @@ void Store::add_control(ControlOperation& control) {
       },
       control.operation);
   if (!applied) die(applied.error());
-  keys_changed_ = keys_changed_ || !std::holds_alternative<proto::PricesRecorded>(control.operation);
+  keys_changed_ =
+      keys_changed_ || !std::holds_alternative<proto::PricesRecorded>(control.operation);
   Result<void> result;
   if (applied->outcome == Outcome::refused) result = fail(error_of(applied->error));
   controls_.emplace_back(std::move(control.done), std::move(result));
@@ -302,21 +318,24 @@ void Store::forget(const std::shared_ptr<Recipient>& recipient) {
 
 }  // namespace
 
-Result<std::unique_ptr<LedgerStore>> LedgerStore::open(const LedgerOptions& options, const Clock& clock) {
+Result<std::unique_ptr<LedgerStore>> LedgerStore::open(const LedgerOptions& options,
+                                                       const Clock& clock) {
   Result<std::unique_ptr<RocksLog>> log = RocksLog::open(options.path);
   if (!log) return fail(std::move(log.error()));
   auto disk = std::make_shared<DiskGuard>(
-      options.path, DiskLimits{options.free_bytes_min, options.free_fraction_min, options.ballast_bytes},
+      options.path,
+      DiskLimits{options.free_bytes_min, options.free_fraction_min, options.ballast_bytes},
       options.disk_space, clock);
   UuidGenerator ids(clock, secure_seed());
-  Result<std::unique_ptr<LedgerWriter>> writer = LedgerWriter::open(**log, clock, ids.next(), options.software);
+  Result<std::unique_ptr<LedgerWriter>> writer =
+      LedgerWriter::open(**log, clock, ids.next(), options.software);
   if (!writer) {
     Error error = std::move(writer.error());
     error.message = "the ledger in " + options.path + ": " + error.message;
     return fail(std::move(error));
   }
-  return std::unique_ptr<LedgerStore>(
-      std::make_unique<Store>(options, clock, std::move(*log), std::move(*writer), std::move(disk)));
+  return std::unique_ptr<LedgerStore>(std::make_unique<Store>(options, clock, std::move(*log),
+                                                              std::move(*writer), std::move(disk)));
 }
 
 }  // namespace outlast::storage

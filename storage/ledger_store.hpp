@@ -1,7 +1,9 @@
-// LedgerStore: the durable ledger of one node: its log, its state machine and its committer thread, on RocksDB.
+// LedgerStore: the durable ledger of one node: its log, its state machine and its committer thread,
+// on RocksDB.
 //
-// Any thread may submit; one committer thread takes what has arrived, writes one batch with sync, then tells all.
-// After any write or sync error the process logs it and exits (status 70): nothing is acknowledged after a doubt.
+// Any thread may submit; one committer thread takes what has arrived, writes one batch with sync,
+// then tells all. After any write or sync error the process logs it and exits (status 70): nothing
+// is acknowledged after a doubt.
 #pragma once
 
 #include <cstdint>
@@ -25,37 +27,43 @@
 namespace outlast::storage {
 
 struct LedgerOptions {
-  std::string path;                                   // a folder; made when absent
-  std::uint64_t free_bytes_min = 2ULL << 30;          // below it, or below free_fraction_min, reservations are refused
+  std::string path;  // a folder; made when absent
+  std::uint64_t free_bytes_min =
+      2ULL << 30;  // below it, or below free_fraction_min, reservations are refused
   double free_fraction_min = 0.05;
-  std::uint64_t ballast_bytes = 0;                    // a file to release when the disk is full; 0 for none
+  std::uint64_t ballast_bytes = 0;  // a file to release when the disk is full; 0 for none
   std::size_t queue_operations_max = 262'144;
-  std::uint32_t lazy_commit_ms = 5;                   // how long an operation that nobody waits for may wait for company
-  std::string software = "outlast";                   // the program and its version, for the log
-  DiskSpaceFunction disk_space = disk_space_of;       // a seam for tests
+  std::uint32_t lazy_commit_ms =
+      5;  // how long an operation that nobody waits for may wait for company
+  std::string software = "outlast";              // the program and its version, for the log
+  DiskSpaceFunction disk_space = disk_space_of;  // a seam for tests
 };
 
-// One submitter's place in the queue, so that a lane is woken once per durable batch. One per lane; `submit` and the
-// ticket counters belong to that lane's thread.
+// One submitter's place in the queue, so that a lane is woken once per durable batch. One per lane;
+// `submit` and the ticket counters belong to that lane's thread.
 class LedgerSubmitter {
  public:
   virtual ~LedgerSubmitter() = default;
-  // Checks what can be checked now (duplicates, open reservation, disk, queue) later, in order, on the committer;
-  // returns the ticket that `on_durable` will reach. Errors now: overloaded, disk_full (reservations only), stopped.
-  // `urgent` operations start a commit at once (within 1 ms when there is a rush); others ride with the next one, at the
-  // latest after lazy_commit_ms. Destroying the submitter, never from its own callback, ends its callbacks; what was
-  // submitted is committed all the same. It may outlive the store.
+  // Checks what can be checked now (duplicates, open reservation, disk, queue) later, in order, on
+  // the committer; returns the ticket that `on_durable` will reach. Errors now: overloaded,
+  // disk_full (reservations only), stopped. `urgent` operations start a commit at once (within 1 ms
+  // when there is a rush); others ride with the next one, at the latest after lazy_commit_ms.
+  // Destroying the submitter, never from its own callback, ends its callbacks; what was submitted
+  // is committed all the same. It may outlive the store.
   virtual Result<std::uint64_t> submit(MeteringOperation operation, bool urgent) = 0;
 };
 
 class LedgerStore {
  public:
-  // Opens or creates, recovers, settles reservations of dead incarnations as estimated, starts the committer.
-  static Result<std::unique_ptr<LedgerStore>> open(const LedgerOptions& options, const Clock& clock);
+  // Opens or creates, recovers, settles reservations of dead incarnations as estimated, starts the
+  // committer.
+  static Result<std::unique_ptr<LedgerStore>> open(const LedgerOptions& options,
+                                                   const Clock& clock);
   virtual ~LedgerStore() = default;  // commits what was submitted, then stops
 
-  // `on_durable(ticket)`: every operation of this submitter up to `ticket` is durable (or was refused by the state
-  // machine: `on_refused(ticket, error)` came before). Both are called on the committer thread and must not block.
+  // `on_durable(ticket)`: every operation of this submitter up to `ticket` is durable (or was
+  // refused by the state machine: `on_refused(ticket, error)` came before). Both are called on the
+  // committer thread and must not block.
   virtual std::unique_ptr<LedgerSubmitter> make_submitter(
       std::function<void(std::uint64_t ticket)> on_durable,
       std::function<void(std::uint64_t ticket, const Error& error)> on_refused) = 0;
@@ -64,25 +72,28 @@ class LedgerStore {
   virtual void add_key(VirtualKey key, std::function<void(Result<void>)> done) = 0;
   virtual void revoke_key(std::string key_id, std::function<void(Result<void>)> done) = 0;
   // Records the price book in use; a no-op when `toml` equals the latest of that version.
-  virtual void record_prices(std::string version, std::string toml, std::function<void(Result<void>)> done) = 0;
+  virtual void record_prices(std::string version, std::string toml,
+                             std::function<void(Result<void>)> done) = 0;
   [[nodiscard]] virtual std::vector<VirtualKey> keys() const = 0;
 
-  // Readers, on the calling thread, over a snapshot; may take as long as the ledger is large. Never from a callback:
-  // usage() and verify() wait for the committer to write out what it holds in memory.
+  // Readers, on the calling thread, over a snapshot; may take as long as the ledger is large. Never
+  // from a callback: usage() and verify() wait for the committer to write out what it holds in
+  // memory.
   virtual Result<UsageReport> usage(const UsageQuery& query) const = 0;
   // Calls `visit` for entries of index >= from in order, until it returns false.
-  virtual Result<void> read(std::uint64_t from, const std::function<bool(const StoredEntry&)>& visit) const = 0;
+  virtual Result<void> read(std::uint64_t from,
+                            const std::function<bool(const StoredEntry&)>& visit) const = 0;
   virtual Result<VerifyReport> verify() const = 0;
 
   struct Status {
-    std::uint64_t entries = 0;            // the next index
+    std::uint64_t entries = 0;  // the next index
     std::uint64_t open_reservations = 0;
     std::uint64_t queued_operations = 0;
     std::uint64_t batches = 0;
     std::uint64_t free_bytes = 0;
     bool disk_full = false;
     std::uint64_t commit_us_last = 0;
-    std::uint64_t in_doubt_settled = 0;   // at this start
+    std::uint64_t in_doubt_settled = 0;  // at this start
   };
   [[nodiscard]] virtual Status status() const = 0;
 };

@@ -9,7 +9,8 @@ namespace outlast::storage {
 namespace {
 
 Failure corrupt(std::string what) {
-  return fail(LedgerError::corrupt, std::move(what) + "; see `outlast ledger verify`, or restore the data from a copy");
+  return fail(LedgerError::corrupt,
+              std::move(what) + "; see `outlast ledger verify`, or restore the data from a copy");
 }
 
 }  // namespace
@@ -28,27 +29,31 @@ Result<HeadRow> load_head(const LedgerView& view) {
 Result<void> replay_tail(const LedgerView& view, const HeadRow& head, LedgerState& state) {
   bool readable = true;
   const std::string open_end(1, open_prefix + 1);
-  const Result<void> scanned = view.scan(Table::meta, std::string(1, open_prefix), open_end,
-                                         [&readable, &state](std::string_view key, std::string_view value) {
-                                           OpenRow row;
-                                           readable = decode(key, value, row);
-                                           if (readable) state.restore(row);
-                                           return readable;
-                                         });
+  const Result<void> scanned =
+      view.scan(Table::meta, std::string(1, open_prefix), open_end,
+                [&readable, &state](std::string_view key, std::string_view value) {
+                  OpenRow row;
+                  readable = decode(key, value, row);
+                  if (readable) state.restore(row);
+                  return readable;
+                });
   if (!scanned) return scanned;
   if (!readable) return corrupt("a row of an open reservation cannot be read");
   if (head.replay_from == head.next_index) return {};
   std::optional<Error> error;
-  const Result<void> read = view.read(head.replay_from, [&head, &state, &error](const LogRecord& record) {
-    const Result<proto::LedgerEntry> entry = proto::decode_ledger_entry(record.frame);
-    if (!entry) {
-      error = corrupt("entry " + std::to_string(record.index) + " cannot be read: " + entry.error().message).value();
-      return false;
-    }
-    Result<void> replayed = state.replay(*entry, record.index < head.rows_from);
-    if (!replayed) error = std::move(replayed.error());
-    return !error;
-  });
+  const Result<void> read =
+      view.read(head.replay_from, [&head, &state, &error](const LogRecord& record) {
+        const Result<proto::LedgerEntry> entry = proto::decode_ledger_entry(record.frame);
+        if (!entry) {
+          error = corrupt("entry " + std::to_string(record.index) +
+                          " cannot be read: " + entry.error().message)
+                      .value();
+          return false;
+        }
+        Result<void> replayed = state.replay(*entry, record.index < head.rows_from);
+        if (!replayed) error = std::move(replayed.error());
+        return !error;
+      });
   if (!read) return read;
   if (error) return fail(std::move(*error));
   return {};
@@ -58,26 +63,35 @@ Digest entry_hash(const Digest& prev_hash, std::string_view frame) {
   return Sha256().update(std::as_bytes(std::span(prev_hash))).update(frame).finish();
 }
 
-Result<bool> LedgerWriter::PendingView::get(Table table, std::string_view key, std::string& value) const {
+Result<bool> LedgerWriter::PendingView::get(Table table, std::string_view key,
+                                            std::string& value) const {
   return writer_.log_.get(table, key, value);
 }
 
-Result<void> LedgerWriter::PendingView::scan(Table table, std::string_view from, std::string_view to,
-                                             const std::function<bool(std::string_view, std::string_view)>& visit) const {
+Result<void> LedgerWriter::PendingView::scan(
+    Table table, std::string_view from, std::string_view to,
+    const std::function<bool(std::string_view, std::string_view)>& visit) const {
   return writer_.log_.scan(table, from, to, visit);
 }
 
-Result<void> LedgerWriter::PendingView::read(std::uint64_t from,
-                                             const std::function<bool(const LogRecord&)>& visit) const {
+Result<void> LedgerWriter::PendingView::read(
+    std::uint64_t from, const std::function<bool(const LogRecord&)>& visit) const {
   if (from < writer_.batch_first_) return writer_.log_.read(from, visit);
-  return parse_batch({writer_.batch_first_, writer_.records_},
-                     [from, &visit](const LogRecord& record) { return record.index < from || visit(record); });
+  return parse_batch(
+      {writer_.batch_first_, writer_.records_},
+      [from, &visit](const LogRecord& record) { return record.index < from || visit(record); });
 }
 
 LedgerWriter::LedgerWriter(Log& log, const Clock& clock, const HeadRow& head)
-    : log_(log), clock_(clock), head_(head), batch_first_(head.next_index), view_(*this), state_(view_, head.max_ended_id) {}
+    : log_(log),
+      clock_(clock),
+      head_(head),
+      batch_first_(head.next_index),
+      view_(*this),
+      state_(view_, head.max_ended_id) {}
 
-Result<std::unique_ptr<LedgerWriter>> LedgerWriter::open(Log& log, const Clock& clock, const Incarnation& incarnation,
+Result<std::unique_ptr<LedgerWriter>> LedgerWriter::open(Log& log, const Clock& clock,
+                                                         const Incarnation& incarnation,
                                                          std::string software) {
   const Result<HeadRow> head = load_head(log);
   if (!head) return fail(head.error());
@@ -85,7 +99,8 @@ Result<std::unique_ptr<LedgerWriter>> LedgerWriter::open(Log& log, const Clock& 
   if (const Result<void> good = writer->check_head(); !good) return fail(good.error());
   if (const Result<void> recovered = writer->recover(); !recovered) return fail(recovered.error());
   const std::vector<Settlement> in_doubt = writer->state_.in_doubt();
-  Result<Applied> started = writer->add(proto::IncarnationStarted{incarnation, std::move(software)});
+  Result<Applied> started =
+      writer->add(proto::IncarnationStarted{incarnation, std::move(software)});
   if (!started) return fail(started.error());
   for (const Settlement& settlement : in_doubt) {
     const Result<Applied> settled = writer->add(settlement);
@@ -111,23 +126,24 @@ Result<void> LedgerWriter::check_head() const {
   });
   if (!read) return fail(read.error());
   if (end != next) {
-    return corrupt("the log ends before entry " + std::to_string(end) + ", the head row before entry " +
-                   std::to_string(next));
+    return corrupt("the log ends before entry " + std::to_string(end) +
+                   ", the head row before entry " + std::to_string(next));
   }
-  if (last != head_.hash) return corrupt("entry " + std::to_string(next - 1) + " does not have the hash of the head row");
+  if (last != head_.hash)
+    return corrupt("entry " + std::to_string(next - 1) + " does not have the hash of the head row");
   return {};
 }
 
 Result<void> LedgerWriter::recover() {
   bool readable = true;
   const std::string keys_end(1, key_prefix + 1);
-  const Result<void> scanned =
-      log_.scan(Table::meta, std::string(1, key_prefix), keys_end, [&](std::string_view, std::string_view value) {
-        VirtualKey key;
-        readable = decode(value, key);
-        if (readable) state_.restore(std::move(key));
-        return readable;
-      });
+  const Result<void> scanned = log_.scan(Table::meta, std::string(1, key_prefix), keys_end,
+                                         [&](std::string_view, std::string_view value) {
+                                           VirtualKey key;
+                                           readable = decode(value, key);
+                                           if (readable) state_.restore(std::move(key));
+                                           return readable;
+                                         });
   if (!scanned) return scanned;
   if (!readable) return corrupt("a row of a virtual key cannot be read");
   return replay_tail(log_, head_, state_);
@@ -142,9 +158,11 @@ proto::EntryHeader LedgerWriter::next_header() {
 }
 
 template <class Operation>
-void LedgerWriter::append_frame(const proto::EntryHeader& header, const Operation& operation, const Applied& applied) {
+void LedgerWriter::append_frame(const proto::EntryHeader& header, const Operation& operation,
+                                const Applied& applied) {
   const std::size_t start = begin_record(records_, head_.hash);
-  if constexpr (std::is_same_v<Operation, Settlement> || std::is_same_v<Operation, VoidReservation>) {
+  if constexpr (std::is_same_v<Operation, Settlement> ||
+                std::is_same_v<Operation, VoidReservation>) {
     encoder_.append(records_, header, operation, applied.overrun);
   } else {
     encoder_.append(records_, header, operation);
@@ -178,7 +196,8 @@ template Result<Applied> LedgerWriter::add(const proto::PricesRecorded&);
 Result<void> LedgerWriter::commit() {
   batch_timed_ = false;
   if (pending_entries() == 0) return {};
-  const bool open = head_.next_index - head_.replay_from >= std::max<std::uint64_t>(open_entries, state_.open_count());
+  const bool open = head_.next_index - head_.replay_from >=
+                    std::max<std::uint64_t>(open_entries, state_.open_count());
   return write_batch(open || head_.next_index - head_.rows_from >= rows_entries, open);
 }
 

@@ -1,5 +1,5 @@
-// LedgerWriter: turns operations into a batch of chained entries and makes the batch durable. The committer without its
-// thread, so that tests drive it by seeds over a MemoryLog. One owner.
+// LedgerWriter: turns operations into a batch of chained entries and makes the batch durable. The
+// committer without its thread, so that tests drive it by seeds over a MemoryLog. One owner.
 #pragma once
 
 #include <cstdint>
@@ -18,26 +18,31 @@ class LedgerWriter {
  public:
   // Entries between writes of changed balances and roll-ups: many entries change the same few rows.
   static constexpr std::uint64_t rows_entries = 16'384;
-  // Entries between writes of the open reservations: what a start has to read at most. Most never need a row.
+  // Entries between writes of the open reservations: what a start has to read at most. Most never
+  // need a row.
   static constexpr std::uint64_t open_entries = 262'144;
   // Entries in one commit of a recovery.
   static constexpr std::size_t recovery_batch_entries = 4'096;
 
-  // Recovers the state from `log` and checks its head; then, durable on return: an incarnation entry, and the settlement,
-  // marked in doubt, of every reservation that a dead process left open. `log` and `clock` outlive the writer.
-  static Result<std::unique_ptr<LedgerWriter>> open(Log& log, const Clock& clock, const Incarnation& incarnation,
+  // Recovers the state from `log` and checks its head; then, durable on return: an incarnation
+  // entry, and the settlement, marked in doubt, of every reservation that a dead process left open.
+  // `log` and `clock` outlive the writer.
+  static Result<std::unique_ptr<LedgerWriter>> open(Log& log, const Clock& clock,
+                                                    const Incarnation& incarnation,
                                                     std::string software);
   LedgerWriter(const LedgerWriter&) = delete;
   LedgerWriter& operator=(const LedgerWriter&) = delete;
 
-  // Adds to the batch what the operation becomes: one entry if applied, else none. An error is a fault of the log.
+  // Adds to the batch what the operation becomes: one entry if applied, else none. An error is a
+  // fault of the log.
   template <class Operation>
   Result<Applied> add(const Operation& operation);
   Result<Applied> add(const MeteringOperation& operation);
 
   // Durable on return. After an error nothing may be acknowledged any more.
   Result<void> commit();
-  // Like commit(), with all balances and roll-ups, so that a snapshot of the log taken now is of one moment.
+  // Like commit(), with all balances and roll-ups, so that a snapshot of the log taken now is of
+  // one moment.
   Result<void> commit_rows();
   // Like commit_rows(), with all open reservations, so that the next start has nothing to replay.
   Result<void> finish();
@@ -55,9 +60,11 @@ class LedgerWriter {
    public:
     explicit PendingView(const LedgerWriter& writer) : writer_(writer) {}
     Result<bool> get(Table table, std::string_view key, std::string& value) const override;
-    Result<void> scan(Table table, std::string_view from, std::string_view to,
-                      const std::function<bool(std::string_view, std::string_view)>& visit) const override;
-    Result<void> read(std::uint64_t from, const std::function<bool(const LogRecord&)>& visit) const override;
+    Result<void> scan(
+        Table table, std::string_view from, std::string_view to,
+        const std::function<bool(std::string_view, std::string_view)>& visit) const override;
+    Result<void> read(std::uint64_t from,
+                      const std::function<bool(const LogRecord&)>& visit) const override;
 
    private:
     const LedgerWriter& writer_;
@@ -69,7 +76,8 @@ class LedgerWriter {
   Result<void> write_batch(bool rows, bool open);
   proto::EntryHeader next_header();
   template <class Operation>
-  void append_frame(const proto::EntryHeader& header, const Operation& operation, const Applied& applied);
+  void append_frame(const proto::EntryHeader& header, const Operation& operation,
+                    const Applied& applied);
 
   Log& log_;
   const Clock& clock_;
@@ -86,7 +94,8 @@ class LedgerWriter {
 
 // The head row; one of an empty ledger when there is none. Error: corrupt.
 Result<HeadRow> load_head(const LedgerView& view);
-// Brings a fresh state over `view` to the head: open reservations, and what balances and roll-ups do not hold yet.
+// Brings a fresh state over `view` to the head: open reservations, and what balances and roll-ups
+// do not hold yet.
 Result<void> replay_tail(const LedgerView& view, const HeadRow& head, LedgerState& state);
 
 // The hash of an entry: SHA-256(prev_hash || frame).

@@ -52,7 +52,8 @@ void finish_record(std::string& records, std::size_t frame_start) {
   std::memcpy(records.data() + frame_start - record_overhead, &length, sizeof(length));
 }
 
-Result<void> parse_batch(const LogBatch& batch, const std::function<bool(const LogRecord&)>& visit) {
+Result<void> parse_batch(const LogBatch& batch,
+                         const std::function<bool(const LogRecord&)>& visit) {
   std::string_view rest = batch.records;
   LogRecord record;
   record.index = batch.first_index;
@@ -61,7 +62,8 @@ Result<void> parse_batch(const LogBatch& batch, const std::function<bool(const L
     if (rest.size() >= record_overhead) std::memcpy(&length, rest.data(), sizeof(length));
     if (rest.size() < record_overhead || length == 0 || length > rest.size() - record_overhead ||
         length > proto::ledger_frame_bytes_max) {
-      return fail(LedgerError::corrupt, "the record of entry " + std::to_string(record.index) + " is cut short");
+      return fail(LedgerError::corrupt,
+                  "the record of entry " + std::to_string(record.index) + " is cut short");
     }
     std::memcpy(record.prev_hash.data(), rest.data() + length_bytes, sizeof(Digest));
     record.frame = rest.substr(record_overhead, length);

@@ -1,5 +1,6 @@
-// The seams below the ledger's state machine: a log of batches that agree on the order of entries, and the tables that
-// follow from it. RocksLog keeps both in one RocksDB; MemoryLog is for tests; a log shared by several nodes comes later.
+// The seams below the ledger's state machine: a log of batches that agree on the order of entries,
+// and the tables that follow from it. RocksLog keeps both in one RocksDB; MemoryLog is for tests; a
+// log shared by several nodes comes later.
 #pragma once
 
 #include <cstdint>
@@ -53,16 +54,19 @@ struct LogRecord {
   std::string_view frame;  // valid during the visit
 };
 
-// Entries that become durable together: their records one after another (docs/ledger.md gives the bytes).
+// Entries that become durable together: their records one after another (docs/ledger.md gives the
+// bytes).
 struct LogBatch {
   std::uint64_t first_index = 0;
   std::string_view records;
 };
 
-// Appends one record to `records` and returns where its frame will start; finish_record() sets its length.
+// Appends one record to `records` and returns where its frame will start; finish_record() sets its
+// length.
 std::size_t begin_record(std::string& records, const Digest& prev_hash);
 void finish_record(std::string& records, std::size_t frame_start);
-// Calls `visit` for each record until it returns false. Any bytes give records or `corrupt`, which names the index.
+// Calls `visit` for each record until it returns false. Any bytes give records or `corrupt`, which
+// names the index.
 Result<void> parse_batch(const LogBatch& batch, const std::function<bool(const LogRecord&)>& visit);
 
 // What can be read, all as of one moment.
@@ -71,17 +75,20 @@ class LedgerView {
   virtual ~LedgerView() = default;
   // False when there is no such row. Errors: io, corrupt.
   virtual Result<bool> get(Table table, std::string_view key, std::string& value) const = 0;
-  // Rows with from <= key < to in order of keys (`to` empty: to the end), until `visit` returns false.
-  virtual Result<void> scan(Table table, std::string_view from, std::string_view to,
-                            const std::function<bool(std::string_view key, std::string_view value)>& visit) const = 0;
+  // Rows with from <= key < to in order of keys (`to` empty: to the end), until `visit` returns
+  // false.
+  virtual Result<void> scan(
+      Table table, std::string_view from, std::string_view to,
+      const std::function<bool(std::string_view key, std::string_view value)>& visit) const = 0;
   // Records of index >= from in order, until `visit` returns false. Errors: io, corrupt.
-  virtual Result<void> read(std::uint64_t from, const std::function<bool(const LogRecord&)>& visit) const = 0;
+  virtual Result<void> read(std::uint64_t from,
+                            const std::function<bool(const LogRecord&)>& visit) const = 0;
 };
 
 class Log : public LedgerView {
  public:
-  // The batch and what follows from it, together or not at all; durable on return. After an error the state on disk is
-  // unknown: the caller stops.
+  // The batch and what follows from it, together or not at all; durable on return. After an error
+  // the state on disk is unknown: the caller stops.
   virtual Result<void> append(const LogBatch& batch, const TableChanges& changes) = 0;
   // A view that later appends do not change. Any thread, unlike the rest.
   [[nodiscard]] virtual std::unique_ptr<LedgerView> snapshot() const = 0;
@@ -95,8 +102,9 @@ void TableChanges::for_each(const Visit& visit) const {
     at += sizeof(header);
     const std::string_view key(buffer_.data() + at, header.key_bytes);
     at += header.key_bytes;
-    const std::string_view value =
-        header.erased ? std::string_view() : std::string_view(buffer_.data() + at, header.value_bytes);
+    const std::string_view value = header.erased
+                                       ? std::string_view()
+                                       : std::string_view(buffer_.data() + at, header.value_bytes);
     at += header.value_bytes;
     visit(static_cast<Table>(header.table), key, value);
   }

@@ -10,8 +10,9 @@ Result<bool> MemoryLog::get(Table table, std::string_view key, std::string& valu
   return true;
 }
 
-Result<void> MemoryLog::scan(Table table, std::string_view from, std::string_view to,
-                             const std::function<bool(std::string_view, std::string_view)>& visit) const {
+Result<void> MemoryLog::scan(
+    Table table, std::string_view from, std::string_view to,
+    const std::function<bool(std::string_view, std::string_view)>& visit) const {
   const auto& rows = contents_.tables[static_cast<std::size_t>(table)];
   for (auto at = rows.lower_bound(from); at != rows.end() && (to.empty() || at->first < to); ++at) {
     if (!visit(at->first, at->second)) break;
@@ -19,15 +20,17 @@ Result<void> MemoryLog::scan(Table table, std::string_view from, std::string_vie
   return {};
 }
 
-Result<void> MemoryLog::read(std::uint64_t from, const std::function<bool(const LogRecord&)>& visit) const {
+Result<void> MemoryLog::read(std::uint64_t from,
+                             const std::function<bool(const LogRecord&)>& visit) const {
   auto at = contents_.batches.upper_bound(from);
   if (at != contents_.batches.begin()) --at;
   bool more = true;
   for (; more && at != contents_.batches.end(); ++at) {
-    const Result<void> parsed = parse_batch({at->first, at->second}, [&more, &visit, from](const LogRecord& record) {
-      more = record.index < from || visit(record);
-      return more;
-    });
+    const Result<void> parsed =
+        parse_batch({at->first, at->second}, [&more, &visit, from](const LogRecord& record) {
+          more = record.index < from || visit(record);
+          return more;
+        });
     if (!parsed) return parsed;
   }
   return {};
@@ -42,7 +45,8 @@ Result<void> MemoryLog::append(const LogBatch& batch, const TableChanges& change
     if (value.data() == nullptr) rows.erase(std::string(key));
     else rows.insert_or_assign(std::string(key), std::string(value));
   });
-  if (fate == Fate::done_but_failed) return fail(LedgerError::io, "the append was not acknowledged");
+  if (fate == Fate::done_but_failed)
+    return fail(LedgerError::io, "the append was not acknowledged");
   return {};
 }
 

@@ -1,7 +1,9 @@
-// RecentIds: tells cheaply that a request id has never ended, so that new requests cost no look-up on disk.
+// RecentIds: tells cheaply that a request id has never ended, so that new requests cost no look-up
+// on disk.
 //
-// Ids grow with time. Two generations of fingerprints hold what ended last; what was forgotten lies at or below the floor.
-// An id above the floor without a fingerprint is new for certain; for all others the caller looks it up. One owner.
+// Ids grow with time. Two generations of fingerprints hold what ended last; what was forgotten lies
+// at or below the floor. An id above the floor without a fingerprint is new for certain; for all
+// others the caller looks it up. One owner.
 #pragma once
 
 #include <cstddef>
@@ -57,7 +59,8 @@ class RecentIds {
     [[nodiscard]] bool contains(const RequestId& id) const {
       if (table.empty()) return false;
       const std::uint64_t print = fingerprint(id);
-      for (std::size_t at = print >> 40 & (slots - 1); table[at] != 0; at = (at + 1) & (slots - 1)) {
+      for (std::size_t at = print >> 40 & (slots - 1); table[at] != 0;
+           at = (at + 1) & (slots - 1)) {
         if (table[at] == print) return true;
       }
       return false;

@@ -18,11 +18,13 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t latest_max = 32;
 constexpr std::uint64_t verify_at_open_bytes_max = 64U << 20;
-constexpr std::string_view advice = "; restore the data folder from a copy, or move it away to start anew";
+constexpr std::string_view advice =
+    "; restore the data folder from a copy, or move it away to start anew";
 
 // The first name of a RocksDB file in `text`, or empty.
 std::string file_in(const std::string& text) {
-  static const std::regex name("[0-9]{6,}\\.(sst|ldb|log)|MANIFEST-[0-9]+|CURRENT|IDENTITY|OPTIONS-[0-9]+");
+  static const std::regex name(
+      "[0-9]{6,}\\.(sst|ldb|log)|MANIFEST-[0-9]+|CURRENT|IDENTITY|OPTIONS-[0-9]+");
   std::smatch match;
   if (!std::regex_search(text, match, name)) return {};
   std::string file = match.str();
@@ -50,15 +52,18 @@ std::string write_ahead_logs(const std::string& path) {
   return text;
 }
 
-// The status alone often names no file: RocksDB's own log does for the write-ahead log, a second look for the manifest.
-std::string damaged_file(const rocksdb::Status& status, const std::string& path, const RocksLogger& logger) {
+// The status alone often names no file: RocksDB's own log does for the write-ahead log, a second
+// look for the manifest.
+std::string damaged_file(const rocksdb::Status& status, const std::string& path,
+                         const RocksLogger& logger) {
   if (std::string name = file_in(status.ToString()); !name.empty()) return name;
   for (const std::string& line : logger.latest()) {
     if (line.find("dropping") == std::string::npos) continue;
     if (std::string name = file_in(line); !name.empty()) return name;
   }
   std::vector<std::string> families;
-  const rocksdb::Status manifest = rocksdb::DB::ListColumnFamilies(rocksdb::DBOptions(), path, &families);
+  const rocksdb::Status manifest =
+      rocksdb::DB::ListColumnFamilies(rocksdb::DBOptions(), path, &families);
   if (!manifest.ok()) return current_of(path).empty() ? "CURRENT" : current_of(path);
   std::string logs = write_ahead_logs(path);
   return logs.empty() ? current_of(path) : logs;
@@ -82,19 +87,23 @@ std::vector<std::string> RocksLogger::latest() const {
 
 Result<void> check_store_files(const std::string& path, bool create) {
   const auto corrupt = [&path](const std::string& what) {
-    return fail(LedgerError::corrupt, "the ledger in " + path + " is damaged: " + what + std::string(advice));
+    return fail(LedgerError::corrupt,
+                "the ledger in " + path + " is damaged: " + what + std::string(advice));
   };
   std::error_code error;
   if (fs::exists(path + "/CURRENT", error)) {
     const std::string manifest = current_of(path);
-    if (!std::regex_match(manifest, std::regex("MANIFEST-[0-9]+"))) return corrupt("the file CURRENT names no manifest");
-    if (!fs::exists(path + "/" + manifest, error)) return corrupt("the file " + manifest + " is missing");
+    if (!std::regex_match(manifest, std::regex("MANIFEST-[0-9]+")))
+      return corrupt("the file CURRENT names no manifest");
+    if (!fs::exists(path + "/" + manifest, error))
+      return corrupt("the file " + manifest + " is missing");
     return {};
   }
   for (const auto& file : fs::directory_iterator(path, error)) {
     const auto extension = file.path().extension();
     if (extension == ".sst" || (extension == ".log" && file.file_size(error) > 0)) {
-      return corrupt("the file CURRENT is missing while " + file.path().filename().string() + " is there");
+      return corrupt("the file CURRENT is missing while " + file.path().filename().string() +
+                     " is there");
     }
   }
   if (!create) return fail(LedgerError::io, "there is no ledger in " + path);
@@ -105,16 +114,20 @@ Failure failure(const rocksdb::Status& status) {
   return fail(status.IsCorruption() ? LedgerError::corrupt : LedgerError::io, status.ToString());
 }
 
-Failure open_failure(const rocksdb::Status& status, const std::string& path, const RocksLogger& logger) {
+Failure open_failure(const rocksdb::Status& status, const std::string& path,
+                     const RocksLogger& logger) {
   const std::string text = status.ToString();
-  if (status.IsNoSpace()) return fail(LedgerError::disk_full, "no space to open the ledger in " + path + ": " + text);
+  if (status.IsNoSpace())
+    return fail(LedgerError::disk_full, "no space to open the ledger in " + path + ": " + text);
   if (text.find("lock") != std::string::npos && status.IsIOError()) {
     return fail(LedgerError::locked, path + " is open in another process; stop it (" + text + ")");
   }
-  const bool missing = status.IsNotFound() || status.IsPathNotFound() || text.find("No such file") != std::string::npos;
+  const bool missing = status.IsNotFound() || status.IsPathNotFound() ||
+                       text.find("No such file") != std::string::npos;
   if (status.IsCorruption() || status.IsInvalidArgument() || status.IsTryAgain() || missing) {
     return fail(LedgerError::corrupt, "the ledger in " + path + " is damaged: the file " +
-                                          damaged_file(status, path, logger) + " (" + text + ")" + std::string(advice));
+                                          damaged_file(status, path, logger) + " (" + text + ")" +
+                                          std::string(advice));
   }
   return fail(LedgerError::io, "cannot open the ledger in " + path + ": " + text);
 }
@@ -122,7 +135,8 @@ Failure open_failure(const rocksdb::Status& status, const std::string& path, con
 Result<void> verify_newest_files(rocksdb::DB& db, const std::string& path) {
   std::vector<rocksdb::LiveFileMetaData> files;
   db.GetLiveFilesMetaData(&files);
-  std::sort(files.begin(), files.end(), [](const auto& a, const auto& b) { return a.file_number > b.file_number; });
+  std::sort(files.begin(), files.end(),
+            [](const auto& a, const auto& b) { return a.file_number > b.file_number; });
   std::uint64_t bytes = 0;
   for (const rocksdb::LiveFileMetaData& file : files) {
     bytes += file.size;
@@ -131,8 +145,9 @@ Result<void> verify_newest_files(rocksdb::DB& db, const std::string& path) {
     rocksdb::Status status = reader.Open(path + file.name);
     if (status.ok()) status = reader.VerifyChecksum();
     if (status.IsCorruption()) {
-      return fail(LedgerError::corrupt, "the ledger in " + path + " is damaged: the file " + file.name.substr(1) + " (" +
-                                            status.ToString() + ")" + std::string(advice));
+      return fail(LedgerError::corrupt, "the ledger in " + path + " is damaged: the file " +
+                                            file.name.substr(1) + " (" + status.ToString() + ")" +
+                                            std::string(advice));
     }
     if (!status.ok()) return failure(status);
   }

@@ -31,8 +31,8 @@ constexpr std::size_t arena_block_bytes = 256U << 10;
 constexpr std::uint64_t wal_bytes_max = 64U << 20;
 constexpr std::uint64_t dedup_compaction_s = 7 * 24 * 3600;
 
-// Two column families: each more costs a start three syncs, and a flush of its own. All tables share one, told apart by
-// the first byte of the key; that of a row of `meta` is its own.
+// Two column families: each more costs a start three syncs, and a flush of its own. All tables
+// share one, told apart by the first byte of the key; that of a row of `meta` is its own.
 constexpr std::array family_names = {"default", "log"};
 constexpr std::size_t tables_family = 0;
 constexpr std::size_t log_family = 1;
@@ -46,14 +46,17 @@ std::string prefixed(Table table, std::string_view key) {
   return whole;
 }
 
-// Drops dedup rows that no operation may refer to any more: ids that old are refused before any look-up.
+// Drops dedup rows that no operation may refer to any more: ids that old are refused before any
+// look-up.
 class DropOldIds final : public rocksdb::CompactionFilter {
  public:
   explicit DropOldIds(const std::atomic<std::int64_t>& before_ms) : before_ms_(before_ms) {}
-  bool Filter(int, const rocksdb::Slice& key, const rocksdb::Slice&, std::string*, bool*) const override {
+  bool Filter(int, const rocksdb::Slice& key, const rocksdb::Slice&, std::string*,
+              bool*) const override {
     Uuid id;
     if (key.size() != 1 + id.bytes.size() || !key.starts_with("d")) return false;
-    std::copy_n(reinterpret_cast<const std::uint8_t*>(key.data()) + 1, id.bytes.size(), id.bytes.begin());
+    std::copy_n(reinterpret_cast<const std::uint8_t*>(key.data()) + 1, id.bytes.size(),
+                id.bytes.begin());
     return id.unix_ms() < before_ms_.load(std::memory_order_relaxed);
   }
   const char* Name() const override { return "outlast.DropOldIds"; }
@@ -89,7 +92,8 @@ rocksdb::DBOptions database_options(std::shared_ptr<rocksdb::Logger> logger) {
   return options;
 }
 
-rocksdb::ColumnFamilyOptions family_options(std::size_t family, const std::shared_ptr<rocksdb::Cache>& cache,
+rocksdb::ColumnFamilyOptions family_options(std::size_t family,
+                                            const std::shared_ptr<rocksdb::Cache>& cache,
                                             const rocksdb::CompactionFilter* drop_old_ids) {
   rocksdb::ColumnFamilyOptions options;
   options.max_write_buffer_number = 2;
@@ -134,8 +138,10 @@ struct RocksLog::Impl {
   }
 
   Result<void> open(const std::string& path, bool read_only);
-  Result<bool> get(const rocksdb::Snapshot* snapshot, Table table, std::string_view key, std::string& value) const;
-  Result<void> scan(const rocksdb::Snapshot* snapshot, Table table, std::string_view from, std::string_view to,
+  Result<bool> get(const rocksdb::Snapshot* snapshot, Table table, std::string_view key,
+                   std::string& value) const;
+  Result<void> scan(const rocksdb::Snapshot* snapshot, Table table, std::string_view from,
+                    std::string_view to,
                     const std::function<bool(std::string_view, std::string_view)>& visit) const;
   Result<void> read(const rocksdb::Snapshot* snapshot, std::uint64_t from,
                     const std::function<bool(const LogRecord&)>& visit) const;
@@ -151,28 +157,29 @@ Result<void> RocksLog::Impl::open(const std::string& path, bool read_only) {
   const rocksdb::DBOptions options = database_options(logger);
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* opened = nullptr;
-  const rocksdb::Status status = read_only
-                                     ? rocksdb::DB::OpenForReadOnly(options, path, descriptors, &handles, &opened)
-                                     : rocksdb::DB::Open(options, path, descriptors, &handles, &opened);
+  const rocksdb::Status status =
+      read_only ? rocksdb::DB::OpenForReadOnly(options, path, descriptors, &handles, &opened)
+                : rocksdb::DB::Open(options, path, descriptors, &handles, &opened);
   if (!status.ok()) return open_failure(status, path, *logger);
   db.reset(opened);
   std::copy(handles.begin(), handles.end(), families.begin());
   return verify_newest_files(*db, path);
 }
 
-Result<bool> RocksLog::Impl::get(const rocksdb::Snapshot* snapshot, Table table, std::string_view key,
-                                 std::string& value) const {
+Result<bool> RocksLog::Impl::get(const rocksdb::Snapshot* snapshot, Table table,
+                                 std::string_view key, std::string& value) const {
   rocksdb::ReadOptions options;
   options.snapshot = snapshot;
-  const rocksdb::Status status = db->Get(options, families[tables_family], prefixed(table, key), &value);
+  const rocksdb::Status status =
+      db->Get(options, families[tables_family], prefixed(table, key), &value);
   if (status.IsNotFound()) return false;
   if (!status.ok()) return failure(status);
   return true;
 }
 
-Result<void> RocksLog::Impl::scan(const rocksdb::Snapshot* snapshot, Table table, std::string_view from,
-                                  std::string_view to,
-                                  const std::function<bool(std::string_view, std::string_view)>& visit) const {
+Result<void> RocksLog::Impl::scan(
+    const rocksdb::Snapshot* snapshot, Table table, std::string_view from, std::string_view to,
+    const std::function<bool(std::string_view, std::string_view)>& visit) const {
   rocksdb::ReadOptions options;
   options.snapshot = snapshot;
   const std::string_view prefix = prefix_of(table);
@@ -203,8 +210,10 @@ Result<void> RocksLog::Impl::read(const rocksdb::Snapshot* snapshot, std::uint64
     if (!decode_big_endian_key(view(at->key()), batch.first_index)) {
       return fail(LedgerError::corrupt, "a batch of the log has a key that is no index");
     }
-    if (batch.first_index != expected.value_or(batch.first_index) || (!expected && batch.first_index > from)) {
-      return fail(LedgerError::corrupt, "entry " + std::to_string(expected.value_or(from)) + " is missing from the log");
+    if (batch.first_index != expected.value_or(batch.first_index) ||
+        (!expected && batch.first_index > from)) {
+      return fail(LedgerError::corrupt,
+                  "entry " + std::to_string(expected.value_or(from)) + " is missing from the log");
     }
     batch.records = view(at->value());
     expected = batch.first_index;
@@ -225,7 +234,8 @@ RocksLog::~RocksLog() = default;
 Result<std::unique_ptr<RocksLog>> RocksLog::open(const std::string& path) {
   std::error_code error;
   fs::create_directories(path, error);
-  if (error) return fail(LedgerError::io, "cannot make the folder " + path + ": " + error.message());
+  if (error)
+    return fail(LedgerError::io, "cannot make the folder " + path + ": " + error.message());
   Result<FileLock> lock = FileLock::take(path);
   if (!lock) return fail(lock.error());
   auto impl = std::make_shared<Impl>();
@@ -248,31 +258,37 @@ Result<bool> RocksLog::get(Table table, std::string_view key, std::string& value
   return impl_->get(nullptr, table, key, value);
 }
 
-Result<void> RocksLog::scan(Table table, std::string_view from, std::string_view to,
-                            const std::function<bool(std::string_view, std::string_view)>& visit) const {
+Result<void> RocksLog::scan(
+    Table table, std::string_view from, std::string_view to,
+    const std::function<bool(std::string_view, std::string_view)>& visit) const {
   return impl_->scan(nullptr, table, from, to, visit);
 }
 
-Result<void> RocksLog::read(std::uint64_t from, const std::function<bool(const LogRecord&)>& visit) const {
+Result<void> RocksLog::read(std::uint64_t from,
+                            const std::function<bool(const LogRecord&)>& visit) const {
   return impl_->read(nullptr, from, visit);
 }
 
 Result<void> RocksLog::append(const LogBatch& batch, const TableChanges& changes) {
-  rocksdb::SetPerfLevel(rocksdb::PerfLevel::kDisable);  // of this thread: its counters cost more than they tell here
+  rocksdb::SetPerfLevel(
+      rocksdb::PerfLevel::kDisable);  // of this thread: its counters cost more than they tell here
   rocksdb::WriteBatch& write = impl_->batch;
   write.Clear();
   rocksdb::Status status;
   if (!batch.records.empty()) {
-    status = write.Put(impl_->families[log_family], slice(big_endian_key(batch.first_index)), slice(batch.records));
+    status = write.Put(impl_->families[log_family], slice(big_endian_key(batch.first_index)),
+                       slice(batch.records));
   }
-  changes.for_each([this, &write, &status](Table table, std::string_view key, std::string_view value) {
-    if (!status.ok()) return;
-    rocksdb::ColumnFamilyHandle* family = impl_->families[tables_family];
-    const std::array parts = {slice(prefix_of(table)), slice(key)};
-    const rocksdb::SliceParts whole(parts.data(), parts.size());
-    const rocksdb::Slice content = slice(value);
-    status = value.data() == nullptr ? write.Delete(family, whole) : write.Put(family, whole, {&content, 1});
-  });
+  changes.for_each(
+      [this, &write, &status](Table table, std::string_view key, std::string_view value) {
+        if (!status.ok()) return;
+        rocksdb::ColumnFamilyHandle* family = impl_->families[tables_family];
+        const std::array parts = {slice(prefix_of(table)), slice(key)};
+        const rocksdb::SliceParts whole(parts.data(), parts.size());
+        const rocksdb::Slice content = slice(value);
+        status = value.data() == nullptr ? write.Delete(family, whole)
+                                         : write.Put(family, whole, {&content, 1});
+      });
   if (status.ok()) status = impl_->db->Write(impl_->write_options, &write);
   if (!status.ok()) return failure(status);
   return {};
@@ -285,16 +301,19 @@ void RocksLog::drop_ids_before(std::int64_t time_ms) {
 std::unique_ptr<LedgerView> RocksLog::snapshot() const {
   class Snapshot final : public LedgerView {
    public:
-    explicit Snapshot(std::shared_ptr<Impl> impl) : impl_(std::move(impl)), snapshot_(impl_->db->GetSnapshot()) {}
+    explicit Snapshot(std::shared_ptr<Impl> impl)
+        : impl_(std::move(impl)), snapshot_(impl_->db->GetSnapshot()) {}
     ~Snapshot() override { impl_->db->ReleaseSnapshot(snapshot_); }
     Result<bool> get(Table table, std::string_view key, std::string& value) const override {
       return impl_->get(snapshot_, table, key, value);
     }
-    Result<void> scan(Table table, std::string_view from, std::string_view to,
-                      const std::function<bool(std::string_view, std::string_view)>& visit) const override {
+    Result<void> scan(
+        Table table, std::string_view from, std::string_view to,
+        const std::function<bool(std::string_view, std::string_view)>& visit) const override {
       return impl_->scan(snapshot_, table, from, to, visit);
     }
-    Result<void> read(std::uint64_t from, const std::function<bool(const LogRecord&)>& visit) const override {
+    Result<void> read(std::uint64_t from,
+                      const std::function<bool(const LogRecord&)>& visit) const override {
       return impl_->read(snapshot_, from, visit);
     }
 

@@ -12,7 +12,8 @@ std::uint64_t mix(std::uint64_t hash, std::uint64_t value) {
 }
 
 Failure corrupt_row(std::string_view what) {
-  return fail(LedgerError::corrupt, "a row of " + std::string(what) + " cannot be read; restore the data from a copy");
+  return fail(LedgerError::corrupt,
+              "a row of " + std::string(what) + " cannot be read; restore the data from a copy");
 }
 
 }  // namespace
@@ -31,10 +32,12 @@ std::size_t RowCache::RollupIdHash::operator()(const RollupId& id) const noexcep
 
 RowCache::Payer& RowCache::payer_of(const Reservation& reservation) {
   const TenantPath& tenant = reservation.tenant;
-  const auto at = payers_.find({tenant.organisation, tenant.team, tenant.user, reservation.key_id, reservation.route});
+  const auto at = payers_.find(
+      {tenant.organisation, tenant.team, tenant.user, reservation.key_id, reservation.route});
   if (at != payers_.end()) return *at->second;
   auto payer = std::make_unique<Payer>(Payer{tenant, reservation.key_id, reservation.route});
-  const Names names{payer->tenant.organisation, payer->tenant.team, payer->tenant.user, payer->key_id, payer->route};
+  const Names names{payer->tenant.organisation, payer->tenant.team, payer->tenant.user,
+                    payer->key_id, payer->route};
   return *payers_.emplace(names, std::move(payer)).first->second;
 }
 
@@ -104,13 +107,22 @@ Result<void> RowCache::overrun(Payer& payer, PicoUsd overrun) {
   return {};
 }
 
-Result<UsageTotals*> RowCache::rollup(std::int64_t time_ms, const Payer& payer, const Leg* leg, std::uint8_t status) {
+Result<UsageTotals*> RowCache::rollup(std::int64_t time_ms, const Payer& payer, const Leg* leg,
+                                      std::uint8_t status) {
   const auto hour = static_cast<std::uint32_t>(std::max<std::int64_t>(time_ms, 0) / hour_ms);
   std::unique_ptr<Rollup>& row = rollups_[{hour, status, &payer, leg}];
   if (row == nullptr) {
     row = std::make_unique<Rollup>();
-    RollupKey key{hour, payer.tenant.organisation, payer.tenant.team, payer.tenant.user, payer.key_id, payer.route, {}, {},
-                  {}, status};
+    RollupKey key{hour,
+                  payer.tenant.organisation,
+                  payer.tenant.team,
+                  payer.tenant.user,
+                  payer.key_id,
+                  payer.route,
+                  {},
+                  {},
+                  {},
+                  status};
     if (leg != nullptr) {
       key.model = leg->model;
       key.provider = leg->provider;
@@ -148,7 +160,8 @@ void RowCache::collect(TableChanges& changes) {
 void RowCache::trim() {
   if (!dirty_balances_.empty() || !dirty_rollups_.empty()) return;
   if (rollups_.size() > rows_max) rollups_.clear();
-  if (payers_.size() <= rows_max && legs_.size() <= rows_max && balances_.size() <= rows_max) return;
+  if (payers_.size() <= rows_max && legs_.size() <= rows_max && balances_.size() <= rows_max)
+    return;
   rollups_.clear();
   legs_.clear();
   balances_.clear();

@@ -1,5 +1,6 @@
-// RowCache: the balances and roll-ups that recent entries touched, so that a batch costs one put per touched row and no
-// reads. Names are interned; the cache is emptied when it grows beyond its limit. One owner.
+// RowCache: the balances and roll-ups that recent entries touched, so that a batch costs one put
+// per touched row and no reads. Names are interned; the cache is emptied when it grows beyond its
+// limit. One owner.
 #pragma once
 
 #include <cstdint>
@@ -49,15 +50,19 @@ class RowCache {
 
   // Changes what the tenant holds in open reservations.
   Result<void> hold(Payer& payer, PicoUsd change);
-  // One cost leg: tenant and provider. Zero sum: what all tenants used is what all providers are owed.
+  // One cost leg: tenant and provider. Zero sum: what all tenants used is what all providers are
+  // owed.
   Result<void> charge(Payer& payer, Leg& leg, PicoUsd cost);
   Result<void> overrun(Payer& payer, PicoUsd overrun);
-  // The row that a request or attempt counts in, marked as changed. `leg` is null for voided requests.
-  Result<UsageTotals*> rollup(std::int64_t time_ms, const Payer& payer, const Leg* leg, std::uint8_t status);
+  // The row that a request or attempt counts in, marked as changed. `leg` is null for voided
+  // requests.
+  Result<UsageTotals*> rollup(std::int64_t time_ms, const Payer& payer, const Leg* leg,
+                              std::uint8_t status);
 
   // Puts every changed row.
   void collect(TableChanges& changes);
-  // Once collected rows are in the view: forgets rows beyond the limit. Does nothing while there are changed rows.
+  // Once collected rows are in the view: forgets rows beyond the limit. Does nothing while there
+  // are changed rows.
   void trim();
 
  private:

@@ -93,7 +93,8 @@ void put_big_endian(std::string& out, T value) {
 template <class T>
 T take_big_endian(std::string_view bytes) {
   T value = 0;
-  for (std::size_t i = 0; i < sizeof(T); ++i) value = static_cast<T>(value << 8 | static_cast<std::uint8_t>(bytes[i]));
+  for (std::size_t i = 0; i < sizeof(T); ++i)
+    value = static_cast<T>(value << 8 | static_cast<std::uint8_t>(bytes[i]));
   return value;
 }
 
@@ -115,10 +116,13 @@ bool decode(std::string_view bytes, HeadRow& row) {
   Reader reader(bytes);
   reader.take(format).take(row.epoch).take(row.next_index).take(row.hash).take(row.time_ms);
   reader.take(row.rows_from).take(row.replay_from).take(row.max_ended_id.bytes);
-  return reader.done() && format == ledger_format && row.replay_from <= row.rows_from && row.rows_from <= row.next_index;
+  return reader.done() && format == ledger_format && row.replay_from <= row.rows_from &&
+         row.rows_from <= row.next_index;
 }
 
-std::string tenant_balance_key(const TenantPath& tenant) { return std::string{balance_prefix, 't'} + tenant.to_string(); }
+std::string tenant_balance_key(const TenantPath& tenant) {
+  return std::string{balance_prefix, 't'} + tenant.to_string();
+}
 std::string provider_balance_key(std::string_view provider) {
   return std::string{balance_prefix, 'p'} + std::string(provider);
 }
@@ -144,7 +148,11 @@ void encode(std::string& out, const DedupRow& row) {
 }
 
 bool decode(std::string_view bytes, DedupRow& row) {
-  return Reader(bytes).take(row.reserve_index).take(row.end_index).take_attempts(row.attempts).done();
+  return Reader(bytes)
+      .take(row.reserve_index)
+      .take(row.end_index)
+      .take_attempts(row.attempts)
+      .done();
 }
 
 std::string open_key(const RequestId& id) { return prefixed(open_prefix, dedup_key(id)); }
@@ -168,12 +176,15 @@ void encode(std::string& out, const OpenRow& row) {
 bool decode(std::string_view key, std::string_view bytes, OpenRow& row) {
   Reservation& reservation = row.reservation;
   if (key.size() != 1 + sizeof(reservation.request_id.bytes)) return false;
-  std::memcpy(reservation.request_id.bytes.data(), key.data() + 1, sizeof(reservation.request_id.bytes));
+  std::memcpy(reservation.request_id.bytes.data(), key.data() + 1,
+              sizeof(reservation.request_id.bytes));
   std::uint8_t price_known = 0;
   Reader reader(bytes);
   reader.take(row.reserve_index).take(reservation.amount.value).take(price_known);
   reader.take(reservation.input_tokens_max).take(reservation.output_tokens_max);
-  reader.take_text(reservation.tenant.organisation).take_text(reservation.tenant.team).take_text(reservation.tenant.user);
+  reader.take_text(reservation.tenant.organisation)
+      .take_text(reservation.tenant.team)
+      .take_text(reservation.tenant.user);
   reader.take_text(reservation.key_id).take_text(reservation.route);
   reader.take(row.attempts_cost.value).take_attempts(row.attempts);
   reservation.price_known = price_known != 0;
@@ -196,7 +207,10 @@ void encode(std::string& out, const VirtualKey& row) {
 bool decode(std::string_view bytes, VirtualKey& row) {
   std::int64_t revoked_ms = not_revoked;
   Reader reader(bytes);
-  reader.take_text(row.id).take_text(row.tenant.organisation).take_text(row.tenant.team).take_text(row.tenant.user);
+  reader.take_text(row.id)
+      .take_text(row.tenant.organisation)
+      .take_text(row.tenant.team)
+      .take_text(row.tenant.user);
   reader.take_text(row.name).take(row.hash).take(row.created_ms).take(revoked_ms);
   row.revoked_ms.reset();
   if (revoked_ms != not_revoked) row.revoked_ms = revoked_ms;
@@ -205,12 +219,14 @@ bool decode(std::string_view bytes, VirtualKey& row) {
 
 std::string prices_key(std::string_view version) { return prefixed(prices_prefix, version); }
 void encode_index(std::string& out, std::uint64_t index) { put(out, index); }
-bool decode_index(std::string_view bytes, std::uint64_t& index) { return Reader(bytes).take(index).done(); }
+bool decode_index(std::string_view bytes, std::uint64_t& index) {
+  return Reader(bytes).take(index).done();
+}
 
 void encode(std::string& out, const RollupKey& key) {
   put_big_endian(out, key.hour);
-  for (const std::string_view text : {key.organisation, key.team, key.user, key.key_id, key.route, key.model, key.provider,
-                                      key.deployment}) {
+  for (const std::string_view text : {key.organisation, key.team, key.user, key.key_id, key.route,
+                                      key.model, key.provider, key.deployment}) {
     put_text(out, text);
   }
   put(out, key.status);
@@ -220,8 +236,8 @@ bool decode(std::string_view bytes, RollupKey& key) {
   if (bytes.size() < sizeof(key.hour)) return false;
   key.hour = take_big_endian<std::uint32_t>(bytes);
   Reader reader(bytes.substr(sizeof(key.hour)));
-  for (std::string_view* text : {&key.organisation, &key.team, &key.user, &key.key_id, &key.route, &key.model,
-                                 &key.provider, &key.deployment}) {
+  for (std::string_view* text : {&key.organisation, &key.team, &key.user, &key.key_id, &key.route,
+                                 &key.model, &key.provider, &key.deployment}) {
     reader.take_text(*text);
   }
   return reader.take(key.status).done();
@@ -246,7 +262,11 @@ void encode(std::string& out, const UsageTotals& row) {
 
 bool decode(std::string_view bytes, UsageTotals& row) {
   Reader reader(bytes);
-  reader.take(row.requests).take(row.attempts).take(row.failed_attempts).take(row.unpriced).take(row.estimated);
+  reader.take(row.requests)
+      .take(row.attempts)
+      .take(row.failed_attempts)
+      .take(row.unpriced)
+      .take(row.estimated);
   return reader.take(row.cost.value).take(row.overrun.value).take(row.tokens).done();
 }
 

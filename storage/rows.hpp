@@ -1,5 +1,6 @@
-// The rows of the ledger's tables and their bytes (docs/ledger.md, "Tables"). Keys are ordered and big-endian; values are
-// little-endian. Encoders append; decoders accept any bytes and return false for what is not such a row.
+// The rows of the ledger's tables and their bytes (docs/ledger.md, "Tables"). Keys are ordered and
+// big-endian; values are little-endian. Encoders append; decoders accept any bytes and return false
+// for what is not such a row.
 #pragma once
 
 #include <cstdint>
@@ -29,11 +30,12 @@ inline constexpr std::uint8_t status_void = 255;
 struct HeadRow {
   std::uint64_t epoch = 1;
   std::uint64_t next_index = 0;
-  Digest hash{};                  // of the entry before next_index; zeros when there is none
+  Digest hash{};  // of the entry before next_index; zeros when there is none
   std::int64_t time_ms = 0;
-  std::uint64_t rows_from = 0;    // balances and roll-ups: their rows, then the entries from here
-  std::uint64_t replay_from = 0;  // open reservations: those with an `o` row, then the entries from here; <= rows_from
-  RequestId max_ended_id;         // no id above it has ended
+  std::uint64_t rows_from = 0;  // balances and roll-ups: their rows, then the entries from here
+  std::uint64_t replay_from =
+      0;  // open reservations: those with an `o` row, then the entries from here; <= rows_from
+  RequestId max_ended_id;  // no id above it has ended
   bool operator==(const HeadRow&) const = default;
 };
 void encode(std::string& out, const HeadRow& row);

@@ -14,8 +14,9 @@
 
 namespace outlast::storage {
 
-// What rows can be grouped by. `model` is what the caller asked for (a route or a model name), as on the caller's
-// invoice; `model_served` is the model as the provider knows it. `route` is the same as `model`.
+// What rows can be grouped by. `model` is what the caller asked for (a route or a model name), as
+// on the caller's invoice; `model_served` is the model as the provider knows it. `route` is the
+// same as `model`.
 enum class UsageDimension : std::uint8_t {
   organisation = 0,
   team = 1,
@@ -29,7 +30,8 @@ enum class UsageDimension : std::uint8_t {
   status = 9,
 };
 inline constexpr std::string_view usage_dimension_names[] = {
-    "organisation", "team", "user", "key", "model", "model_served", "provider", "deployment", "route", "status"};
+    "organisation", "team",     "user",       "key",   "model",
+    "model_served", "provider", "deployment", "route", "status"};
 inline std::string_view name_of(UsageDimension dimension) {
   return usage_dimension_names[static_cast<std::size_t>(dimension)];
 }
@@ -37,20 +39,23 @@ std::optional<UsageDimension> parse_usage_dimension(std::string_view name);
 
 struct UsageQuery {
   std::vector<UsageDimension> by;  // none: one row of totals
-  // Hour-granular: from the start of the hour that holds `since_ms`, to the end of the hour that holds `until_ms - 1`.
+  // Hour-granular: from the start of the hour that holds `since_ms`, to the end of the hour that
+  // holds `until_ms - 1`.
   std::optional<std::int64_t> since_ms;
   std::optional<std::int64_t> until_ms;
 };
 
-// Sums over requests and their attempts. A request counts in the hour and under the status in which it ended.
+// Sums over requests and their attempts. A request counts in the hour and under the status in which
+// it ended.
 struct UsageTotals {
-  std::uint64_t requests = 0;         // ended: settled or voided
-  std::uint64_t attempts = 0;         // upstream attempts that are on the record
-  std::uint64_t failed_attempts = 0;  // of these, those that ended neither ok nor because the caller went
-  std::uint64_t unpriced = 0;         // settled requests whose cost is unknown
-  std::uint64_t estimated = 0;        // settled requests whose usage is estimated
+  std::uint64_t requests = 0;  // ended: settled or voided
+  std::uint64_t attempts = 0;  // upstream attempts that are on the record
+  std::uint64_t failed_attempts =
+      0;                        // of these, those that ended neither ok nor because the caller went
+  std::uint64_t unpriced = 0;   // settled requests whose cost is unknown
+  std::uint64_t estimated = 0;  // settled requests whose usage is estimated
   PicoUsd cost;
-  PicoUsd overrun;                    // what was spent beyond reservations
+  PicoUsd overrun;                                         // what was spent beyond reservations
   std::array<std::uint64_t, usage_bucket_count> tokens{};  // in the order of usage_buckets
 
   bool operator==(const UsageTotals&) const = default;
@@ -75,7 +80,7 @@ struct VerifyReport {
   std::string problem;  // empty when ok; else what is wrong and where
   Digest head_hash{};   // of the last good entry
   std::uint64_t open_reservations = 0;
-  PicoUsd charged;      // the sum over all tenants, which is the sum over all providers
+  PicoUsd charged;  // the sum over all tenants, which is the sum over all providers
   PicoUsd overrun;
 };
 

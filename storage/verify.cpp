@@ -1,5 +1,5 @@
-// verify_ledger(): replays the whole log through the state machine over empty tables, and compares what comes out with
-// what is stored.
+// verify_ledger(): replays the whole log through the state machine over empty tables, and compares
+// what comes out with what is stored.
 #include <algorithm>
 #include <map>
 #include <optional>
@@ -14,8 +14,9 @@ namespace {
 
 constexpr std::uint64_t collect_entries = 1'024;
 
-// The tables as they are recomputed, in memory; but dedup rows, of which there is one per request, are looked up in the
-// stored table, where a row that ends after the entry in hand does not exist yet.
+// The tables as they are recomputed, in memory; but dedup rows, of which there is one per request,
+// are looked up in the stored table, where a row that ends after the entry in hand does not exist
+// yet.
 class RecomputedTables final : public LedgerView {
  public:
   explicit RecomputedTables(const LedgerView& stored) : stored_(stored) {}
@@ -37,7 +38,8 @@ class RecomputedTables final : public LedgerView {
                     const std::function<bool(std::string_view, std::string_view)>&) const override {
     return {};
   }
-  Result<void> read(std::uint64_t from, const std::function<bool(const LogRecord&)>& visit) const override {
+  Result<void> read(std::uint64_t from,
+                    const std::function<bool(const LogRecord&)>& visit) const override {
     return stored_.read(from, visit);
   }
 
@@ -45,9 +47,12 @@ class RecomputedTables final : public LedgerView {
   // Takes rows over; dedup rows are compared at once.
   Result<void> take(const TableChanges& changes, std::int64_t keep_ids_from_ms);
   // What differs between a table here and the stored one between two keys; empty when nothing does.
-  Result<std::string> difference(Table table, std::string_view from, std::string_view to, std::string_view what) const;
+  Result<std::string> difference(Table table, std::string_view from, std::string_view to,
+                                 std::string_view what) const;
   [[nodiscard]] const std::string& problem() const { return problem_; }
-  [[nodiscard]] const auto& rows(Table table) const { return rows_[static_cast<std::size_t>(table)]; }
+  [[nodiscard]] const auto& rows(Table table) const {
+    return rows_[static_cast<std::size_t>(table)];
+  }
 
  private:
   const LedgerView& stored_;
@@ -66,34 +71,38 @@ Result<void> RecomputedTables::take(const TableChanges& changes, std::int64_t ke
       return;
     }
     RequestId id;
-    std::copy_n(reinterpret_cast<const std::uint8_t*>(key.data()), id.bytes.size(), id.bytes.begin());
+    std::copy_n(reinterpret_cast<const std::uint8_t*>(key.data()), id.bytes.size(),
+                id.bytes.begin());
     std::string stored;
     const Result<bool> found = stored_.get(table, key, stored);
     if (!found) error = found.error();
     else if (*found ? stored != value : id.unix_ms() >= keep_ids_from_ms) {
-      problem_ = "the dedup row of request " + id.to_string() + (*found ? " differs" : " is missing");
+      problem_ =
+          "the dedup row of request " + id.to_string() + (*found ? " differs" : " is missing");
     }
   });
   if (error) return fail(std::move(*error));
   return {};
 }
 
-Result<std::string> RecomputedTables::difference(Table table, std::string_view from, std::string_view to,
-                                                 std::string_view what) const {
+Result<std::string> RecomputedTables::difference(Table table, std::string_view from,
+                                                 std::string_view to, std::string_view what) const {
   const auto& all = rows(table);
   auto at = all.lower_bound(from);
   const auto end = to.empty() ? all.end() : all.lower_bound(to);
   std::string problem;
-  const Result<void> scanned = stored_.scan(table, from, to, [&](std::string_view key, std::string_view value) {
-    if (at != end && at->first == key && at->second == value) {
-      ++at;
-      return true;
-    }
-    problem = std::string("a stored ") + std::string(what) + " does not follow from the log";
-    return false;
-  });
+  const Result<void> scanned =
+      stored_.scan(table, from, to, [&](std::string_view key, std::string_view value) {
+        if (at != end && at->first == key && at->second == value) {
+          ++at;
+          return true;
+        }
+        problem = std::string("a stored ") + std::string(what) + " does not follow from the log";
+        return false;
+      });
   if (!scanned) return fail(scanned.error());
-  if (problem.empty() && at != end) problem = std::string("a ") + std::string(what) + " that follows from the log is not stored";
+  if (problem.empty() && at != end)
+    problem = std::string("a ") + std::string(what) + " that follows from the log is not stored";
   return problem;
 }
 
@@ -136,22 +145,26 @@ bool Verifier::visit(const LogRecord& record) {
     // The chain names the entry before: its bytes no longer give the hash that this one carries.
     const std::uint64_t index = record.index == 0 ? 0 : record.index - 1;
     return bad(index, record.index == 0 ? "does not begin the chain with zeros"
-                                        : "its bytes do not give the hash that entry " + std::to_string(record.index) +
-                                              " carries");
+                                        : "its bytes do not give the hash that entry " +
+                                              std::to_string(record.index) + " carries");
   }
   const Result<proto::LedgerEntry> entry = proto::decode_ledger_entry(record.frame);
   if (!entry) return bad(record.index, entry.error().message);
   const proto::EntryHeader& header = entry->header;
-  if (header.index != record.index) return bad(record.index, "says that it is entry " + std::to_string(header.index));
-  if (header.epoch < epoch_ || header.epoch == 0) return bad(record.index, "goes back to an earlier epoch");
-  if (header.time_ms < time_ms_) return bad(record.index, "is stamped earlier than the entry before");
+  if (header.index != record.index)
+    return bad(record.index, "says that it is entry " + std::to_string(header.index));
+  if (header.epoch < epoch_ || header.epoch == 0)
+    return bad(record.index, "goes back to an earlier epoch");
+  if (header.time_ms < time_ms_)
+    return bad(record.index, "is stamped earlier than the entry before");
   tables_.at_entry(record.index);
   const Result<Applied> applied = state_.apply(*entry);
   if (!applied) {
     error_ = applied.error();
     return false;
   }
-  if (applied->outcome == Outcome::duplicate) return bad(record.index, "repeats an operation that stands already");
+  if (applied->outcome == Outcome::duplicate)
+    return bad(record.index, "repeats an operation that stands already");
   if (applied->outcome == Outcome::refused) {
     return bad(record.index, "is not allowed after the entries before it (ledger error " +
                                  std::to_string(static_cast<int>(applied->error)) + ")");
@@ -164,31 +177,36 @@ bool Verifier::visit(const LogRecord& record) {
   if (report_.entries == head_.rows_from) done = compare_rows();
   else if (++uncollected_ >= collect_entries) done = collect();
   if (!done) error_ = std::move(done.error());
-  if (!tables_.problem().empty()) return bad(record.index, "at or shortly before it: " + tables_.problem());
+  if (!tables_.problem().empty())
+    return bad(record.index, "at or shortly before it: " + tables_.problem());
   return !error_ && report_.problem.empty();
 }
 
 Result<void> Verifier::collect() {
   uncollected_ = 0;
-  const Result<void> taken = tables_.take(state_.collect(true, false), head_.time_ms - dedup_age_ms_max);
+  const Result<void> taken =
+      tables_.take(state_.collect(true, false), head_.time_ms - dedup_age_ms_max);
   state_.committed();
   return taken;
 }
 
 Result<void> Verifier::compare_open_rows() {
   const std::string end(1, open_prefix + 1);
-  return view_.scan(Table::meta, std::string(1, open_prefix), end, [this](std::string_view key, std::string_view value) {
-    OpenRow row;
-    if (decode(key, value, row) && state_.is_open(row.reservation.request_id)) return true;
-    report_.problem = "a stored open reservation is not open by the log";
-    return false;
-  });
+  return view_.scan(Table::meta, std::string(1, open_prefix), end,
+                    [this](std::string_view key, std::string_view value) {
+                      OpenRow row;
+                      if (decode(key, value, row) && state_.is_open(row.reservation.request_id))
+                        return true;
+                      report_.problem = "a stored open reservation is not open by the log";
+                      return false;
+                    });
 }
 
 Result<void> Verifier::compare(Table table, char prefix, std::string_view what) {
   if (!report_.problem.empty()) return {};
   const std::string from = prefix == 0 ? std::string() : std::string(1, prefix);
-  const std::string to = prefix == 0 ? std::string() : std::string(1, static_cast<char>(prefix + 1));
+  const std::string to =
+      prefix == 0 ? std::string() : std::string(1, static_cast<char>(prefix + 1));
   Result<std::string> difference = tables_.difference(table, from, to, what);
   if (!difference) return fail(difference.error());
   report_.problem = std::move(*difference);
@@ -198,7 +216,8 @@ Result<void> Verifier::compare(Table table, char prefix, std::string_view what) 
 // Balances and roll-ups are stored as of the head's rows_from.
 Result<void> Verifier::compare_rows() {
   if (const Result<void> collected = collect(); !collected) return collected;
-  if (const Result<void> compared = compare(Table::rollup, 0, "roll-up"); !compared) return compared;
+  if (const Result<void> compared = compare(Table::rollup, 0, "roll-up"); !compared)
+    return compared;
   return compare(Table::meta, balance_prefix, "balance");
 }
 
@@ -227,7 +246,8 @@ void Verifier::sum_balances() {
   report_.open_reservations = state_.open_count();
   if (!report_.problem.empty()) return;
   if (owed != report_.charged) report_.problem = "what tenants used is not what providers are owed";
-  else if (held != state_.open_amount()) report_.problem = "what tenants hold is not what is reserved";
+  else if (held != state_.open_amount())
+    report_.problem = "what tenants hold is not what is reserved";
 }
 
 Result<VerifyReport> Verifier::run() {
@@ -238,12 +258,14 @@ Result<VerifyReport> Verifier::run() {
     report_.problem = "the head row cannot be read";
     return report_;
   }
-  const Result<void> read = view_.read(0, [this](const LogRecord& record) { return visit(record); });
+  const Result<void> read =
+      view_.read(0, [this](const LogRecord& record) { return visit(record); });
   if (!read) bad(report_.entries, read.error().message);  // what stands before it is good
   if (error_) return fail(std::move(*error_));
   if (report_.problem.empty()) {
     if (const Result<void> collected = collect(); !collected) return fail(collected.error());
-    if (!tables_.problem().empty()) bad(report_.entries - 1, "at or shortly before it: " + tables_.problem());
+    if (!tables_.problem().empty())
+      bad(report_.entries - 1, "at or shortly before it: " + tables_.problem());
   }
   if (report_.problem.empty() && report_.entries != head_.next_index) {
     bad(report_.entries, "is missing: the head is at " + std::to_string(head_.next_index));

@@ -1,4 +1,5 @@
-// The decoder of ledger entries: any bytes give an entry or an error. What decodes encodes again to an equal entry.
+// The decoder of ledger entries: any bytes give an entry or an error. What decodes encodes again to
+// an equal entry.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>

@@ -36,21 +36,25 @@ AttemptLine line_of(std::uint8_t last) {
   return line;
 }
 
-// One entry of each kind, by name. The golden frames are these, so they never change; new ones may be added.
+// One entry of each kind, by name. The golden frames are these, so they never change; new ones may
+// be added.
 std::map<std::string, LedgerEntry> samples() {
   AttemptLine rare = line_of(5);
   rare.status = AttemptStatus::in_doubt;
   rare.usage = {1, 2, 3, 4, 5, 6, 7, 8, 9, UsageSource::estimated};
   rare.cost = {(static_cast<__int128>(1) << 80) + 3};
-  VirtualKey key{"key_abc", {"acme", "search", "ann"}, "laptop", {}, 1'760'000'000'000, std::nullopt};
+  VirtualKey key{"key_abc", {"acme", "search", "ann"}, "laptop",
+                 {},        1'760'000'000'000,         std::nullopt};
   for (std::size_t i = 0; i < key.hash.size(); ++i) key.hash[i] = static_cast<std::uint8_t>(i);
-  const Reservation reservation{id_of(1), {"acme", "search", "ann"}, "key_abc", "smart", {25'000'000}, true, 900, 256};
+  const Reservation reservation{
+      id_of(1), {"acme", "search", "ann"}, "key_abc", "smart", {25'000'000}, true, 900, 256};
   return {
       {"incarnation", {{1, 0, 1'760'000'000'000}, IncarnationStarted{id_of(9), "outlast 0.1.0"}}},
       {"reserve", {{1, 1, 1'760'000'000'001}, reservation}},
       {"attempt", {{1, 2, 1'760'000'000'002}, line_of(1)}},
       {"settle", {{1, 3, 1'760'000'000'003}, Settled{{line_of(1)}, {-5}}}},
-      {"settle_rare", {{2, 4, 1'760'000'000'003}, Settled{{rare}, {static_cast<__int128>(7) << 70}}}},
+      {"settle_rare",
+       {{2, 4, 1'760'000'000'003}, Settled{{rare}, {static_cast<__int128>(7) << 70}}}},
       {"void", {{2, 5, 1'760'000'000'004}, Voided{{id_of(2), "no deployment answered"}, {1}}}},
       {"key_created", {{2, 6, 1'760'000'000'005}, KeyCreated{key}}},
       {"key_revoked", {{2, 7, 1'760'000'000'006}, KeyRevoked{"key_abc"}}},
@@ -68,7 +72,8 @@ std::string encoded(const LedgerEntry& entry) {
 
 std::string from_hex(const std::string& hex) {
   std::string bytes;
-  for (std::size_t i = 0; i + 1 < hex.size(); i += 2) bytes += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
+  for (std::size_t i = 0; i + 1 < hex.size(); i += 2)
+    bytes += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
   return bytes;
 }
 
@@ -127,8 +132,10 @@ TEST_CASE("extreme numbers and texts survive", "[ledger][proto]") {
   CHECK(*decoded == entry);
 }
 
-// tests/proto/ledger_frames.txt holds a line `name hex` for each kind, as released versions wrote them.
-TEST_CASE("golden frames of earlier versions still decode, and are still written", "[ledger][proto]") {
+// tests/proto/ledger_frames.txt holds a line `name hex` for each kind, as released versions wrote
+// them.
+TEST_CASE("golden frames of earlier versions still decode, and are still written",
+          "[ledger][proto]") {
   std::ifstream file(OUTLAST_SOURCE_DIR "/tests/proto/ledger_frames.txt");
   REQUIRE(file);
   const std::map<std::string, LedgerEntry> known = samples();
@@ -149,12 +156,14 @@ TEST_CASE("golden frames of earlier versions still decode, and are still written
 TEST_CASE("bytes that are no entry give an error, never a crash", "[ledger][proto]") {
   CHECK(is(decode_ledger_entry("").error(), LedgerCodecError::malformed));
   CHECK(is(decode_ledger_entry("12345678").error(), LedgerCodecError::malformed));
-  CHECK(is(decode_ledger_entry(std::string(ledger_frame_bytes_max + 8, '\0')).error(), LedgerCodecError::too_large));
+  CHECK(is(decode_ledger_entry(std::string(ledger_frame_bytes_max + 8, '\0')).error(),
+           LedgerCodecError::too_large));
   Random random(11);
   std::size_t errors = 0;
   for (const auto& [name, entry] : samples()) {
     const std::string frame = encoded(entry);
-    for (std::size_t size = 0; size < frame.size(); ++size) CHECK_FALSE(decode_ledger_entry(frame.substr(0, size)));
+    for (std::size_t size = 0; size < frame.size(); ++size)
+      CHECK_FALSE(decode_ledger_entry(frame.substr(0, size)));
     CHECK_FALSE(decode_ledger_entry(frame + std::string(8, '\0')));
     for (int i = 0; i < 2'000; ++i) {
       std::string changed = frame;
@@ -179,7 +188,9 @@ TEST_CASE("an entry of a kind from a later version is named as such", "[ledger][
 TEST_CASE("print golden frames", "[.golden]") {
   for (const auto& [name, entry] : samples()) {
     const std::string frame = encoded(entry);
-    std::printf("%s %s\n", name.c_str(), to_hex({reinterpret_cast<const std::uint8_t*>(frame.data()), frame.size()}).c_str());
+    std::printf(
+        "%s %s\n", name.c_str(),
+        to_hex({reinterpret_cast<const std::uint8_t*>(frame.data()), frame.size()}).c_str());
   }
 }
 

@@ -50,7 +50,9 @@ TEST_CASE("a stopped queue takes nothing in and gives out what it holds", "[ledg
   CHECK_FALSE(queue.take(batch));
 }
 
-TEST_CASE("an operation that nobody waits for is due after the lazy time, with an urgent one at once", "[ledger]") {
+TEST_CASE(
+    "an operation that nobody waits for is due after the lazy time, with an urgent one at once",
+    "[ledger]") {
   CommitQueue patient(10, 1h);
   REQUIRE(patient.push(operation(1), false));
   std::vector<Submission> batch;
@@ -68,7 +70,8 @@ TEST_CASE("an operation that nobody waits for is due after the lazy time, with a
   CHECK(late.size() == 1);
 }
 
-TEST_CASE("many threads submit and every operation comes out once, in the order of its thread", "[ledger]") {
+TEST_CASE("many threads submit and every operation comes out once, in the order of its thread",
+          "[ledger]") {
   constexpr std::uint64_t each = 20'000;
   CommitQueue queue(1'000'000, 1ms);
   std::vector<std::thread> lanes;

@@ -4,14 +4,19 @@
 
 namespace outlast::storage {
 
-TEST_CASE("the disk is full below the larger of the two limits, and looked at no more than each 100 ms", "[ledger]") {
+TEST_CASE(
+    "the disk is full below the larger of the two limits, and looked at no more than each 100 ms",
+    "[ledger]") {
   ManualClock clock;
   DiskSpace space{50, 1'000};
   int looks = 0;
-  DiskGuard guard("unused", {10, 0.04, 0}, [&](const std::string&) -> Result<DiskSpace> {
-    ++looks;
-    return space;
-  }, clock);
+  DiskGuard guard(
+      "unused", {10, 0.04, 0},
+      [&](const std::string&) -> Result<DiskSpace> {
+        ++looks;
+        return space;
+      },
+      clock);
   CHECK_FALSE(guard.full());
   const int looked = looks;
   space.free_bytes = 39;
@@ -25,12 +30,14 @@ TEST_CASE("the disk is full below the larger of the two limits, and looked at no
   CHECK_FALSE(guard.full());
 }
 
-TEST_CASE("the ballast is made while there is room and released once the disk is full", "[ledger]") {
+TEST_CASE("the ballast is made while there is room and released once the disk is full",
+          "[ledger]") {
   const TemporaryFolder folder;
   ManualClock clock;
   DiskSpace space{1'000'000, 1'000'000};
-  DiskGuard guard(folder.path(), {1'000, 0, 65'536}, [&space](const std::string&) -> Result<DiskSpace> { return space; },
-                  clock);
+  DiskGuard guard(
+      folder.path(), {1'000, 0, 65'536},
+      [&space](const std::string&) -> Result<DiskSpace> { return space; }, clock);
   const std::string ballast = folder.path() + "/ballast";
   REQUIRE(std::filesystem::exists(ballast));
   CHECK(std::filesystem::file_size(ballast) == 65'536);

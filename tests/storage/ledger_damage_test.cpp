@@ -1,4 +1,5 @@
-// Damage: a tampered ledger is found out, with the entry; a damaged store does not open, and the file is named.
+// Damage: a tampered ledger is found out, with the entry; a damaged store does not open, and the
+// file is named.
 #include <fstream>
 
 #include "storage/ledger_queries.hpp"
@@ -29,7 +30,8 @@ struct Tampered {
   MemoryLog log;
   explicit Tampered(int requests) {
     UuidGenerator ids(clock, 1);
-    Result<std::unique_ptr<LedgerWriter>> writer = LedgerWriter::open(log, clock, ids.next(), "test");
+    Result<std::unique_ptr<LedgerWriter>> writer =
+        LedgerWriter::open(log, clock, ids.next(), "test");
     REQUIRE(writer);
     for (int i = 0; i < requests; ++i) {
       const RequestId id = ids.next();
@@ -50,7 +52,8 @@ struct Tampered {
 std::vector<std::string> files_of(const std::string& path, const std::string& extension) {
   std::vector<std::string> files;
   for (const auto& file : fs::directory_iterator(path)) {
-    if (file.path().extension() == extension && file.file_size() > 0) files.push_back(file.path().filename());
+    if (file.path().extension() == extension && file.file_size() > 0)
+      files.push_back(file.path().filename());
   }
   std::sort(files.begin(), files.end());
   return files;
@@ -77,7 +80,9 @@ std::string refusal(const std::string& path, LedgerError expected = LedgerError:
   return store.error().message;
 }
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 }  // namespace
 
@@ -92,7 +97,9 @@ TEST_CASE("a byte changed anywhere in the log is found, at its entry", "[ledger]
     std::string& records = batch->second;
     std::vector<std::pair<std::uint64_t, std::pair<std::size_t, std::size_t>>> frames;
     REQUIRE(parse_batch({batch->first, records}, [&](const LogRecord& record) {
-      frames.push_back({record.index, {static_cast<std::size_t>(record.frame.data() - records.data()), record.frame.size()}});
+      frames.push_back(
+          {record.index,
+           {static_cast<std::size_t>(record.frame.data() - records.data()), record.frame.size()}});
       return true;
     }));
     const auto& [index, place] = frames[random.below(frames.size())];
@@ -114,7 +121,8 @@ TEST_CASE("an entry forged with a right chain is found by what follows from it",
   proto::LedgerEncoder encoder;
   REQUIRE(read_entries(ledger.log, 0, [&](const StoredEntry& entry) {
     proto::LedgerEntry copy{entry.header, entry.body};
-    if (auto* settled = std::get_if<proto::Settled>(&copy.body); settled != nullptr && copy.header.index == 4) {
+    if (auto* settled = std::get_if<proto::Settled>(&copy.body);
+        settled != nullptr && copy.header.index == 4) {
       settled->settlement.attempt.cost = pico(1);
     }
     const std::size_t start = begin_record(records, hash);
@@ -163,7 +171,8 @@ TEST_CASE("missing, repeated and reordered entries are found", "[ledger]") {
     row.clear();
     encode(row, head);
     CHECK_FALSE(ledger.verify().ok);
-    const Result<std::unique_ptr<LedgerWriter>> writer = LedgerWriter::open(ledger.log, ledger.clock, {}, "test");
+    const Result<std::unique_ptr<LedgerWriter>> writer =
+        LedgerWriter::open(ledger.log, ledger.clock, {}, "test");
     REQUIRE_FALSE(writer);
     CHECK(is(writer.error(), LedgerError::corrupt));
   }
@@ -213,7 +222,8 @@ TEST_CASE("a stopped store can be read without writing to it", "[ledger]") {
   }
   const auto listing = [&folder] {
     std::map<std::string, std::uintmax_t> files;
-    for (const auto& file : fs::directory_iterator(folder.path())) files[file.path().filename()] = file.file_size();
+    for (const auto& file : fs::directory_iterator(folder.path()))
+      files[file.path().filename()] = file.file_size();
     return files;
   };
   const auto before = listing();
@@ -253,7 +263,8 @@ TEST_CASE("a damaged table file keeps the store from opening and is named", "[le
   }
 }
 
-TEST_CASE("a write-ahead log damaged in the middle is refused and named, a torn tail is tolerated", "[ledger]") {
+TEST_CASE("a write-ahead log damaged in the middle is refused and named, a torn tail is tolerated",
+          "[ledger]") {
   const TemporaryFolder folder;
   const SystemClock clock;
   {
@@ -269,14 +280,16 @@ TEST_CASE("a write-ahead log damaged in the middle is refused and named, a torn 
   }
   SECTION("a record cut in half at the end") {
     // What a power loss leaves of a write that nobody was told about: half of a record.
-    std::ofstream(path, std::ios::binary | std::ios::app) << std::string("\x11\x22\x33\x44\x00\x70\x01torn", 11);
+    std::ofstream(path, std::ios::binary | std::ios::app)
+        << std::string("\x11\x22\x33\x44\x00\x70\x01torn", 11);
     const auto store = open_store(folder.path(), clock);
     CHECK(store->usage({})->total.requests == 300);
     require_whole(*store);
   }
 }
 
-TEST_CASE("a missing or damaged CURRENT or manifest keeps the store from opening and is named", "[ledger]") {
+TEST_CASE("a missing or damaged CURRENT or manifest keeps the store from opening and is named",
+          "[ledger]") {
   const TemporaryFolder folder;
   const SystemClock clock;
   {

@@ -1,4 +1,5 @@
-// What the ledger's tests share: temporary folders, sample operations, and a submitter that can be waited for.
+// What the ledger's tests share: temporary folders, sample operations, and a submitter that can be
+// waited for.
 #pragma once
 
 #include <catch2/catch.hpp>
@@ -41,7 +42,8 @@ inline Reservation sample_reservation(const RequestId& id, const std::string& us
   return {id, {"acme", "search", user}, "key_" + user, "smart", pico(1'000'000), true, 500, 100};
 }
 
-inline AttemptLine sample_attempt(const RequestId& id, std::uint16_t number, AttemptStatus status, std::int64_t cost) {
+inline AttemptLine sample_attempt(const RequestId& id, std::uint16_t number, AttemptStatus status,
+                                  std::int64_t cost) {
   AttemptLine line;
   line.request_id = id;
   line.number = number;
@@ -63,7 +65,8 @@ inline AttemptLine sample_attempt(const RequestId& id, std::uint16_t number, Att
   return line;
 }
 
-inline Settlement sample_settlement(const RequestId& id, std::int64_t cost = 600'000, std::uint16_t number = 1) {
+inline Settlement sample_settlement(const RequestId& id, std::int64_t cost = 600'000,
+                                    std::uint16_t number = 1) {
   return {sample_attempt(id, number, AttemptStatus::ok, cost)};
 }
 
@@ -120,7 +123,9 @@ class WaitingSubmitter {
 inline std::unique_ptr<LedgerStore> open_store(const std::string& path, const Clock& clock) {
   LedgerOptions options;
   options.path = path;
-  options.disk_space = [](const std::string&) -> Result<DiskSpace> { return DiskSpace{1ULL << 40, 1ULL << 40}; };
+  options.disk_space = [](const std::string&) -> Result<DiskSpace> {
+    return DiskSpace{1ULL << 40, 1ULL << 40};
+  };
   Result<std::unique_ptr<LedgerStore>> store = LedgerStore::open(options, clock);
   INFO((store ? std::string() : store.error().message));
   REQUIRE(store);

@@ -1,4 +1,5 @@
-// A naive model of the ledger: maps and plain rules, slow and obvious, to compare the state machine with.
+// A naive model of the ledger: maps and plain rules, slow and obvious, to compare the state machine
+// with.
 #pragma once
 
 #include <map>
@@ -26,12 +27,15 @@ class LedgerModel {
     bool operator==(const Account&) const = default;
   };
   // organisation/team/user, key, route, model, provider, deployment, status
-  using RollupName = std::tuple<std::string, std::string, std::string, std::string, std::string, std::string, int>;
+  using RollupName =
+      std::tuple<std::string, std::string, std::string, std::string, std::string, std::string, int>;
 
   Applied apply(const Reservation& operation, std::int64_t time_ms) {
-    if (operation.request_id.unix_ms() < time_ms - dedup_age_ms_max) return no(LedgerError::too_old);
+    if (operation.request_id.unix_ms() < time_ms - dedup_age_ms_max)
+      return no(LedgerError::too_old);
     const auto at = requests.find(operation.request_id);
-    if (at != requests.end()) return at->second.reservation == operation ? again() : no(LedgerError::duplicate);
+    if (at != requests.end())
+      return at->second.reservation == operation ? again() : no(LedgerError::duplicate);
     requests[operation.request_id] = {operation, {}, std::nullopt, ++order};
     tenants[operation.tenant.to_string()].held += operation.amount.value;
     return yes();
@@ -42,7 +46,8 @@ class LedgerModel {
     Request& request = at->second;
     const LedgerError otherwise = request.end ? LedgerError::already_ended : LedgerError::duplicate;
     const auto same_number = request.attempts.find(operation.number);
-    if (same_number != request.attempts.end()) return same_number->second == operation ? again() : no(otherwise);
+    if (same_number != request.attempts.end())
+      return same_number->second == operation ? again() : no(otherwise);
     if (request.end) return no(otherwise);
     request.attempts[operation.number] = operation;
     charge(request, operation);
@@ -52,10 +57,14 @@ class LedgerModel {
     const auto at = requests.find(operation.attempt.request_id);
     if (at == requests.end()) return no(LedgerError::unknown_request);
     Request& request = at->second;
-    if (request.end) return *request.end == std::variant<Settlement, VoidReservation>(operation) ? again() : no(LedgerError::already_ended);
+    if (request.end)
+      return *request.end == std::variant<Settlement, VoidReservation>(operation)
+                 ? again()
+                 : no(LedgerError::already_ended);
     request.end = operation;
     charge(request, operation.attempt);
-    UsageTotals& row = row_of(request, &operation.attempt, static_cast<int>(operation.attempt.status));
+    UsageTotals& row =
+        row_of(request, &operation.attempt, static_cast<int>(operation.attempt.status));
     ++row.requests;
     row.unpriced += operation.attempt.price_known ? 0 : 1;
     row.estimated += operation.attempt.estimated() ? 1 : 0;
@@ -65,7 +74,10 @@ class LedgerModel {
     const auto at = requests.find(operation.request_id);
     if (at == requests.end()) return no(LedgerError::unknown_request);
     Request& request = at->second;
-    if (request.end) return *request.end == std::variant<Settlement, VoidReservation>(operation) ? again() : no(LedgerError::already_ended);
+    if (request.end)
+      return *request.end == std::variant<Settlement, VoidReservation>(operation)
+                 ? again()
+                 : no(LedgerError::already_ended);
     request.end = operation;
     UsageTotals& row = row_of(request, nullptr, status_void);
     ++row.requests;
@@ -81,7 +93,8 @@ class LedgerModel {
     for (auto& [order, request] : open) {
       AttemptLine line;
       line.request_id = request->reservation.request_id;
-      line.number = static_cast<std::uint16_t>(request->attempts.empty() ? 1 : request->attempts.rbegin()->first + 1);
+      line.number = static_cast<std::uint16_t>(
+          request->attempts.empty() ? 1 : request->attempts.rbegin()->first + 1);
       line.status = AttemptStatus::in_doubt;
       line.usage.source = UsageSource::estimated;
       line.usage.input_uncached = request->reservation.input_tokens_max;
@@ -108,19 +121,22 @@ class LedgerModel {
 
   UsageTotals& row_of(const Request& request, const AttemptLine* line, int status) {
     const Reservation& reservation = request.reservation;
-    return rollups[{reservation.tenant.to_string(), reservation.key_id, reservation.route, line ? line->model : "",
-                    line ? line->provider : "", line ? line->deployment : "", status}];
+    return rollups[{reservation.tenant.to_string(), reservation.key_id, reservation.route,
+                    line ? line->model : "", line ? line->provider : "",
+                    line ? line->deployment : "", status}];
   }
   void charge(const Request& request, const AttemptLine& line) {
     tenants[request.reservation.tenant.to_string()].used += line.cost.value;
     providers[line.provider].used += line.cost.value;
     UsageTotals& row = row_of(request, &line, static_cast<int>(line.status));
     ++row.attempts;
-    const bool failed = line.status != AttemptStatus::ok && line.status != AttemptStatus::caller_gone &&
+    const bool failed = line.status != AttemptStatus::ok &&
+                        line.status != AttemptStatus::caller_gone &&
                         line.status != AttemptStatus::in_doubt;
     row.failed_attempts += failed ? 1 : 0;
     row.cost += line.cost;
-    for (std::size_t i = 0; i < usage_bucket_count; ++i) row.tokens[i] += line.usage.*usage_buckets[i].member;
+    for (std::size_t i = 0; i < usage_bucket_count; ++i)
+      row.tokens[i] += line.usage.*usage_buckets[i].member;
   }
   Applied ended(const Request& request, PicoUsd last_cost, UsageTotals& row) {
     Account& tenant = tenants[request.reservation.tenant.to_string()];

@@ -1,4 +1,5 @@
-// Crashes: a process that dies by SIGKILL loses nothing that it was told is durable; one that cannot write says nothing.
+// Crashes: a process that dies by SIGKILL loses nothing that it was told is durable; one that
+// cannot write says nothing.
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -26,7 +27,9 @@ static_assert(sizeof(Acknowledged) == 17);
 LedgerOptions child_options(const std::string& path) {
   LedgerOptions options;
   options.path = path;
-  options.disk_space = [](const std::string&) -> Result<DiskSpace> { return DiskSpace{1ULL << 40, 1ULL << 40}; };
+  options.disk_space = [](const std::string&) -> Result<DiskSpace> {
+    return DiskSpace{1ULL << 40, 1ULL << 40};
+  };
   return options;
 }
 
@@ -75,7 +78,8 @@ LedgerOptions child_options(const std::string& path) {
 }
 
 // Starts a child, kills it after about `acknowledgements`, and returns what it reported.
-std::vector<std::pair<RequestId, EntryKind>> run_and_kill(const std::string& path, std::uint64_t seed,
+std::vector<std::pair<RequestId, EntryKind>> run_and_kill(const std::string& path,
+                                                          std::uint64_t seed,
                                                           std::size_t acknowledgements) {
   int pipe[2];
   REQUIRE(::pipe(pipe) == 0);
@@ -116,7 +120,8 @@ std::vector<std::pair<RequestId, EntryKind>> run_and_kill(const std::string& pat
 
 }  // namespace
 
-TEST_CASE("after each of many kills every acknowledged operation is there exactly once", "[ledger]") {
+TEST_CASE("after each of many kills every acknowledged operation is there exactly once",
+          "[ledger]") {
   const TemporaryFolder folder;
   const SystemClock clock;
   Random random(20);
@@ -124,7 +129,8 @@ TEST_CASE("after each of many kills every acknowledged operation is there exactl
   std::uint64_t in_doubt = 0;
   constexpr std::uint64_t rounds = 12;
   for (std::uint64_t round = 1; round <= rounds; ++round) {
-    for (const auto& operation : run_and_kill(folder.path(), round, 20 + random.below(3'000))) acknowledged[operation] = 0;
+    for (const auto& operation : run_and_kill(folder.path(), round, 20 + random.below(3'000)))
+      acknowledged[operation] = 0;
     const auto store = open_store(folder.path(), clock);
     in_doubt += store->status().in_doubt_settled;
     REQUIRE(store->status().open_reservations == 0);
@@ -135,7 +141,8 @@ TEST_CASE("after each of many kills every acknowledged operation is there exactl
       const RequestId id = request_id_of(entry.body);
       if (const auto at = seen.find({id, entry.kind()}); at != seen.end()) ++at->second;
       if (entry.kind() == EntryKind::reserve) REQUIRE(reserved.insert(id).second);
-      if (entry.kind() == EntryKind::settle || entry.kind() == EntryKind::voided) REQUIRE(ended.insert(id).second);
+      if (entry.kind() == EntryKind::settle || entry.kind() == EntryKind::voided)
+        REQUIRE(ended.insert(id).second);
     }
     for (const auto& [operation, count] : seen) REQUIRE(count == 1);
     REQUIRE(reserved == ended);
@@ -156,7 +163,8 @@ TEST_CASE("usage of a store whose process was killed is whole offline too", "[le
   REQUIRE(reader);
   std::set<RequestId> ended;
   REQUIRE((*reader)->read(0, [&ended](const StoredEntry& entry) {
-    if (entry.kind() == EntryKind::settle || entry.kind() == EntryKind::voided) ended.insert(request_id_of(entry.body));
+    if (entry.kind() == EntryKind::settle || entry.kind() == EntryKind::voided)
+      ended.insert(request_id_of(entry.body));
     return true;
   }));
   const Result<UsageReport> usage = (*reader)->usage({});
@@ -170,7 +178,8 @@ TEST_CASE("usage of a store whose process was killed is whole offline too", "[le
   CHECK(report->charged == usage->total.cost);
 }
 
-TEST_CASE("a write that fails ends the process with status 70 before anything is acknowledged", "[ledger]") {
+TEST_CASE("a write that fails ends the process with status 70 before anything is acknowledged",
+          "[ledger]") {
   const TemporaryFolder folder;
   const SystemClock clock;
   open_store(folder.path(), clock).reset();
@@ -183,7 +192,8 @@ TEST_CASE("a write that fails ends the process with status 70 before anything is
     const int null = ::open("/dev/null", O_WRONLY);
     ::dup2(null, STDERR_FILENO);
     ::signal(SIGXFSZ, SIG_IGN);
-    const rlimit limit{200'000, 200'000};  // bytes a file may grow to: the write-ahead log fails in mid-run
+    const rlimit limit{200'000,
+                       200'000};  // bytes a file may grow to: the write-ahead log fails in mid-run
     ::setrlimit(RLIMIT_FSIZE, &limit);
     submit_for_ever(folder.path(), pipe[1], 3);
   }
@@ -202,7 +212,8 @@ TEST_CASE("a write that fails ends the process with status 70 before anything is
   REQUIRE(bytes.size() > sizeof(Acknowledged));
   const auto store = open_store(folder.path(), clock);
   std::set<std::pair<RequestId, EntryKind>> stored;
-  for (const StoredEntry& entry : entries_of(*store)) stored.emplace(request_id_of(entry.body), entry.kind());
+  for (const StoredEntry& entry : entries_of(*store))
+    stored.emplace(request_id_of(entry.body), entry.kind());
   for (std::size_t at = 0; at + sizeof(Acknowledged) <= bytes.size(); at += sizeof(Acknowledged)) {
     Acknowledged one;
     std::memcpy(&one, bytes.data() + at, sizeof(one));
@@ -211,7 +222,8 @@ TEST_CASE("a write that fails ends the process with status 70 before anything is
   require_whole(*store);
 }
 
-TEST_CASE("open reservations of a dead process are settled at what they reserved, marked estimated", "[ledger]") {
+TEST_CASE("open reservations of a dead process are settled at what they reserved, marked estimated",
+          "[ledger]") {
   const TemporaryFolder folder;
   const SystemClock clock;
   UuidGenerator ids(clock, 1);

@@ -1,4 +1,5 @@
-// The state machine and the writer over a MemoryLog: against a naive model by seeds, through restarts and failed appends.
+// The state machine and the writer over a MemoryLog: against a naive model by seeds, through
+// restarts and failed appends.
 #include "storage/ledger_state.hpp"
 
 #include <set>
@@ -26,8 +27,13 @@ class Simulation {
     }
     switch (random_.below(100)) {
       case 0: return restart();
-      case 1: return failed_commit(random_.below(2) == 0 ? MemoryLog::Fate::lost : MemoryLog::Fate::done_but_failed);
-      case 2: case 3: case 4: case 5: return commit();
+      case 1:
+        return failed_commit(random_.below(2) == 0 ? MemoryLog::Fate::lost
+                                                   : MemoryLog::Fate::done_but_failed);
+      case 2:
+      case 3:
+      case 4:
+      case 5: return commit();
       default: return operate();
     }
   }
@@ -49,7 +55,8 @@ class Simulation {
 
  private:
   void start() {
-    Result<std::unique_ptr<LedgerWriter>> writer = LedgerWriter::open(log_, clock_, ids_.next(), "test");
+    Result<std::unique_ptr<LedgerWriter>> writer =
+        LedgerWriter::open(log_, clock_, ids_.next(), "test");
     INFO((writer ? "" : writer.error().message));
     REQUIRE(writer);
     writer_ = std::move(*writer);
@@ -86,7 +93,8 @@ class Simulation {
     const std::uint64_t entries = writer_->next_index();
     const Result<Applied> applied = writer_->add(operation);
     REQUIRE(applied);
-    INFO("outcome " << static_cast<int>(applied->outcome) << " error " << static_cast<int>(applied->error));
+    INFO("outcome " << static_cast<int>(applied->outcome) << " error "
+                    << static_cast<int>(applied->error));
     REQUIRE(*applied == expected);
     REQUIRE(writer_->next_index() == entries + (expected.outcome == Outcome::applied ? 1 : 0));
     if (expected.outcome == Outcome::refused) errors_seen.insert(static_cast<int>(expected.error));
@@ -96,12 +104,15 @@ class Simulation {
   RequestId known_id() {
     if (known_.empty() || random_.below(20) == 0) return ids_.next();
     // Mostly the latest, so that most operations follow each other.
-    const std::size_t back = random_.below(2) == 0 ? random_.below(std::min<std::size_t>(known_.size(), 8)) : random_.below(known_.size());
+    const std::size_t back = random_.below(2) == 0
+                                 ? random_.below(std::min<std::size_t>(known_.size(), 8))
+                                 : random_.below(known_.size());
     return known_[known_.size() - 1 - back];
   }
   RequestId old_id() {
     ManualClock past;
-    past.set_wall_ms(clock_.wall_ms() - dedup_age_ms_max - static_cast<std::int64_t>(random_.below(1'000)) - 1);
+    past.set_wall_ms(clock_.wall_ms() - dedup_age_ms_max -
+                     static_cast<std::int64_t>(random_.below(1'000)) - 1);
     return UuidGenerator(past, random_.next()).next();
   }
   AttemptLine attempt(const RequestId& id, AttemptStatus status) {
@@ -115,7 +126,9 @@ class Simulation {
   }
   void operate() {
     switch (random_.below(8)) {
-      case 0: case 1: case 2: {
+      case 0:
+      case 1:
+      case 2: {
         const bool fresh = random_.below(8) != 0;
         const RequestId id = random_.below(50) == 0 ? old_id() : fresh ? ids_.next() : known_id();
         Reservation reservation = sample_reservation(id, random_.below(2) == 0 ? "ann" : "ben");
@@ -124,8 +137,14 @@ class Simulation {
         return run(reservation);
       }
       case 3: return run(attempt(known_id(), static_cast<AttemptStatus>(1 + random_.below(6))));
-      case 4: case 5: case 6: return run(Settlement{attempt(known_id(), random_.below(4) == 0 ? AttemptStatus::cut : AttemptStatus::ok)});
-      default: return run(VoidReservation{known_id(), random_.below(2) == 0 ? "refused" : "no deployment answered"});
+      case 4:
+      case 5:
+      case 6:
+        return run(Settlement{
+            attempt(known_id(), random_.below(4) == 0 ? AttemptStatus::cut : AttemptStatus::ok)});
+      default:
+        return run(VoidReservation{known_id(),
+                                   random_.below(2) == 0 ? "refused" : "no deployment answered"});
     }
   }
 
@@ -148,15 +167,20 @@ class Simulation {
     CHECK((stored == expected));
   }
   void require_same_usage() {
-    const Result<UsageReport> report = usage_of(
-        log_, {{UsageDimension::user, UsageDimension::key, UsageDimension::model, UsageDimension::model_served,
-                UsageDimension::provider, UsageDimension::deployment, UsageDimension::status}, {}, {}});
+    const Result<UsageReport> report =
+        usage_of(log_, {{UsageDimension::user, UsageDimension::key, UsageDimension::model,
+                         UsageDimension::model_served, UsageDimension::provider,
+                         UsageDimension::deployment, UsageDimension::status},
+                        {},
+                        {}});
     REQUIRE(report);
     std::map<std::vector<std::string>, UsageTotals> expected;
     for (const auto& [name, totals] : model_.rollups) {
       const auto& [tenant, key, route, model, provider, deployment, status] = name;
-      const std::string status_name(status == status_void ? "void" : attempt_status_names[static_cast<std::size_t>(status)]);
-      expected[{tenant.substr(tenant.rfind('/') + 1), key, route, model, provider, deployment, status_name}] += totals;
+      const std::string status_name(
+          status == status_void ? "void" : attempt_status_names[static_cast<std::size_t>(status)]);
+      expected[{tenant.substr(tenant.rfind('/') + 1), key, route, model, provider, deployment,
+                status_name}] += totals;
     }
     REQUIRE(report->rows.size() == expected.size());
     for (const UsageRow& row : report->rows) CHECK(row.totals == expected.at(row.group));
@@ -180,7 +204,8 @@ struct Ledger {
   Ledger() { reopen(); }
   void reopen() {
     writer.reset();
-    Result<std::unique_ptr<LedgerWriter>> opened = LedgerWriter::open(log, clock, ids.next(), "test");
+    Result<std::unique_ptr<LedgerWriter>> opened =
+        LedgerWriter::open(log, clock, ids.next(), "test");
     REQUIRE(opened);
     writer = std::move(*opened);
   }
@@ -198,11 +223,14 @@ struct Ledger {
   }
 };
 
-VirtualKey sample_key(const std::string& id) { return {id, {"acme", "search", "ann"}, "laptop", {}, 5, std::nullopt}; }
+VirtualKey sample_key(const std::string& id) {
+  return {id, {"acme", "search", "ann"}, "laptop", {}, 5, std::nullopt};
+}
 
 }  // namespace
 
-TEST_CASE("random operations, restarts and failed appends leave what a naive model says", "[ledger]") {
+TEST_CASE("random operations, restarts and failed appends leave what a naive model says",
+          "[ledger]") {
   std::set<int> errors;
   std::size_t in_doubt = 0;
   std::size_t duplicates = 0;
@@ -255,9 +283,11 @@ TEST_CASE("amounts and texts outside their limits are refused", "[ledger]") {
   CHECK(ledger.run(reservation).outcome == Outcome::applied);
   CHECK(ledger.refusal(sample_settlement(reservation.request_id, -1)) == LedgerError::invalid);
   for (std::uint16_t i = 1; i <= attempts_per_request_max; ++i) {
-    REQUIRE(ledger.run(sample_attempt(reservation.request_id, i, AttemptStatus::throttled, 0)).outcome == Outcome::applied);
+    REQUIRE(ledger.run(sample_attempt(reservation.request_id, i, AttemptStatus::throttled, 0))
+                .outcome == Outcome::applied);
   }
-  CHECK(ledger.refusal(sample_attempt(reservation.request_id, 99, AttemptStatus::throttled, 0)) == LedgerError::invalid);
+  CHECK(ledger.refusal(sample_attempt(reservation.request_id, 99, AttemptStatus::throttled, 0)) ==
+        LedgerError::invalid);
 }
 
 TEST_CASE("keys are created once and revoked once, and survive a restart", "[ledger]") {
@@ -291,7 +321,8 @@ TEST_CASE("a price book is recorded when it differs from the latest of its versi
   CHECK(record("v2", "a") == Outcome::applied);
   ledger.reopen();
   CHECK(record("v2", "a") == Outcome::duplicate);
-  CHECK(ledger.refusal(proto::PricesRecorded{"v3", std::string(prices_bytes_max + 1, 'p')}) == LedgerError::invalid);
+  CHECK(ledger.refusal(proto::PricesRecorded{"v3", std::string(prices_bytes_max + 1, 'p')}) ==
+        LedgerError::invalid);
 }
 
 TEST_CASE("time in the ledger never goes back when the clock does", "[ledger]") {
@@ -303,7 +334,8 @@ TEST_CASE("time in the ledger never goes back when the clock does", "[ledger]") 
   CHECK(ledger.writer->time_ms() == before);
 }
 
-TEST_CASE("a reservation that stays open through checkpoints and a crash is settled once, in doubt", "[ledger]") {
+TEST_CASE("a reservation that stays open through checkpoints and a crash is settled once, in doubt",
+          "[ledger]") {
   Ledger ledger;
   const RequestId old = ledger.ids.next();
   ledger.run(sample_reservation(old, "old"));

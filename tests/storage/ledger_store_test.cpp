@@ -23,14 +23,16 @@ Result<void> wait_for(const Start& start) {
   return future.get();
 }
 
-UsageReport usage(const LedgerStore& store, std::vector<Dimension> by, std::optional<std::int64_t> since = {},
-                  std::optional<std::int64_t> until = {}) {
+UsageReport usage(const LedgerStore& store, std::vector<Dimension> by,
+                  std::optional<std::int64_t> since = {}, std::optional<std::int64_t> until = {}) {
   Result<UsageReport> report = store.usage({std::move(by), since, until});
   REQUIRE(report);
   return std::move(*report);
 }
 
-VirtualKey sample_key(const std::string& id) { return {id, {"acme", "search", "ann"}, "laptop", {}, 5, std::nullopt}; }
+VirtualKey sample_key(const std::string& id) {
+  return {id, {"acme", "search", "ann"}, "laptop", {}, 5, std::nullopt};
+}
 
 }  // namespace
 
@@ -63,14 +65,16 @@ TEST_CASE("a request is reserved, attempted and settled, each once", "[ledger]")
   const std::vector<StoredEntry> entries = entries_of(*store, 1);
   REQUIRE(entries.size() == 3);
   CHECK(std::get<Reservation>(entries[0].body) == sample_reservation(id));
-  CHECK(std::get<AttemptLine>(entries[1].body) == sample_attempt(id, 1, AttemptStatus::overloaded, 0));
+  CHECK(std::get<AttemptLine>(entries[1].body) ==
+        sample_attempt(id, 1, AttemptStatus::overloaded, 0));
   CHECK(std::get<proto::Settled>(entries[2].body).settlement == sample_settlement(id, 600'000, 2));
   CHECK(entries[2].prev_hash == entries[1].hash);
   CHECK(store->status().open_reservations == 0);
   require_whole(*store);
 }
 
-TEST_CASE("what the state machine refuses is told with a reason, before the ticket is durable", "[ledger]") {
+TEST_CASE("what the state machine refuses is told with a reason, before the ticket is durable",
+          "[ledger]") {
   const TemporaryFolder folder;
   const SystemClock clock;
   const auto store = open_store(folder.path(), clock);
@@ -79,7 +83,8 @@ TEST_CASE("what the state machine refuses is told with a reason, before the tick
   const RequestId id = ids.next();
   const RequestId unknown = ids.next();
   CHECK(is(*lane.run(sample_settlement(unknown)), LedgerError::unknown_request));
-  CHECK(lane.run(sample_settlement(unknown))->message.find(unknown.to_string()) != std::string::npos);
+  CHECK(lane.run(sample_settlement(unknown))->message.find(unknown.to_string()) !=
+        std::string::npos);
   CHECK_FALSE(lane.run(sample_reservation(id)));
   CHECK(is(*lane.run(sample_reservation(id, "ben")), LedgerError::duplicate));
   CHECK_FALSE(lane.run(sample_settlement(id)));
@@ -92,7 +97,8 @@ TEST_CASE("what the state machine refuses is told with a reason, before the tick
   require_whole(*store);
 }
 
-TEST_CASE("operations of many submitters are all told durable, each submitter's in order", "[ledger]") {
+TEST_CASE("operations of many submitters are all told durable, each submitter's in order",
+          "[ledger]") {
   const TemporaryFolder folder;
   const SystemClock clock;
   const auto store = open_store(folder.path(), clock);
@@ -140,9 +146,10 @@ TEST_CASE("a submitter that is gone is told nothing more, and loses nothing", "[
   std::atomic<bool> gone{false};
   std::atomic<bool> told_late{false};
   {
-    const auto submitter = store->make_submitter([&](std::uint64_t) { told_late = told_late || gone; },
-                                                 [&](std::uint64_t, const Error&) {});
-    for (int i = 0; i < 500; ++i) REQUIRE(submitter->submit(sample_reservation(ids.next()), i % 5 == 0));
+    const auto submitter = store->make_submitter(
+        [&](std::uint64_t) { told_late = told_late || gone; }, [&](std::uint64_t, const Error&) {});
+    for (int i = 0; i < 500; ++i)
+      REQUIRE(submitter->submit(sample_reservation(ids.next()), i % 5 == 0));
   }
   gone = true;
   store.reset();  // commits what was submitted
@@ -155,7 +162,8 @@ TEST_CASE("a submitter may outlive its store, and is refused then", "[ledger]") 
   const TemporaryFolder folder;
   const SystemClock clock;
   auto store = open_store(folder.path(), clock);
-  const auto submitter = store->make_submitter([](std::uint64_t) {}, [](std::uint64_t, const Error&) {});
+  const auto submitter =
+      store->make_submitter([](std::uint64_t) {}, [](std::uint64_t, const Error&) {});
   store.reset();
   UuidGenerator ids(clock, 1);
   CHECK(is(submitter->submit(sample_reservation(ids.next()), true).error(), LedgerError::stopped));
@@ -209,7 +217,8 @@ TEST_CASE("usage is summed by any dimension, for the hours that are asked for", 
   const UsageReport by_two = usage(*store, {Dimension::provider, Dimension::status});
   std::vector<std::vector<std::string>> groups;
   for (const UsageRow& row : by_two.rows) groups.push_back(row.group);
-  CHECK(groups == std::vector<std::vector<std::string>>{{"", "void"}, {"alpha", "ok"}, {"alpha", "throttled"}, {"beta", "ok"}});
+  CHECK(groups == std::vector<std::vector<std::string>>{
+                      {"", "void"}, {"alpha", "ok"}, {"alpha", "throttled"}, {"beta", "ok"}});
   CHECK(usage(*store, {Dimension::model_served}).rows.size() == 3);
   CHECK(usage(*store, {}, first_hour + 1, first_hour + 2).total.requests == 2);
   CHECK(usage(*store, {}, first_hour + hour_ms).total.requests == 1);
@@ -262,13 +271,15 @@ TEST_CASE("keys and prices are durable when their callback says so", "[ledger]")
   CHECK_FALSE(store->keys()[1].revoked_ms);
   std::vector<EntryKind> kinds;
   for (const StoredEntry& entry : entries_of(*store)) kinds.push_back(entry.kind());
-  CHECK(kinds == std::vector<EntryKind>{EntryKind::incarnation, EntryKind::key_created, EntryKind::key_created,
-                                        EntryKind::key_revoked, EntryKind::prices, EntryKind::prices,
+  CHECK(kinds == std::vector<EntryKind>{EntryKind::incarnation, EntryKind::key_created,
+                                        EntryKind::key_created, EntryKind::key_revoked,
+                                        EntryKind::prices, EntryKind::prices,
                                         EntryKind::incarnation});
   require_whole(*store);
 }
 
-TEST_CASE("a nearly full disk refuses new reservations and still takes what ends old ones", "[ledger]") {
+TEST_CASE("a nearly full disk refuses new reservations and still takes what ends old ones",
+          "[ledger]") {
   const TemporaryFolder folder;
   ManualClock clock;
   LedgerOptions options;
@@ -289,7 +300,8 @@ TEST_CASE("a nearly full disk refuses new reservations and still takes what ends
   CHECK_FALSE(lane.run(sample_reservation(voided)));
   free_bytes = options.free_bytes_min - 1;
   clock.advance_ms(100);
-  CHECK(is(lane.submitter().submit(sample_reservation(ids.next()), true).error(), LedgerError::disk_full));
+  CHECK(is(lane.submitter().submit(sample_reservation(ids.next()), true).error(),
+           LedgerError::disk_full));
   CHECK((*store)->status().disk_full);
   CHECK_FALSE(lane.run(sample_attempt(settled, 1, AttemptStatus::cut, 1)));
   CHECK_FALSE(lane.run(sample_settlement(settled, 5, 2)));
@@ -328,9 +340,11 @@ TEST_CASE("entries print as one JSON object each", "[ledger]") {
       R"("amount_pico_usd":"1000000","price_known":true,"input_tokens_max":500,"output_tokens_max":100,"prev_hash":")"));
   std::string settle;
   append_entry_json(settle, entries[2]);
-  CHECK(settle.find(R"("kind":"settle","request_id":"01977420-dc00-7000-8000-000000000001","attempt":1,)"
-                    R"("cost_pico_usd":"600000","estimated":false,"deployment":"fable-alpha","provider":"alpha",)"
-                    R"("model":"claude-fable-5","status":"ok","http_status":200)") != std::string::npos);
+  CHECK(
+      settle.find(
+          R"("kind":"settle","request_id":"01977420-dc00-7000-8000-000000000001","attempt":1,)"
+          R"("cost_pico_usd":"600000","estimated":false,"deployment":"fable-alpha","provider":"alpha",)"
+          R"("model":"claude-fable-5","status":"ok","http_status":200)") != std::string::npos);
   CHECK(settle.find(R"("tokens":{"input_uncached":40,)") != std::string::npos);
   CHECK(settle.ends_with("\"hash\":\"" + to_hex(entries[2].hash) + "\"}"));
 }

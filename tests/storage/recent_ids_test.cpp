@@ -27,7 +27,8 @@ TEST_CASE("an id that has ended is never called new, however many ended since", 
       running[at] = running.back();
       running.pop_back();
     }
-    if (i % 1'000 == 0 && !ended.empty()) CHECK_FALSE(recent.surely_new(ended[random.below(ended.size())]));
+    if (i % 1'000 == 0 && !ended.empty())
+      CHECK_FALSE(recent.surely_new(ended[random.below(ended.size())]));
   }
   for (const RequestId& id : ended) REQUIRE_FALSE(recent.surely_new(id));
   CHECK(looked_up < count / 1'000);

@@ -9,7 +9,8 @@ namespace outlast::storage {
 
 TEST_CASE("rows read back as they were written", "[ledger]") {
   std::string bytes;
-  HeadRow head{2, 90, {}, 1'760'000'000'000, 80, 70, *Uuid::parse("019a3f00-1122-7334-8556-778899aabbcc")};
+  HeadRow head{
+      2, 90, {}, 1'760'000'000'000, 80, 70, *Uuid::parse("019a3f00-1122-7334-8556-778899aabbcc")};
   head.hash[31] = 7;
   encode(bytes, head);
   HeadRow head_read;
@@ -60,7 +61,8 @@ TEST_CASE("rows that are cut short or too long are refused", "[ledger]") {
   OpenRow read;
   REQUIRE(decode(key, bytes, read));
   CHECK(read.reservation == row.reservation);
-  for (std::size_t size = 0; size + 10 < bytes.size(); ++size) CHECK_FALSE(decode(key, bytes.substr(0, size), read));
+  for (std::size_t size = 0; size + 10 < bytes.size(); ++size)
+    CHECK_FALSE(decode(key, bytes.substr(0, size), read));
   CHECK_FALSE(decode(key, bytes + "x", read));
   CHECK_FALSE(decode("short", bytes, read));
   HeadRow head;
@@ -80,7 +82,8 @@ TEST_CASE("any bytes of a batch give records or an error that names the index", 
     frames.emplace_back(record.frame);
     return true;
   }));
-  CHECK(frames == std::vector<std::string>{std::string(16, 'a'), std::string(16, 'b'), std::string(16, 'c')});
+  CHECK(frames ==
+        std::vector<std::string>{std::string(16, 'a'), std::string(16, 'b'), std::string(16, 'c')});
   const Result<void> cut = parse_batch({7, std::string_view(records).substr(0, records.size() - 1)},
                                        [](const LogRecord&) { return true; });
   REQUIRE_FALSE(cut);
