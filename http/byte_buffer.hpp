@@ -1,5 +1,5 @@
-// ByteBuffer: the bytes that arrived and were not yet used, in one piece, with body_padding_bytes readable behind the
-// last byte of its capacity. One owner.
+// ByteBuffer: the bytes that arrived and were not yet used, in one piece, with body_padding_bytes
+// readable behind the last byte of its capacity. One owner.
 #pragma once
 
 #include <cstddef>
@@ -25,16 +25,14 @@ class ByteBuffer {
   [[nodiscard]] std::size_t room() const { return capacity_ - begin_; }
 
   void commit(std::size_t count) { end_ += count; }
-  void consume(std::size_t count) {
-    begin_ += count;
-    if (begin_ == end_) begin_ = end_ = 0;
-  }
+  // The place for the next bytes stays where it is: a read into it may be under way.
+  void consume(std::size_t count) { begin_ += count; }
   // Forgets everything behind the first `count` bytes.
   void truncate(std::size_t count) { end_ = begin_ + count; }
   void clear() { begin_ = end_ = 0; }
 
-  // Makes room for `count` bytes in all, from the first unused one. Moves the bytes: no views may be held, and no
-  // read may be under way.
+  // Makes room for `count` bytes in all, from the first unused one. Moves the bytes: no views may
+  // be held, and no read may be under way.
   void make_room(std::size_t count) {
     if (room() >= count) return;
     if (capacity_ >= count) {

@@ -42,15 +42,14 @@ ChunkDecoder::State ChunkDecoder::after(char c) {
       return after_size_digit(c);
     case State::extension:
       if (c == '\r') return State::size_lf;
-      return is_control(c) || ++skipped_ > chunk_extension_bytes_max ? State::bad : State::extension;
+      return is_control(c) || ++skipped_ > chunk_extension_bytes_max ? State::bad
+                                                                     : State::extension;
     case State::size_lf:
       if (c != '\n') return State::bad;
       skipped_ = 0;
       return size_ > 0 ? State::data : State::trailer_first;
-    case State::data_cr:
-      return c == '\r' ? State::data_lf : State::bad;
-    case State::data_lf:
-      return c == '\n' ? State::size_first : State::bad;
+    case State::data_cr: return c == '\r' ? State::data_lf : State::bad;
+    case State::data_lf: return c == '\n' ? State::size_first : State::bad;
     case State::trailer_first:
       if (c == '\r') return State::end_lf;
       return c == ' ' || c == '\t' || is_control(c) ? State::bad : State::trailer;
@@ -59,12 +58,10 @@ ChunkDecoder::State ChunkDecoder::after(char c) {
       return is_control(c) || ++skipped_ > trailer_bytes_max ? State::bad : State::trailer;
     case State::trailer_lf:
       return c == '\n' && ++skipped_ <= trailer_bytes_max ? State::trailer_first : State::bad;
-    case State::end_lf:
-      return c == '\n' ? State::end : State::bad;
+    case State::end_lf: return c == '\n' ? State::end : State::bad;
     case State::data:
     case State::end:
-    case State::bad:
-      break;
+    case State::bad: break;
   }
   return State::bad;
 }
@@ -75,7 +72,8 @@ ChunkStatus ChunkDecoder::next(std::string_view& input, std::string_view& piece)
     if (state_ == State::bad) return ChunkStatus::malformed;
     if (input.empty()) return ChunkStatus::need_more;
     if (state_ == State::data) {
-      piece = input.substr(0, static_cast<std::size_t>(std::min<std::uint64_t>(size_, input.size())));
+      piece =
+          input.substr(0, static_cast<std::size_t>(std::min<std::uint64_t>(size_, input.size())));
       input.remove_prefix(piece.size());
       size_ -= piece.size();
       if (size_ == 0) state_ = State::data_cr;

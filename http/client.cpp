@@ -10,14 +10,15 @@ namespace {
 
 Failure bad_url(std::string_view url, std::string_view why) {
   // A URL may hold credentials by mistake: only what comes before them is shown.
-  const auto shown = url.substr(0, url.find('@') == std::string_view::npos ? url.size() : url.find("://"));
+  const auto shown =
+      url.substr(0, url.find('@') == std::string_view::npos ? url.size() : url.find("://"));
   return fail(HttpError::malformed, "\"" + std::string(shown) + "\" " + std::string(why) +
                                         "; expected http://HOST[:PORT][/prefix] or https://…");
 }
 
 bool is_host_character(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '-' ||
-         c == '_';
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+         c == '-' || c == '_';
 }
 
 bool is_target(std::string_view path) {
@@ -34,7 +35,9 @@ class PooledResponse final : public ClientResponse {
   ~PooledResponse() override { connection_->release(); }
 
   [[nodiscard]] unsigned status() const override { return connection_->status(); }
-  [[nodiscard]] std::string_view header(std::string_view name) const override { return connection_->header(name); }
+  [[nodiscard]] std::string_view header(std::string_view name) const override {
+    return connection_->header(name);
+  }
   [[nodiscard]] bool read_ready() const override { return connection_->body_ready(); }
   void limit_wait(std::uint32_t ms) override { wait_ms_ = ms; }
   void cancel() override { connection_->cancel(); }
@@ -88,7 +91,8 @@ Result<Origin> Origin::parse(std::string_view url) {
   } else {
     return bad_url(url, "has another scheme than http or https");
   }
-  if (rest.find_first_of("?#") != std::string_view::npos) return bad_url(url, "has a query or a fragment");
+  if (rest.find_first_of("?#") != std::string_view::npos)
+    return bad_url(url, "has a query or a fragment");
   const auto slash = rest.find('/');
   auto authority = rest.substr(0, slash);
   auto prefix = slash == std::string_view::npos ? std::string_view{} : rest.substr(slash);
@@ -99,7 +103,8 @@ Result<Origin> Origin::parse(std::string_view url) {
     }
   }
   origin.path_prefix = prefix;
-  if (authority.find('@') != std::string_view::npos) return bad_url(url, "holds credentials, which belong into api_key");
+  if (authority.find('@') != std::string_view::npos)
+    return bad_url(url, "holds credentials, which belong into api_key");
   std::string_view port;
   bool has_port = false;
   if (authority.starts_with('[')) {
@@ -110,7 +115,8 @@ Result<Origin> Origin::parse(std::string_view url) {
     boost::system::error_code error;
     asio::ip::make_address_v6(origin.host, error);
     if (error) return bad_url(url, "has an illegal IPv6 address");
-    if (!authority.empty() && authority.front() != ':') return bad_url(url, "has text behind the IPv6 address");
+    if (!authority.empty() && authority.front() != ':')
+      return bad_url(url, "has text behind the IPv6 address");
     has_port = !authority.empty();
     if (has_port) port = authority.substr(1);
   } else {
@@ -126,7 +132,8 @@ Result<Origin> Origin::parse(std::string_view url) {
   origin.port = origin.tls ? 443 : 80;
   if (has_port) {
     const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), origin.port);
-    if (port.empty() || error != std::errc{} || end != port.data() + port.size() || origin.port == 0) {
+    if (port.empty() || error != std::errc{} || end != port.data() + port.size() ||
+        origin.port == 0) {
       return bad_url(url, "has a port that is not a number from 1 to 65535");
     }
   }
@@ -154,14 +161,13 @@ Client::~Client() { impl_->close(); }
 
 std::size_t Client::idle_connections() const { return impl_->idle_count(); }
 
-asio::awaitable<Result<std::unique_ptr<ClientResponse>>> Client::request(const Origin& origin, std::string_view method,
-                                                                         std::string_view path,
-                                                                         std::span<const HeaderField> headers,
-                                                                         std::string_view body,
-                                                                         const ClientTimeouts& timeouts,
-                                                                         Cancellation* cancellation) {
+asio::awaitable<Result<std::unique_ptr<ClientResponse>>> Client::request(
+    const Origin& origin, std::string_view method, std::string_view path,
+    std::span<const HeaderField> headers, std::string_view body, const ClientTimeouts& timeouts,
+    Cancellation* cancellation) {
   using Step = ClientConnection::Step;
-  if (!is_target(path)) co_return fail(HttpError::malformed, "the request's path holds a space or a control character");
+  if (!is_target(path))
+    co_return fail(HttpError::malformed, "the request's path holds a space or a control character");
   const std::shared_ptr<ClientPool> pool = impl_;
   OriginPool& origin_pool = pool->origin(origin);
   const auto limits = timeouts;
@@ -172,8 +178,9 @@ asio::awaitable<Result<std::unique_ptr<ClientResponse>>> Client::request(const O
     }
     auto kept = fresh ? nullptr : pool->take(origin_pool);
     const bool connected = kept != nullptr;
-    InUse connection(connected ? std::move(kept) : std::make_shared<ClientConnection>(pool, origin_pool),
-                     cancellation);
+    InUse connection(
+        connected ? std::move(kept) : std::make_shared<ClientConnection>(pool, origin_pool),
+        cancellation);
     if (!connected) {
       Result<void> made = co_await connection->connect(limits.connect_ms);
       if (!made) co_return fail(std::move(made.error()));
@@ -182,9 +189,11 @@ asio::awaitable<Result<std::unique_ptr<ClientResponse>>> Client::request(const O
     if (!sent) co_await connection->send_rest(limits.idle_ms);
     Step step = Step::need_input;
     connection->set_deadline(limits.first_byte_ms);
-    while ((step = connection->advance_head()) == Step::need_input) co_await connection->wait_for_input();
+    while ((step = connection->advance_head()) == Step::need_input)
+      co_await connection->wait_for_input();
     connection->clear_deadline();
-    if (step == Step::ready) co_return std::make_unique<PooledResponse>(connection.hand_on(), limits.idle_ms);
+    if (step == Step::ready)
+      co_return std::make_unique<PooledResponse>(connection.hand_on(), limits.idle_ms);
     if (!connection->proved_stale()) co_return fail(connection->failure());
   }
 }

@@ -30,9 +30,9 @@ struct Origin {
 };
 
 struct ClientTimeouts {
-  std::uint32_t connect_ms = 5'000;       // resolve, connect and TLS handshake together
-  std::uint32_t first_byte_ms = 60'000;   // from the request's last byte to the answer's head
-  std::uint32_t idle_ms = 60'000;         // between two reads of the body
+  std::uint32_t connect_ms = 5'000;      // resolve, connect and TLS handshake together
+  std::uint32_t first_byte_ms = 60'000;  // from the request's last byte to the answer's head
+  std::uint32_t idle_ms = 60'000;        // between two reads of the body
 };
 
 struct ClientOptions {
@@ -42,16 +42,17 @@ struct ClientOptions {
   std::string ca_file;  // PEM; empty for the system's
 };
 
-// The answer of one request. Must not outlive its Client. Destroying it returns the connection to the pool when the body was read to its clean
-// end, and closes it otherwise (that is how a request is cancelled).
+// The answer of one request. Must not outlive its Client. Destroying it returns the connection to
+// the pool when the body was read to its clean end, and closes it otherwise (that is how a request
+// is cancelled).
 class ClientResponse {
  public:
   virtual ~ClientResponse() = default;
   [[nodiscard]] virtual unsigned status() const = 0;
   // Empty when absent. Any case. Valid as long as this object.
   [[nodiscard]] virtual std::string_view header(std::string_view name) const = 0;
-  // The next piece of the body without its chunked framing, as it arrived; empty at the clean end. The view is valid
-  // until the next call. A cut or a time-out is an error, never a clean end.
+  // The next piece of the body without its chunked framing, as it arrived; empty at the clean end.
+  // The view is valid until the next call. A cut or a time-out is an error, never a clean end.
   virtual asio::awaitable<Result<std::string_view>> read() = 0;
   // Already received bytes may remain: true when the next read() completes without waiting.
   [[nodiscard]] virtual bool read_ready() const = 0;
@@ -63,8 +64,8 @@ class ClientResponse {
 
 class ClientConnection;
 
-// Cancels a request wherever it stands (connect, send, head, body), until its ClientResponse is destroyed. One per
-// request; on the lane. May be destroyed before or after the response.
+// Cancels a request wherever it stands (connect, send, head, body), until its ClientResponse is
+// destroyed. One per request; on the lane. May be destroyed before or after the response.
 class Cancellation {
  public:
   Cancellation() = default;
@@ -88,14 +89,14 @@ class Client {
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
 
-  // Sends `method` to `origin.path_prefix + path` and waits for the answer's head. Host, Content-Length and
-  // Connection are added. A kept connection that proves closed before any byte of the answer is replaced by a new
-  // one, once. 1xx answers are skipped. `headers`, `path` and `body` must outlive the call.
-  asio::awaitable<Result<std::unique_ptr<ClientResponse>>> request(const Origin& origin, std::string_view method,
-                                                                   std::string_view path,
-                                                                   std::span<const HeaderField> headers,
-                                                                   std::string_view body, const ClientTimeouts& timeouts,
-                                                                   Cancellation* cancellation = nullptr);
+  // Sends `method` to `origin.path_prefix + path` and waits for the answer's head. Host,
+  // Content-Length and Connection are added. A kept connection that proves closed before any byte
+  // of the answer is replaced by a new one, once. 1xx answers are skipped. `headers`, `path` and
+  // `body` must outlive the call.
+  asio::awaitable<Result<std::unique_ptr<ClientResponse>>> request(
+      const Origin& origin, std::string_view method, std::string_view path,
+      std::span<const HeaderField> headers, std::string_view body, const ClientTimeouts& timeouts,
+      Cancellation* cancellation = nullptr);
   [[nodiscard]] std::size_t idle_connections() const;
 
  private:

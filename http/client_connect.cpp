@@ -28,7 +28,8 @@ void set_connection_options(int descriptor) {
 
 struct ClientConnection::Resolved {
   PendingOperation<ClientConnection> operation;
-  void operator()(const boost::system::error_code& error, const asio::ip::tcp::resolver::results_type& found) {
+  void operator()(const boost::system::error_code& error,
+                  const asio::ip::tcp::resolver::results_type& found) {
     const auto connection = operation.take();
     connection->connect_error_ = error;
     for (const auto& entry : found) connection->endpoints_.push_back(entry.endpoint());
@@ -48,9 +49,11 @@ struct ClientConnection::Connected {
 };
 
 Result<void> ClientConnection::connect_failure(HttpError code, std::string message) const {
-  if (cancelled_) return fail(HttpError::cancelled, "the request was cancelled (" + origin_.host_field + ")");
+  if (cancelled_)
+    return fail(HttpError::cancelled, "the request was cancelled (" + origin_.host_field + ")");
   if (timed_out_) {
-    return fail(HttpError::connect_timed_out, "the connection to " + origin_.host_field + " was not made in time");
+    return fail(HttpError::connect_timed_out,
+                "the connection to " + origin_.host_field + " was not made in time");
   }
   return fail(code, std::move(message));
 }
@@ -65,7 +68,8 @@ asio::awaitable<Result<void>> ClientConnection::connect(std::uint32_t timeout_ms
   } else {
     resolver_.emplace(pool_->context.get_executor());
     waiting_connect_ = true;
-    resolver_->async_resolve(origin_.host, std::to_string(origin_.port), asio::ip::resolver_base::numeric_service,
+    resolver_->async_resolve(origin_.host, std::to_string(origin_.port),
+                             asio::ip::resolver_base::numeric_service,
                              Resolved{PendingOperation<ClientConnection>(shared_from_this())});
     while (waiting_connect_ && !stopped()) co_await wakeup_.wait();
     if (stopped() || connect_error_) {
@@ -76,8 +80,8 @@ asio::awaitable<Result<void>> ClientConnection::connect(std::uint32_t timeout_ms
   co_await connect_to_any(timeout_ms);
   endpoints_ = {};
   if (stopped() || connect_error_) {
-    co_return connect_failure(HttpError::connect_failed,
-                              "cannot connect to " + origin_.host_field + ": " + connect_error_.message());
+    co_return connect_failure(HttpError::connect_failed, "cannot connect to " + origin_.host_field +
+                                                             ": " + connect_error_.message());
   }
   if (origin_.tls) {
     Result<void> secured = co_await shake_hands();
@@ -101,7 +105,8 @@ asio::awaitable<void> ClientConnection::connect_to_any(std::uint32_t timeout_ms)
     if (!connect_error_) {
       set_connection_options(stream_.socket().native_handle());
       waiting_connect_ = true;
-      stream_.socket().async_connect(endpoint, Connected{PendingOperation<ClientConnection>(shared_from_this())});
+      stream_.socket().async_connect(
+          endpoint, Connected{PendingOperation<ClientConnection>(shared_from_this())});
       while (waiting_connect_) co_await wakeup_.wait();
     }
     if (stopped() || !connect_error_) break;
@@ -119,11 +124,12 @@ asio::awaitable<Result<void>> ClientConnection::shake_hands() {
     if (result.status == IoStatus::done) co_return Result<void>{};
     if (result.status != IoStatus::wants_read && result.status != IoStatus::wants_write) break;
     waiting_connect_ = true;
-    stream_.async_wait(result.status, Connected{PendingOperation<ClientConnection>(shared_from_this())});
+    stream_.async_wait(result.status,
+                       Connected{PendingOperation<ClientConnection>(shared_from_this())});
     while (waiting_connect_) co_await wakeup_.wait();
   }
-  co_return connect_failure(HttpError::tls_failed,
-                            "TLS handshake with " + origin_.host_field + " failed: " + stream_.tls_error());
+  co_return connect_failure(HttpError::tls_failed, "TLS handshake with " + origin_.host_field +
+                                                       " failed: " + stream_.tls_error());
 }
 
 }  // namespace outlast::http

@@ -54,10 +54,9 @@ void ClientConnection::detach() {
   cancellation_ = nullptr;
 }
 
-// --- sending -------------------------------------------------------------------------------------------------------
-
-bool ClientConnection::send_now(std::string_view method, std::string_view path_prefix, std::string_view path,
-                                std::span<const HeaderField> headers, std::string_view body) {
+bool ClientConnection::send_now(std::string_view method, std::string_view path_prefix,
+                                std::string_view path, std::span<const HeaderField> headers,
+                                std::string_view body) {
   phase_ = Phase::sending;
   is_head_method_ = method == "HEAD";
   scanner_.reset();
@@ -70,7 +69,8 @@ bool ClientConnection::send_now(std::string_view method, std::string_view path_p
   if (may_have_body || !body.empty()) {
     char digits[24];
     const auto* end = std::to_chars(digits, digits + sizeof(digits), body.size()).ptr;
-    append_field(output_, "Content-Length", std::string_view(digits, static_cast<std::size_t>(end - digits)));
+    append_field(output_, "Content-Length",
+                 std::string_view(digits, static_cast<std::size_t>(end - digits)));
   }
   output_.append("\r\n");
   pieces_ = {piece_of(output_), piece_of(body)};
@@ -88,7 +88,8 @@ asio::awaitable<void> ClientConnection::send_rest(std::uint32_t stall_ms) {
     set_deadline(stall_ms);
     if (!waiting_writable_) {
       waiting_writable_ = true;
-      stream_.async_wait(IoStatus::wants_write, SocketReady{PendingOperation<ClientConnection>(shared_from_this())});
+      stream_.async_wait(IoStatus::wants_write,
+                         SocketReady{PendingOperation<ClientConnection>(shared_from_this())});
     }
     co_await wakeup_.wait();
     if (waiting_writable_) continue;
@@ -100,16 +101,16 @@ asio::awaitable<void> ClientConnection::send_rest(std::uint32_t stall_ms) {
   send_failed_ = true;
 }
 
-// --- reading -------------------------------------------------------------------------------------------------------
-
 void ClientConnection::start_read() {
   if (reading_ || input_ended_) return;
   if (phase_ != Phase::body) {
+    if (input_.empty()) input_.clear();
     if (input_.free_bytes() < input_bytes_initial / 2) {
       input_.make_room(std::max(input_bytes_initial, 2 * input_.size()));
     }
   } else if (taken_bytes_ == input_.size()) {
-    // The pieces were used: the next ones go to the same place, behind the head that header() looks into.
+    // The pieces were used: the next ones go to the same place, behind the head that header() looks
+    // into.
     input_.truncate(head_bytes_);
     taken_bytes_ = head_bytes_;
   }
@@ -142,19 +143,23 @@ ClientConnection::Step ClientConnection::end_of_input() {
   if (!input_ended_ && !stopped()) return Step::need_input;
   if (cancelled_) return fail_with(HttpError::cancelled, "the request was cancelled");
   if (timed_out_) {
-    if (send_failed_) return fail_with(HttpError::write_stalled, "the upstream did not take the request in time");
-    return fail_with(HttpError::timed_out, phase_ == Phase::body ? "the upstream sent no bytes of the body in time"
-                                                                 : "the upstream did not begin its answer in time");
+    if (send_failed_)
+      return fail_with(HttpError::write_stalled, "the upstream did not take the request in time");
+    return fail_with(HttpError::timed_out, phase_ == Phase::body
+                                               ? "the upstream sent no bytes of the body in time"
+                                               : "the upstream did not begin its answer in time");
   }
-  return fail_with(HttpError::closed, phase_ == Phase::body ? "the upstream closed the connection inside of the body"
-                                                            : "the upstream closed the connection without an answer");
+  return fail_with(HttpError::closed, phase_ == Phase::body
+                                          ? "the upstream closed the connection inside of the body"
+                                          : "the upstream closed the connection without an answer");
 }
 
 ClientConnection::Step ClientConnection::advance_head() {
   phase_ = Phase::head;
   while (true) {
     const ScanStatus scanned = scanner_.scan(input_.view());
-    if (scanned == ScanStatus::refused) return fail_with(HttpError::malformed, scanner_.refusal().message);
+    if (scanned == ScanStatus::refused)
+      return fail_with(HttpError::malformed, scanner_.refusal().message);
     const auto head_bytes = scanned == ScanStatus::complete ? scanner_.end() : input_.size();
     if (head_bytes > pool_->options.head_bytes_max) {
       return fail_with(HttpError::head_too_large, "the upstream's head is larger than accepted");
@@ -167,7 +172,8 @@ ClientConnection::Step ClientConnection::advance_head() {
     if (const auto refusal = parse_response_head(head, head_, fields_)) {
       return fail_with(refusal->code, refusal->message);
     }
-    if (head_.status == 101) return fail_with(HttpError::malformed, "the upstream switched protocols unasked");
+    if (head_.status == 101)
+      return fail_with(HttpError::malformed, "the upstream switched protocols unasked");
     if (head_.status >= 200) break;
     input_.consume(head_bytes_);
     scanner_.reset();
@@ -200,10 +206,10 @@ ClientConnection::Step ClientConnection::advance_body(std::string_view& piece) {
   if (stopped()) return end_of_input();
   auto rest = input_.view().substr(taken_bytes_);
   switch (body_kind_) {
-    case BodyKind::none:
-      return Step::ready;
+    case BodyKind::none: return Step::ready;
     case BodyKind::length:
-      piece = rest.substr(0, static_cast<std::size_t>(std::min<std::uint64_t>(body_left_, rest.size())));
+      piece = rest.substr(
+          0, static_cast<std::size_t>(std::min<std::uint64_t>(body_left_, rest.size())));
       body_left_ -= piece.size();
       taken_bytes_ += piece.size();
       body_done_ = body_left_ == 0;
@@ -241,8 +247,6 @@ bool ClientConnection::body_ready() const {
   return ahead.next(rest, piece) != ChunkStatus::need_more;
 }
 
-// --- how a request ends --------------------------------------------------------------------------------------------
-
 Error ClientConnection::failure() const {
   return Error{error_module<HttpError>, static_cast<std::uint16_t>(failure_code_),
                std::string(failure_message_) + " (" + origin_.host_field + ")"};
@@ -267,7 +271,8 @@ void ClientConnection::on_deadline() {
   close();
 }
 
-// The waiter is woken by the io_context and not from here: the caller may hold references into what it would end.
+// The waiter is woken by the io_context and not from here: the caller may hold references into what
+// it would end.
 void ClientConnection::close() {
   if (resolver_) resolver_->cancel();
   stream_.close();
@@ -275,8 +280,9 @@ void ClientConnection::close() {
 }
 
 bool ClientConnection::reusable() const {
-  return body_done_ && head_.keep_alive && !stopped() && !send_failed_ && !input_ended_ && !waiting_writable_ &&
-         taken_bytes_ == input_.size() && body_kind_ != BodyKind::until_close && stream_.is_open();
+  return body_done_ && head_.keep_alive && !stopped() && !send_failed_ && !input_ended_ &&
+         !waiting_writable_ && taken_bytes_ == input_.size() &&
+         body_kind_ != BodyKind::until_close && stream_.is_open();
 }
 
 void ClientConnection::release() {

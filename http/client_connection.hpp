@@ -1,6 +1,6 @@
-// ClientConnection: one connection to an upstream, and the pool that keeps idle ones. A read is pending while a
-// connection waits, idle or not: an idle one that the upstream closes leaves the pool at once, and the pending read of
-// a reused one brings the answer.
+// ClientConnection: one connection to an upstream, and the pool that keeps idle ones. A read is
+// pending while a connection waits, idle or not: an idle one that the upstream closes leaves the
+// pool at once, and the pending read of a reused one brings the answer.
 #pragma once
 
 #include <array>
@@ -23,7 +23,8 @@ namespace outlast::http {
 
 class ClientConnection;
 
-// The idle connections to one upstream; the last returned is the first taken. Lives as long as its pool.
+// The idle connections to one upstream; the last returned is the first taken. Lives as long as its
+// pool.
 struct OriginPool {
   bool tls = false;
   std::string host;
@@ -58,7 +59,8 @@ class ClientPool : public std::enable_shared_from_this<ClientPool> {
   std::optional<Result<SslContext>> tls_;
 };
 
-class ClientConnection final : public DeadlineOwner, public std::enable_shared_from_this<ClientConnection> {
+class ClientConnection final : public DeadlineOwner,
+                               public std::enable_shared_from_this<ClientConnection> {
  public:
   enum class Step { need_input, ready, failed };
 
@@ -78,7 +80,8 @@ class ClientConnection final : public DeadlineOwner, public std::enable_shared_f
   // Takes the next piece of the body from what has arrived; empty at the clean end.
   Step advance_body(std::string_view& piece);
   [[nodiscard]] bool body_ready() const;
-  // The deadline of what begins now: an expired one fails the next step. Cleared while the caller works.
+  // The deadline of what begins now: an expired one fails the next step. Cleared while the caller
+  // works.
   using DeadlineOwner::clear_deadline;
   using DeadlineOwner::set_deadline;
   // Waits for bytes, the connection's end or the deadline; look again after it.
@@ -89,7 +92,8 @@ class ClientConnection final : public DeadlineOwner, public std::enable_shared_f
 
   // Why the last step failed. Named after what was waited for.
   [[nodiscard]] Error failure() const;
-  // The peer closed a kept connection before a byte of the answer: the request may go out on another one.
+  // The peer closed a kept connection before a byte of the answer: the request may go out on
+  // another one.
   [[nodiscard]] bool proved_stale() const;
   void cancel();
   // The end of a request: keeps the connection when it can be used again.
@@ -98,7 +102,9 @@ class ClientConnection final : public DeadlineOwner, public std::enable_shared_f
   void abandon() { wakeup_.abandon(); }
 
   [[nodiscard]] unsigned status() const { return head_.status; }
-  [[nodiscard]] std::string_view header(std::string_view name) const { return find_field(fields_, name); }
+  [[nodiscard]] std::string_view header(std::string_view name) const {
+    return find_field(fields_, name);
+  }
   [[nodiscard]] OriginPool& origin() const { return origin_; }
 
  private:
@@ -126,8 +132,8 @@ class ClientConnection final : public DeadlineOwner, public std::enable_shared_f
   const std::shared_ptr<ClientPool> pool_;
   OriginPool& origin_;
   Stream stream_;
-  ByteBuffer input_;         // the answer's head, then what has arrived of the body and was not yet taken
-  std::string output_;       // the request's head
+  ByteBuffer input_;  // the answer's head, then what has arrived of the body and was not yet taken
+  std::string output_;  // the request's head
   std::array<iovec, 2> pieces_{};
   iovec* unsent_ = nullptr;
   std::size_t unsent_count_ = 0;
@@ -150,13 +156,13 @@ class ClientConnection final : public DeadlineOwner, public std::enable_shared_f
   BodyKind body_kind_ = BodyKind::none;
   HttpError failure_code_ = HttpError::closed;
   std::string_view failure_message_;
-  bool waiting_connect_ = false;   // a resolve, a connect or a wait for the socket is pending
+  bool waiting_connect_ = false;  // a resolve, a connect or a wait for the socket is pending
   bool waiting_writable_ = false;
   bool reading_ = false;
   bool input_ended_ = false;
-  bool clean_end_ = false;         // with input_ended_: by a FIN, or a close_notify
+  bool clean_end_ = false;  // with input_ended_: by a FIN, or a close_notify
   bool send_failed_ = false;
-  bool answer_begun_ = false;      // a byte of an answer to the present request has arrived
+  bool answer_begun_ = false;  // a byte of an answer to the present request has arrived
   bool reused_ = false;
   bool body_done_ = false;
   bool is_head_method_ = false;

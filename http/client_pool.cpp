@@ -21,7 +21,8 @@ ClientPool::ClientPool(asio::io_context& io, ClientOptions client_options)
 // A lane speaks to tens of upstreams, so that a walk is as quick as a hash.
 OriginPool& ClientPool::origin(const Origin& wanted) {
   for (const auto& known : origins_) {
-    if (known->port == wanted.port && known->tls == wanted.tls && known->host == wanted.host) return *known;
+    if (known->port == wanted.port && known->tls == wanted.tls && known->host == wanted.host)
+      return *known;
   }
   auto added = std::make_unique<OriginPool>();
   added->tls = wanted.tls;
@@ -59,8 +60,9 @@ void ClientPool::drop(ClientConnection& connection) {
   connection.clear_deadline();
   connection.stream_.close();
   auto& idle = connection.origin().idle;
-  const auto found = std::find_if(idle.begin(), idle.end(),
-                                  [&connection](const auto& candidate) { return candidate.get() == &connection; });
+  const auto found = std::find_if(idle.begin(), idle.end(), [&connection](const auto& candidate) {
+    return candidate.get() == &connection;
+  });
   if (found == idle.end()) return;
   const auto dropped = std::move(*found);
   idle.erase(found);

@@ -1,5 +1,6 @@
-// DeadlineSweep: coarse time-outs of many connections with one timer that runs ten times a second while anything is
-// registered, instead of a timer per read. A deadline passes up to sweep_interval late and never early.
+// DeadlineSweep: coarse time-outs of many connections with one timer that runs ten times a second
+// while anything is registered, instead of a timer per read. A deadline passes up to sweep_interval
+// late and never early.
 #pragma once
 
 #include <chrono>
@@ -17,7 +18,8 @@ namespace asio = boost::asio;
 
 class DeadlineSweep;
 
-// What has a deadline. Registered with at most one sweep, and taken out by its destructor. Owned by one lane.
+// What has a deadline. Registered with at most one sweep, and taken out by its destructor. Owned by
+// one lane.
 class DeadlineOwner {
  public:
   DeadlineOwner() = default;
@@ -26,7 +28,8 @@ class DeadlineOwner {
 
  protected:
   virtual ~DeadlineOwner();
-  // The deadline passed; it is already cleared. May set a new one, and may register or take out others.
+  // The deadline passed; it is already cleared. May set a new one, and may register or take out
+  // others.
   virtual void on_deadline() = 0;
   // Counted from now; replaces the one before.
   void set_deadline(std::uint32_t in_ms);
@@ -63,7 +66,8 @@ class DeadlineSweep : public std::enable_shared_from_this<DeadlineSweep> {
   bool scheduled_ = false;
 };
 
-// Milliseconds of the kernel's coarse monotonic clock (a few ns to read, exact to its tick of 1–4 ms).
+// Milliseconds of the kernel's coarse monotonic clock (a few ns to read, exact to its tick of 1–4
+// ms).
 std::int64_t coarse_now_ms();
 
 }  // namespace outlast::http

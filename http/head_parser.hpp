@@ -1,5 +1,6 @@
-// Heads of HTTP/1.1 messages: where one ends and what it says, as views into the bytes that arrived. Beast's parser
-// reads the grammar; what it accepts but two readers could understand differently is refused here. Pure: no sockets.
+// Heads of HTTP/1.1 messages: where one ends and what it says, as views into the bytes that
+// arrived. Beast's parser reads the grammar; what it accepts but two readers could understand
+// differently is refused here. Pure: no sockets.
 #pragma once
 
 #include <cstddef>
@@ -24,13 +25,15 @@ struct Refusal {
 
 enum class ScanStatus { incomplete, complete, refused };
 
-// Finds the end of a head without looking at a byte twice, and refuses line endings that are not CRLF and folded
-// lines before a parser sees them. One owner.
+// Finds the end of a head without looking at a byte twice, and refuses line endings that are not
+// CRLF and folded lines before a parser sees them. One owner.
 class HeadScanner {
  public:
-  // `bytes`: everything since the message's start; each call brings the bytes of the last one and more.
+  // `bytes`: everything since the message's start; each call brings the bytes of the last one and
+  // more.
   ScanStatus scan(std::string_view bytes);
-  // After `complete`: where the start line begins (empty lines before it are skipped), and the end of the head.
+  // After `complete`: where the start line begins (empty lines before it are skipped), and the end
+  // of the head.
   [[nodiscard]] std::size_t start() const { return start_; }
   [[nodiscard]] std::size_t end() const { return scanned_; }
   // After `refused`.
@@ -63,13 +66,15 @@ struct ResponseHead {
   std::optional<std::uint64_t> content_length;
 };
 
-// `head`: from the scanner's start to its end. `fields` is overwritten; its views point into `head`.
+// `head`: from the scanner's start to its end. `fields` is overwritten; its views point into
+// `head`.
 [[nodiscard]] std::optional<Refusal> parse_request_head(std::string_view head, RequestHead& out,
                                                         std::vector<HeaderField>& fields);
 [[nodiscard]] std::optional<Refusal> parse_response_head(std::string_view head, ResponseHead& out,
                                                          std::vector<HeaderField>& fields);
 
 // The first field of that name, in any case; empty when absent.
-[[nodiscard]] std::string_view find_field(const std::vector<HeaderField>& fields, std::string_view name);
+[[nodiscard]] std::string_view find_field(const std::vector<HeaderField>& fields,
+                                          std::string_view name);
 
 }  // namespace outlast::http

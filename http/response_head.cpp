@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstring>
 #include <ctime>
 
 namespace outlast::http {
@@ -54,13 +55,22 @@ void append_number(std::string& out, std::size_t value) {
 
 bool breaks_line(char c) { return c == '\r' || c == '\n' || c == '\0'; }
 
+// Three passes of memchr are far quicker than one that looks at each byte, and nearly every value
+// is clean.
+bool has_line_break(std::string_view value) {
+  const auto holds = [value](char c) {
+    return std::memchr(value.data(), c, value.size()) != nullptr;
+  };
+  return !value.empty() && (holds('\r') || holds('\n') || holds('\0'));
+}
+
 }  // namespace
 
 void append_field(std::string& out, std::string_view name, std::string_view value) {
   out.append(name).append(": ");
-  const auto begin = out.size();
+  const auto begin = static_cast<std::ptrdiff_t>(out.size());
   out.append(value);
-  std::replace_if(out.begin() + static_cast<std::ptrdiff_t>(begin), out.end(), breaks_line, ' ');
+  if (has_line_break(value)) std::replace_if(out.begin() + begin, out.end(), breaks_line, ' ');
   out.append("\r\n");
 }
 

@@ -23,8 +23,8 @@ struct ResponseHeadParts {
   std::string_view date;           // as DateText gives it
 };
 
-// Appends status line, fields and the empty line. Line ends inside of a value become spaces, so that no value can
-// add a field.
+// Appends status line, fields and the empty line. Line ends inside of a value become spaces, so
+// that no value can add a field.
 void append_response_head(std::string& out, const ResponseHeadParts& parts);
 
 // Appends "NAME: VALUE\r\n" under the same rule.

@@ -26,7 +26,8 @@ void set_option(int descriptor, int level, int option, int value) {
   ::setsockopt(descriptor, level, option, &value, sizeof(value));
 }
 
-// Accepted connections inherit these from the listening socket, which saves their system calls per connection.
+// Accepted connections inherit these from the listening socket, which saves their system calls per
+// connection.
 void set_connection_options(int descriptor, const ServerLimits& limits) {
   constexpr int keepalive_idle_s = 60;
   constexpr int keepalive_interval_s = 15;
@@ -34,17 +35,20 @@ void set_connection_options(int descriptor, const ServerLimits& limits) {
   set_option(descriptor, SOL_SOCKET, SO_KEEPALIVE, 1);
   set_option(descriptor, IPPROTO_TCP, TCP_KEEPIDLE, keepalive_idle_s);
   set_option(descriptor, IPPROTO_TCP, TCP_KEEPINTVL, keepalive_interval_s);
-  set_option(descriptor, IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(limits.write_stall_timeout_ms));
+  set_option(descriptor, IPPROTO_TCP, TCP_USER_TIMEOUT,
+             static_cast<int>(limits.write_stall_timeout_ms));
 }
 
 Result<Tcp::endpoint> resolve(asio::io_context& context, std::string_view address) {
   const auto colon = address.rfind(':');
-  const auto expected = "expected HOST:PORT, e.g. 127.0.0.1:8080 or [::1]:0, got \"" + std::string(address) + "\"";
+  const auto expected =
+      "expected HOST:PORT, e.g. 127.0.0.1:8080 or [::1]:0, got \"" + std::string(address) + "\"";
   if (colon == std::string_view::npos) return fail(HttpError::listen_failed, expected);
   auto host = address.substr(0, colon);
   const auto port_text = address.substr(colon + 1);
   std::uint16_t port = 0;
-  const auto [end, error] = std::from_chars(port_text.data(), port_text.data() + port_text.size(), port);
+  const auto [end, error] =
+      std::from_chars(port_text.data(), port_text.data() + port_text.size(), port);
   if (port_text.empty() || error != std::errc{} || end != port_text.data() + port_text.size()) {
     return fail(HttpError::listen_failed, expected);
   }
@@ -60,7 +64,8 @@ Result<Tcp::endpoint> resolve(asio::io_context& context, std::string_view addres
   boost::system::error_code not_resolved;
   const auto found = resolver.resolve(std::string(host), std::string(port_text), not_resolved);
   if (not_resolved || found.empty()) {
-    return fail(HttpError::listen_failed, "cannot resolve " + std::string(host) + ": " + not_resolved.message());
+    return fail(HttpError::listen_failed,
+                "cannot resolve " + std::string(host) + ": " + not_resolved.message());
   }
   return found.begin()->endpoint();
 }
@@ -74,7 +79,8 @@ std::string_view Request::header(std::string_view name) const {
   return {};
 }
 
-ServerState::ServerState(asio::io_context& io, ServerOptions server_options, Handler request_handler)
+ServerState::ServerState(asio::io_context& io, ServerOptions server_options,
+                         Handler request_handler)
     : context(io),
       options(std::move(server_options)),
       handler(std::move(request_handler)),
@@ -110,6 +116,9 @@ class Server::Impl : public std::enable_shared_from_this<Server::Impl> {
     retry_timer.cancel();
   }
 
+  // Takes in what has connected already: closing the listener would reset it.
+  void accept_backlog();
+
   const std::shared_ptr<ServerState> state;
 
  private:
@@ -134,23 +143,26 @@ Result<std::uint16_t> Server::Impl::listen(std::string_view address) {
   acceptor.open(endpoint->protocol(), error);
   if (!error) {
     set_option(acceptor.native_handle(), SOL_SOCKET, SO_REUSEADDR, 1);
-    if (state->options.reuse_port) set_option(acceptor.native_handle(), SOL_SOCKET, SO_REUSEPORT, 1);
+    if (state->options.reuse_port)
+      set_option(acceptor.native_handle(), SOL_SOCKET, SO_REUSEPORT, 1);
     set_connection_options(acceptor.native_handle(), state->options.limits);
     acceptor.bind(*endpoint, error);
   }
   if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
   if (error) {
     stop_accepting();
-    return fail(HttpError::listen_failed, "cannot listen on " + std::string(address) + ": " + error.message());
+    return fail(HttpError::listen_failed,
+                "cannot listen on " + std::string(address) + ": " + error.message());
   }
   accept();
   return acceptor.local_endpoint().port();
 }
 
 void Server::Impl::accept() {
-  acceptor.async_accept(peer, [self = shared_from_this()](const boost::system::error_code& error, Socket socket) {
-    self->accepted(error, std::move(socket));
-  });
+  acceptor.async_accept(
+      peer, [self = shared_from_this()](const boost::system::error_code& error, Socket socket) {
+        self->accepted(error, std::move(socket));
+      });
 }
 
 void Server::Impl::accepted(const boost::system::error_code& error, Socket socket) {
@@ -169,6 +181,16 @@ void Server::Impl::accepted(const boost::system::error_code& error, Socket socke
   });
 }
 
+void Server::Impl::accept_backlog() {
+  boost::system::error_code error;
+  acceptor.non_blocking(true, error);
+  while (!error) {
+    Socket socket(state->context.get_executor());
+    acceptor.accept(socket, peer, error);
+    if (!error) open_connection(std::move(socket));
+  }
+}
+
 void Server::Impl::open_connection(Socket socket) {
   ++state->counters.connections_accepted;
   boost::system::error_code error;
@@ -177,9 +199,12 @@ void Server::Impl::open_connection(Socket socket) {
   const bool refused = state->connections.size() >= state->options.limits.connections_max;
   if (refused) {
     ++state->counters.connections_refused;
-    if (state->connections.size() >= state->options.limits.connections_max + refusing_connections_max) return;
+    if (state->connections.size() >=
+        state->options.limits.connections_max + refusing_connections_max)
+      return;
   }
-  auto connection = std::make_shared<ServerConnection>(state, std::move(socket), peer.address().to_string());
+  auto connection =
+      std::make_shared<ServerConnection>(state, std::move(socket), peer.address().to_string());
   asio::co_spawn(state->context, ServerConnection::run(std::move(connection), refused),
                  [](const std::exception_ptr& thrown) {
                    if (thrown) log::error("http_connection_failed", {{"error", "out of memory"}});
@@ -194,6 +219,7 @@ Server::~Server() { close(); }
 Result<std::uint16_t> Server::listen(std::string_view address) { return impl_->listen(address); }
 
 void Server::drain() {
+  impl_->accept_backlog();
   impl_->stop_accepting();
   impl_->state->draining = true;
   const auto connections = impl_->state->connections;

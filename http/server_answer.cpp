@@ -8,7 +8,8 @@ namespace outlast::http {
 namespace {
 
 constexpr std::uint32_t linger_ms = 5'000;
-// A caller that was refused may still be sending its body; so much beyond the largest one is read and dropped.
+// A caller that was refused may still be sending its body; so much beyond the largest one is read
+// and dropped.
 constexpr std::size_t linger_extra_bytes_max = 1024 * 1024;
 
 iovec piece(std::string_view bytes) { return {const_cast<char*>(bytes.data()), bytes.size()}; }
@@ -17,7 +18,8 @@ bool has_no_body(unsigned status) { return status < 200 || status == 204 || stat
 
 }  // namespace
 
-ResponseHeadParts ServerConnection::begin_answer(unsigned status, std::span<const HeaderField> headers) {
+ResponseHeadParts ServerConnection::begin_answer(unsigned status,
+                                                 std::span<const HeaderField> headers) {
   check(answer_ == Answer::none, "a request is answered once");
   answer_ = Answer::streaming;
   close_after_ = !head_.keep_alive || state_->draining;
@@ -36,7 +38,8 @@ void ServerConnection::append_head(ResponseHeadParts& parts) {
   append_response_head(output_, parts);
 }
 
-asio::awaitable<Result<void>> ServerConnection::send(unsigned status, std::span<const HeaderField> headers,
+asio::awaitable<Result<void>> ServerConnection::send(unsigned status,
+                                                     std::span<const HeaderField> headers,
                                                      std::string_view body) {
   ResponseHeadParts parts = begin_answer(status, headers);
   parts.framing = has_no_body(status) ? ResponseFraming::none : ResponseFraming::length;
@@ -54,7 +57,8 @@ asio::awaitable<Result<void>> ServerConnection::send(unsigned status, std::span<
   co_return Result<void>{};
 }
 
-asio::awaitable<Result<void>> ServerConnection::start(unsigned status, std::span<const HeaderField> headers) {
+asio::awaitable<Result<void>> ServerConnection::start(unsigned status,
+                                                      std::span<const HeaderField> headers) {
   ResponseHeadParts parts = begin_answer(status, headers);
   if (has_no_body(status)) {
     parts.framing = ResponseFraming::none;
@@ -71,7 +75,8 @@ asio::awaitable<Result<void>> ServerConnection::start(unsigned status, std::span
 }
 
 asio::awaitable<Result<void>> ServerConnection::write(std::string_view bytes) {
-  check(answer_ == Answer::streaming || answer_ == Answer::cut, "write() comes between start() and finish()");
+  check(answer_ == Answer::streaming || answer_ == Answer::cut,
+        "write() comes between start() and finish()");
   if (framing_ == ResponseFraming::none) bytes = {};
   const bool as_chunk = framing_ == ResponseFraming::chunked && !bytes.empty();
   if (as_chunk) append_chunk_size(output_, bytes.size());
@@ -87,7 +92,8 @@ asio::awaitable<Result<void>> ServerConnection::write(std::string_view bytes) {
 }
 
 asio::awaitable<Result<void>> ServerConnection::finish(std::string_view last_bytes) {
-  check(answer_ == Answer::streaming || answer_ == Answer::cut, "finish() comes once, after start()");
+  check(answer_ == Answer::streaming || answer_ == Answer::cut,
+        "finish() comes once, after start()");
   if (framing_ == ResponseFraming::none) last_bytes = {};
   std::string_view end;
   if (framing_ == ResponseFraming::chunked) {
@@ -123,7 +129,8 @@ asio::awaitable<Result<void>> ServerConnection::write_rest(iovec* pieces, std::s
   while (!written && !input_ended_ && answer_ != Answer::cut) {
     set_deadline(state_->options.limits.write_stall_timeout_ms);
     waiting_ready_ = true;
-    stream_.async_wait(IoStatus::wants_write, SocketReady{PendingOperation<ServerConnection>(shared_from_this())});
+    stream_.async_wait(IoStatus::wants_write,
+                       SocketReady{PendingOperation<ServerConnection>(shared_from_this())});
     while (waiting_ready_) {
       co_await wakeup_.wait();
       if (input_ended_) stream_.close();
@@ -134,13 +141,16 @@ asio::awaitable<Result<void>> ServerConnection::write_rest(iovec* pieces, std::s
   if (written) co_return Result<void>{};
   answer_ = Answer::cut;
   stream_.close();
-  if (write_stalled_) co_return fail(HttpError::write_stalled, "the caller took no bytes of the answer in time");
-  co_return fail(HttpError::closed, "the caller closed the connection before the answer was complete");
+  if (write_stalled_)
+    co_return fail(HttpError::write_stalled, "the caller took no bytes of the answer in time");
+  co_return fail(HttpError::closed,
+                 "the caller closed the connection before the answer was complete");
 }
 
 void ServerConnection::cut() {
   if (answer_ == Answer::complete || answer_ == Answer::cut) return;
-  // Where the end of the connection is the end of the body, only an error tells the caller of the cut.
+  // Where the end of the connection is the end of the body, only an error tells the caller of the
+  // cut.
   const bool needs_error = answer_ == Answer::streaming && framing_ == ResponseFraming::until_close;
   answer_ = Answer::cut;
   if (needs_error) {
@@ -152,17 +162,20 @@ void ServerConnection::cut() {
 
 asio::awaitable<void> ServerConnection::refuse() {
   if (refusal_.status < 500 || refusal_.status == 505) ++state_->counters.protocol_errors;
-  const std::string body = state_->options.error_body(refusal_.status, refusal_.code, refusal_.message);
+  const std::string body =
+      state_->options.error_body(refusal_.status, refusal_.code, refusal_.message);
   const HeaderField content_type{"Content-Type", "application/json"};
   answer_ = Answer::none;
   head_.keep_alive = false;
-  // A refused caller that has closed its side after a complete, bad request may still read the answer.
+  // A refused caller that has closed its side after a complete, bad request may still read the
+  // answer.
   phase_ = Phase::handling;
   Result<void> sent = co_await send(refusal_.status, std::span(&content_type, 1), body);
   phase_ = sent && !input_ended_ ? Phase::lingering : Phase::closed;
 }
 
-// Reads and drops what still comes, so that closing does not destroy the answer on its way to the caller.
+// Reads and drops what still comes, so that closing does not destroy the answer on its way to the
+// caller.
 asio::awaitable<void> ServerConnection::linger() {
   stream_.shut_down_send();
   set_deadline(linger_ms);

@@ -1,5 +1,7 @@
 #include "http/server_connection.hpp"
 
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -24,7 +26,8 @@ struct ServerConnection::ReadDone {
   }
 };
 
-ServerConnection::ServerConnection(std::shared_ptr<ServerState> state, Socket socket, std::string peer)
+ServerConnection::ServerConnection(std::shared_ptr<ServerState> state, Socket socket,
+                                   std::string peer)
     : state_(std::move(state)), stream_(std::move(socket)), peer_(std::move(peer)) {
   state_->add(*this);
   state_->sweep->add(*this);
@@ -41,7 +44,8 @@ asio::awaitable<void> ServerConnection::run(std::shared_ptr<ServerConnection> se
     }
   }
   if (refused) {
-    self->refusal_ = {503, HttpError::overloaded, "too many connections; try again later or raise the connection limit"};
+    self->refusal_ = {503, HttpError::overloaded,
+                      "too many connections; try again later or raise the connection limit"};
     co_await self->refuse();
   } else {
     co_await self->serve();
@@ -64,7 +68,8 @@ asio::awaitable<bool> ServerConnection::handshake() {
       co_return false;
     }
     waiting_ready_ = true;
-    stream_.async_wait(result.status, SocketReady{PendingOperation<ServerConnection>(shared_from_this())});
+    stream_.async_wait(result.status,
+                       SocketReady{PendingOperation<ServerConnection>(shared_from_this())});
     while (waiting_ready_) co_await wakeup_.wait();
   }
   phase_ = Phase::idle;
@@ -115,7 +120,8 @@ asio::awaitable<void> ServerConnection::serve() {
 }
 
 bool ServerConnection::may_keep_alive() const {
-  return answer_ == Answer::complete && !close_after_ && stream_.is_open() && !(input_ended_ && input_.empty());
+  return answer_ == Answer::complete && !close_after_ && stream_.is_open() &&
+         !(input_ended_ && input_.empty());
 }
 
 void ServerConnection::finish_request() {
@@ -128,10 +134,9 @@ void ServerConnection::finish_request() {
   constexpr std::size_t output_bytes_kept = 4 * 1024;
   if (output_.capacity() > output_bytes_kept) std::string().swap(output_);
   const bool unread_input = !input_.empty() || reading_;
-  if (close_after_ && answer_ == Answer::complete && unread_input && !input_ended_) phase_ = Phase::lingering;
+  if (close_after_ && answer_ == Answer::complete && unread_input && !input_ended_)
+    phase_ = Phase::lingering;
 }
-
-// --- from bytes to a request ---------------------------------------------------------------------------------------
 
 ServerConnection::Step ServerConnection::advance() {
   return phase_ == Phase::body ? advance_body() : advance_head();
@@ -157,7 +162,8 @@ ServerConnection::Step ServerConnection::advance_head() {
   if (scanned == ScanStatus::refused) return refuse_with(scanner_.refusal());
   const auto head_bytes = scanned == ScanStatus::complete ? scanner_.end() : input_.size();
   if (head_bytes > limits.head_bytes_max) {
-    return refuse_with({431, HttpError::head_too_large, "the request's head is larger than this server accepts"});
+    return refuse_with(
+        {431, HttpError::head_too_large, "the request's head is larger than this server accepts"});
   }
   if (scanned == ScanStatus::incomplete) {
     if (phase_ == Phase::idle && !input_.empty()) {
@@ -186,7 +192,8 @@ ServerConnection::Step ServerConnection::begin_body() {
   const auto& limits = state_->options.limits;
   constexpr std::string_view continue_answer = "HTTP/1.1 100 Continue\r\n\r\n";
   if (head_.content_length > limits.body_bytes_max) {
-    return refuse_with({413, HttpError::body_too_large, "the request's body is larger than this server accepts"});
+    return refuse_with(
+        {413, HttpError::body_too_large, "the request's body is larger than this server accepts"});
   }
   answer_ = Answer::none;
   close_after_ = false;
@@ -213,7 +220,8 @@ ServerConnection::Step ServerConnection::begin_body() {
     iovec pieces{const_cast<char*>(continue_answer.data()), continue_answer.size()};
     iovec* rest = &pieces;
     std::size_t count = 1;
-    // The send buffer of a connection that waits for this is empty: a write that blocks is a dead connection.
+    // The send buffer of a connection that waits for this is empty: a write that blocks is a dead
+    // connection.
     if (stream_.try_write(rest, count).status != IoStatus::done) return Step::closed;
   }
   phase_ = Phase::body;
@@ -225,8 +233,7 @@ ServerConnection::Step ServerConnection::begin_body() {
 ServerConnection::Step ServerConnection::advance_body() {
   const auto raw = input_.view().substr(head_bytes_);
   switch (body_place_) {
-    case BodyPlace::chunked:
-      return advance_chunked(raw);
+    case BodyPlace::chunked: return advance_chunked(raw);
     case BodyPlace::in_place:
       if (input_.size() < request_bytes_) return end_of_input();
       request_.body = raw.substr(0, request_bytes_ - head_bytes_);
@@ -246,14 +253,16 @@ ServerConnection::Step ServerConnection::advance_chunked(std::string_view raw) {
     switch (decoder_.next(rest, decoded)) {
       case ChunkStatus::data:
         if (decoded.size() > state_->options.limits.body_bytes_max - body_bytes_) {
-          return refuse_with({413, HttpError::body_too_large, "the request's body is larger than this server accepts"});
+          return refuse_with({413, HttpError::body_too_large,
+                              "the request's body is larger than this server accepts"});
         }
         grow_body(body_bytes_ + decoded.size());
         std::memcpy(body_.get() + body_bytes_, decoded.data(), decoded.size());
         body_bytes_ += decoded.size();
         break;
       case ChunkStatus::need_more:
-        // All of it is decoded: the next bytes may overwrite it, behind the head that the request's views point to.
+        // All of it is decoded: the next bytes may overwrite it, behind the head that the request's
+        // views point to.
         if (!reading_) input_.truncate(head_bytes_);
         decoded_bytes_ = input_.size() - head_bytes_;
         return end_of_input();
@@ -271,14 +280,13 @@ ServerConnection::Step ServerConnection::advance_chunked(std::string_view raw) {
 // Makes body_ hold `size` bytes and the padding behind them.
 void ServerConnection::grow_body(std::size_t size) {
   if (body_ && size <= body_capacity_) return;
-  const auto capacity = std::max(size, std::min(2 * body_capacity_, state_->options.limits.body_bytes_max));
+  const auto capacity =
+      std::max(size, std::min(2 * body_capacity_, state_->options.limits.body_bytes_max));
   auto larger = std::make_unique_for_overwrite<char[]>(capacity + body_padding_bytes);
   if (body_bytes_ > 0) std::memcpy(larger.get(), body_.get(), body_bytes_);
   body_ = std::move(larger);
   body_capacity_ = capacity;
 }
-
-// --- reading -------------------------------------------------------------------------------------------------------
 
 void ServerConnection::start_read() {
   if (reading_ || input_ended_) return;
@@ -290,6 +298,7 @@ void ServerConnection::start_read() {
     bytes_max = static_cast<std::size_t>(head_.content_length) - body_bytes_;
   } else {
     if (phase_ == Phase::idle || phase_ == Phase::head || phase_ == Phase::lingering) {
+      if (input_.empty()) input_.clear();
       const auto wanted = std::max(input_bytes_initial, 2 * input_.size());
       if (input_.free_bytes() < input_bytes_initial / 2) input_.make_room(wanted);
     } else if (phase_ == Phase::body && input_.free_bytes() == 0) {
@@ -305,7 +314,8 @@ void ServerConnection::start_read() {
   }
   if (bytes_max == 0) return;
   reading_ = true;
-  stream_.async_read(to, bytes_max, ReadDone{PendingOperation<ServerConnection>(shared_from_this())});
+  stream_.async_read(to, bytes_max,
+                     ReadDone{PendingOperation<ServerConnection>(shared_from_this())});
 }
 
 void ServerConnection::on_read(IoResult result) {
@@ -349,14 +359,17 @@ void ServerConnection::on_deadline() {
     case Phase::handshake:
     case Phase::idle:
     case Phase::lingering:
-    case Phase::closed:
-      break;
+    case Phase::closed: break;
   }
   stream_.close();
 }
 
 void ServerConnection::drain() {
-  if (phase_ == Phase::idle && input_.empty()) close();
+  if (phase_ != Phase::idle || !input_.empty()) return;
+  // A request that is already here is still answered.
+  char first = 0;
+  if (::recv(stream_.socket().native_handle(), &first, 1, MSG_PEEK | MSG_DONTWAIT) > 0) return;
+  close();
 }
 
 void ServerConnection::close() {

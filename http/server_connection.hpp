@@ -1,5 +1,6 @@
-// ServerConnection: one caller's connection. One coroutine reads a request, runs the handler, and goes on with the
-// next; reads are callbacks that wake it, so that the caller's leaving is seen while the handler works.
+// ServerConnection: one caller's connection. One coroutine reads a request, runs the handler, and
+// goes on with the next; reads are callbacks that wake it, so that the caller's leaving is seen
+// while the handler works.
 #pragma once
 
 #include <array>
@@ -20,7 +21,8 @@ namespace outlast::http {
 
 class ServerConnection;
 
-// What the connections of a server share; outlives the Server while connections end. Owned by one lane.
+// What the connections of a server share; outlives the Server while connections end. Owned by one
+// lane.
 struct ServerState {
   ServerState(asio::io_context& io, ServerOptions server_options, Handler request_handler);
 
@@ -55,7 +57,8 @@ class ServerConnection final : public Response,
 
   asio::awaitable<Result<void>> send(unsigned status, std::span<const HeaderField> headers,
                                      std::string_view body) override;
-  asio::awaitable<Result<void>> start(unsigned status, std::span<const HeaderField> headers) override;
+  asio::awaitable<Result<void>> start(unsigned status,
+                                      std::span<const HeaderField> headers) override;
   asio::awaitable<Result<void>> write(std::string_view bytes) override;
   asio::awaitable<Result<void>> finish(std::string_view last_bytes) override;
   void cut() override;
@@ -132,12 +135,12 @@ class ServerConnection final : public Response,
   BodyPlace body_place_ = BodyPlace::in_place;
   ResponseFraming framing_ = ResponseFraming::length;
   bool reading_ = false;
-  bool reading_body_ = false;     // the read goes to body_
-  bool waiting_ready_ = false;    // for the socket, in a write or a handshake
-  bool input_ended_ = false;      // no more bytes come: closed, reset or closed by us
-  bool expired_ = false;          // the deadline of the present phase passed
+  bool reading_body_ = false;   // the read goes to body_
+  bool waiting_ready_ = false;  // for the socket, in a write or a handshake
+  bool input_ended_ = false;    // no more bytes come: closed, reset or closed by us
+  bool expired_ = false;        // the deadline of the present phase passed
   bool write_stalled_ = false;
-  bool close_after_ = false;      // the answer says "Connection: close"
+  bool close_after_ = false;  // the answer says "Connection: close"
   bool is_head_method_ = false;
 };
 

@@ -33,21 +33,22 @@ Result<void> SseReader::feed(std::string_view bytes) {
   buffer_.append(bytes);
   if (first_) {
     const auto compared = std::min(buffer_.size(), byte_order_mark.size());
-    const bool maybe_mark = std::string_view(buffer_).substr(0, compared) == byte_order_mark.substr(0, compared);
+    const bool maybe_mark =
+        std::string_view(buffer_).substr(0, compared) == byte_order_mark.substr(0, compared);
     if (maybe_mark && compared < byte_order_mark.size()) return {};
     if (maybe_mark) buffer_.erase(0, byte_order_mark.size());
     first_ = false;
   }
   scan();
   if (pending_bytes() > event_bytes_max_) {
-    return fail(HttpError::body_too_large,
-                "an event of the stream is larger than " + std::to_string(event_bytes_max_) + " bytes");
+    return fail(HttpError::body_too_large, "an event of the stream is larger than " +
+                                               std::to_string(event_bytes_max_) + " bytes");
   }
   return {};
 }
 
-// Moves complete_ behind the last blank line, and turns carriage returns that end lines alone into line feeds, so that
-// next() has to look for those only.
+// Moves complete_ behind the last blank line, and turns carriage returns that end lines alone into
+// line feeds, so that next() has to look for those only.
 void SseReader::scan() {
   const std::string_view text = buffer_;
   while (scanned_ < text.size()) {
@@ -91,7 +92,8 @@ void SseReader::take_line(std::size_t from, std::size_t to, SseEvent& event) {
     }
     char* joined = buffer_.data() + (event.data.data() - buffer_.data());
     if (event.event.data() > joined) {
-      // The name stands between two lines of data: it moves before them, or the joined text would cover it.
+      // The name stands between two lines of data: it moves before them, or the joined text would
+      // cover it.
       char* const name_begin = joined + (event.event.data() - joined);
       std::rotate(joined, name_begin, name_begin + event.event.size());
       event.event = std::string_view(joined, event.event.size());

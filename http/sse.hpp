@@ -15,11 +15,13 @@ struct SseEvent {
   std::string_view data;   // several `data:` lines joined by '\n'
 };
 
-// Feed bytes as they arrive, then take events until there is none. Comment lines, CRLF, CR, LF, a BOM, fields in any
-// order and events split anywhere are legal. An event larger than the limit is an error. One owner.
+// Feed bytes as they arrive, then take events until there is none. Comment lines, CRLF, CR, LF, a
+// BOM, fields in any order and events split anywhere are legal. An event larger than the limit is
+// an error. One owner.
 class SseReader {
  public:
-  explicit SseReader(std::size_t event_bytes_max = 8 * 1024 * 1024) : event_bytes_max_(event_bytes_max) {}
+  explicit SseReader(std::size_t event_bytes_max = 8 * 1024 * 1024)
+      : event_bytes_max_(event_bytes_max) {}
   Result<void> feed(std::string_view bytes);
   // False when no whole event is there. Views are valid until the next feed().
   bool next(SseEvent& event);

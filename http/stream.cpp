@@ -22,11 +22,14 @@ namespace {
 bool would_block(int error) { return error == EAGAIN || error == EWOULDBLOCK || error == EINTR; }
 
 // A BIO straight on a socket whose writes raise no SIGPIPE, unlike OpenSSL's own.
-int descriptor_of(BIO* bio) { return static_cast<int>(reinterpret_cast<std::intptr_t>(BIO_get_data(bio))); }
+int descriptor_of(BIO* bio) {
+  return static_cast<int>(reinterpret_cast<std::intptr_t>(BIO_get_data(bio)));
+}
 
 int bio_write(BIO* bio, const char* bytes, int count) {
   BIO_clear_retry_flags(bio);
-  const auto sent = ::send(descriptor_of(bio), bytes, static_cast<std::size_t>(count), MSG_NOSIGNAL);
+  const auto sent =
+      ::send(descriptor_of(bio), bytes, static_cast<std::size_t>(count), MSG_NOSIGNAL);
   if (sent < 0 && would_block(errno)) BIO_set_retry_write(bio);
   return static_cast<int>(sent);
 }
@@ -74,12 +77,12 @@ constexpr std::size_t tls_record_bytes_max = 16 * 1024;
 
 constexpr std::string_view alpn_http_1_1("\x08http/1.1");
 
-int select_alpn(SSL*, const unsigned char** out, unsigned char* out_size, const unsigned char* offered,
-                unsigned int offered_size, void*) {
+int select_alpn(SSL*, const unsigned char** out, unsigned char* out_size,
+                const unsigned char* offered, unsigned int offered_size, void*) {
   unsigned char* selected = nullptr;
   const auto* ours = reinterpret_cast<const unsigned char*>(alpn_http_1_1.data());
-  if (SSL_select_next_proto(&selected, out_size, ours, alpn_http_1_1.size(), offered, offered_size) !=
-      OPENSSL_NPN_NEGOTIATED) {
+  if (SSL_select_next_proto(&selected, out_size, ours, alpn_http_1_1.size(), offered,
+                            offered_size) != OPENSSL_NPN_NEGOTIATED) {
     return SSL_TLSEXT_ERR_ALERT_FATAL;
   }
   *out = selected;
@@ -102,18 +105,20 @@ SslContext make_context(const SSL_METHOD* method) {
 void SslFree::operator()(SSL* ssl) const { SSL_free(ssl); }
 void SslContextFree::operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
 
-Result<SslContext> make_server_tls(const std::string& certificate_file, const std::string& key_file) {
+Result<SslContext> make_server_tls(const std::string& certificate_file,
+                                   const std::string& key_file) {
   SslContext context = make_context(TLS_server_method());
   if (SSL_CTX_use_certificate_chain_file(context.get(), certificate_file.c_str()) != 1) {
-    return fail(HttpError::tls_failed, "cannot read the certificate chain (PEM) from " + certificate_file + ": " +
-                                           last_openssl_error());
+    return fail(HttpError::tls_failed, "cannot read the certificate chain (PEM) from " +
+                                           certificate_file + ": " + last_openssl_error());
   }
   if (SSL_CTX_use_PrivateKey_file(context.get(), key_file.c_str(), SSL_FILETYPE_PEM) != 1) {
     return fail(HttpError::tls_failed,
                 "cannot read the private key (PEM) from " + key_file + ": " + last_openssl_error());
   }
   if (SSL_CTX_check_private_key(context.get()) != 1) {
-    return fail(HttpError::tls_failed, "the private key in " + key_file + " does not belong to the certificate in " +
+    return fail(HttpError::tls_failed, "the private key in " + key_file +
+                                           " does not belong to the certificate in " +
                                            certificate_file);
   }
   SSL_CTX_set_alpn_select_cb(context.get(), select_alpn, nullptr);
@@ -125,13 +130,15 @@ Result<SslContext> make_client_tls(const std::string& ca_file) {
   SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER, nullptr);
   if (ca_file.empty()) {
     if (SSL_CTX_set_default_verify_paths(context.get()) != 1) {
-      return fail(HttpError::tls_failed, "cannot load the system's certificate authorities; install ca-certificates");
+      return fail(HttpError::tls_failed,
+                  "cannot load the system's certificate authorities; install ca-certificates");
     }
   } else if (SSL_CTX_load_verify_locations(context.get(), ca_file.c_str(), nullptr) != 1) {
-    return fail(HttpError::tls_failed,
-                "cannot read certificate authorities (PEM) from " + ca_file + ": " + last_openssl_error());
+    return fail(HttpError::tls_failed, "cannot read certificate authorities (PEM) from " + ca_file +
+                                           ": " + last_openssl_error());
   }
-  SSL_CTX_set_alpn_protos(context.get(), reinterpret_cast<const unsigned char*>(alpn_http_1_1.data()),
+  SSL_CTX_set_alpn_protos(context.get(),
+                          reinterpret_cast<const unsigned char*>(alpn_http_1_1.data()),
                           alpn_http_1_1.size());
   return context;
 }
@@ -160,12 +167,9 @@ void Stream::begin_tls_as_client(SSL_CTX& context, const std::string& host) {
 IoResult Stream::tls_result(int returned) const {
   if (returned > 0) return {IoStatus::done, static_cast<std::size_t>(returned)};
   switch (SSL_get_error(ssl_.get(), returned)) {
-    case SSL_ERROR_WANT_READ:
-      return {IoStatus::wants_read, 0};
-    case SSL_ERROR_WANT_WRITE:
-      return {IoStatus::wants_write, 0};
-    case SSL_ERROR_ZERO_RETURN:
-      return {IoStatus::end, 0};
+    case SSL_ERROR_WANT_READ: return {IoStatus::wants_read, 0};
+    case SSL_ERROR_WANT_WRITE: return {IoStatus::wants_write, 0};
+    case SSL_ERROR_ZERO_RETURN: return {IoStatus::end, 0};
     default:
       // Also an end without close_notify: a cut, since anyone on the way can send a FIN.
       return {IoStatus::failed, 0};
@@ -182,7 +186,8 @@ std::string Stream::tls_error() const {
   const long verified = SSL_get_verify_result(ssl_.get());
   if (verified != X509_V_OK) {
     ERR_clear_error();
-    return std::string("the certificate is not accepted: ") + X509_verify_cert_error_string(verified);
+    return std::string("the certificate is not accepted: ") +
+           X509_verify_cert_error_string(verified);
   }
   return last_openssl_error();
 }
@@ -203,7 +208,8 @@ IoResult Stream::try_read(char* to, std::size_t bytes_max) {
 
 IoResult Stream::write_once(const iovec* pieces, std::size_t count) {
   if (ssl_) {
-    // One record for all pieces. A write that is tried again brings the same bytes, as OpenSSL asks for.
+    // One record for all pieces. A write that is tried again brings the same bytes, as OpenSSL asks
+    // for.
     std::array<char, tls_record_bytes_max> record;
     std::size_t size = 0;
     for (std::size_t i = 0; i < count && size < record.size(); ++i) {

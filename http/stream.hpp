@@ -1,5 +1,6 @@
-// Stream: a TCP connection, plain or TLS, for one lane. Calls that do not block come first, because most reads and
-// writes need not wait; waiting is Asio's. OpenSSL works straight on the socket, without buffers of ours between.
+// Stream: a TCP connection, plain or TLS, for one lane. Calls that do not block come first, because
+// most reads and writes need not wait; waiting is Asio's. OpenSSL works straight on the socket,
+// without buffers of ours between.
 #pragma once
 
 #include <sys/uio.h>
@@ -29,10 +30,10 @@ using Executor = asio::io_context::executor_type;
 using Socket = asio::basic_stream_socket<asio::ip::tcp, Executor>;
 
 enum class IoStatus {
-  done,            // `bytes` were moved
-  wants_read,      // nothing moved; try again when the socket is readable
-  wants_write,     // the same, writable
-  end,             // the peer has closed its side cleanly
+  done,         // `bytes` were moved
+  wants_read,   // nothing moved; try again when the socket is readable
+  wants_write,  // the same, writable
+  end,          // the peer has closed its side cleanly
   failed,
 };
 struct IoResult {
@@ -49,7 +50,8 @@ struct SslContextFree {
 using SslContext = std::unique_ptr<SSL_CTX, SslContextFree>;
 
 // TLS 1.2 and up, ALPN "http/1.1", buffers given back while idle.
-[[nodiscard]] Result<SslContext> make_server_tls(const std::string& certificate_file, const std::string& key_file);
+[[nodiscard]] Result<SslContext> make_server_tls(const std::string& certificate_file,
+                                                 const std::string& key_file);
 // Verifies peers against `ca_file`, or against the system's authorities when it is empty.
 [[nodiscard]] Result<SslContext> make_client_tls(const std::string& ca_file);
 
@@ -62,7 +64,8 @@ class Stream {
   [[nodiscard]] bool is_open() const { return socket_.is_open(); }
   [[nodiscard]] bool is_tls() const { return ssl_ != nullptr; }
 
-  // The socket must be connected and non-blocking. `host` is checked against the peer's certificate.
+  // The socket must be connected and non-blocking. `host` is checked against the peer's
+  // certificate.
   void begin_tls_as_server(SSL_CTX& context);
   void begin_tls_as_client(SSL_CTX& context, const std::string& host);
   [[nodiscard]] IoResult try_handshake();
@@ -70,16 +73,19 @@ class Stream {
   [[nodiscard]] std::string tls_error() const;
 
   [[nodiscard]] IoResult try_read(char* to, std::size_t bytes_max);
-  // Writes all pieces in one call where the kernel takes them, and moves `pieces` behind what was written.
+  // Writes all pieces in one call where the kernel takes them, and moves `pieces` behind what was
+  // written.
   [[nodiscard]] IoResult try_write(iovec*& pieces, std::size_t& count);
 
-  // Calls handler(IoResult) from the io_context once bytes, the end or an error are there; never wants_*.
+  // Calls handler(IoResult) from the io_context once bytes, the end or an error are there; never
+  // wants_*.
   template <class Handler>
   void async_read(char* to, std::size_t bytes_max, Handler handler);
   // Calls handler(error_code).
   template <class Handler>
   void async_wait(IoStatus wanted, Handler handler) {
-    socket_.async_wait(wanted == IoStatus::wants_write ? Socket::wait_write : Socket::wait_read, std::move(handler));
+    socket_.async_wait(wanted == IoStatus::wants_write ? Socket::wait_write : Socket::wait_read,
+                       std::move(handler));
   }
 
   // Tells the peer that no more bytes come.
@@ -121,12 +127,12 @@ struct Stream::TlsRead {
 template <class Handler>
 void Stream::async_read(char* to, std::size_t bytes_max, Handler handler) {
   if (!is_tls()) {
-    socket_.async_read_some(
-        asio::buffer(to, bytes_max),
-        [handler = std::move(handler)](const boost::system::error_code& error, std::size_t bytes) mutable {
-          if (!error) return handler(IoResult{IoStatus::done, bytes});
-          handler(IoResult{error == asio::error::eof ? IoStatus::end : IoStatus::failed, 0});
-        });
+    socket_.async_read_some(asio::buffer(to, bytes_max), [handler = std::move(handler)](
+                                                             const boost::system::error_code& error,
+                                                             std::size_t bytes) mutable {
+      if (!error) return handler(IoResult{IoStatus::done, bytes});
+      handler(IoResult{error == asio::error::eof ? IoStatus::end : IoStatus::failed, 0});
+    });
     return;
   }
   // Decrypted bytes may wait inside OpenSSL, of which the socket's readiness tells nothing.
@@ -135,7 +141,8 @@ void Stream::async_read(char* to, std::size_t bytes_max, Handler handler) {
     async_wait(result.status, TlsRead<Handler>{this, to, bytes_max, std::move(handler)});
     return;
   }
-  asio::post(socket_.get_executor(), [result, handler = std::move(handler)]() mutable { handler(result); });
+  asio::post(socket_.get_executor(),
+             [result, handler = std::move(handler)]() mutable { handler(result); });
 }
 
 }  // namespace outlast::http

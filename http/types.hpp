@@ -11,19 +11,19 @@ namespace outlast::http {
 
 // Append-only.
 enum class HttpError : std::uint16_t {
-  malformed = 1,          // the peer broke the protocol, or used ambiguous framing
+  malformed = 1,  // the peer broke the protocol, or used ambiguous framing
   head_too_large = 2,
   body_too_large = 3,
-  timed_out = 4,          // waiting for the peer's bytes; the message says which wait
-  closed = 5,             // the peer closed or reset before the message was complete
-  connect_failed = 6,     // refused, unreachable, not resolved
+  timed_out = 4,       // waiting for the peer's bytes; the message says which wait
+  closed = 5,          // the peer closed or reset before the message was complete
+  connect_failed = 6,  // refused, unreachable, not resolved
   connect_timed_out = 7,
-  tls_failed = 8,         // handshake or certificate verification
-  cancelled = 9,          // by us
+  tls_failed = 8,  // handshake or certificate verification
+  cancelled = 9,   // by us
   listen_failed = 10,
-  write_stalled = 11,     // the peer did not take our bytes in time
-  overloaded = 12,        // more connections than the limit
-  handler_failed = 13,    // a server's handler threw or gave no answer
+  write_stalled = 11,   // the peer did not take our bytes in time
+  overloaded = 12,      // more connections than the limit
+  handler_failed = 13,  // a server's handler threw or gave no answer
 };
 
 struct HeaderField {
@@ -34,7 +34,8 @@ struct HeaderField {
 // ASCII, as field names are.
 bool equal_ignoring_case(std::string_view a, std::string_view b);
 
-// Bytes that may be read past the end of a body view, so that simdjson needs no copy (simdjson::SIMDJSON_PADDING).
+// Bytes that may be read past the end of a body view, so that simdjson needs no copy
+// (simdjson::SIMDJSON_PADDING).
 inline constexpr std::size_t body_padding_bytes = 64;
 
 }  // namespace outlast::http

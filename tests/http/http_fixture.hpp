@@ -1,5 +1,5 @@
-// What the HTTP tests share: one io_context for both sides, a server with a handler of the test's choice, and a peer
-// that sends and receives raw bytes.
+// What the HTTP tests share: one io_context for both sides, a server with a handler of the test's
+// choice, and a peer that sends and receives raw bytes.
 #pragma once
 
 #include <chrono>
@@ -82,7 +82,8 @@ class RawPeer {
   }
 
   void send(std::string_view bytes) {
-    boost::system::error_code ignored;  // the other side may have closed: what it said before counts
+    boost::system::error_code
+        ignored;  // the other side may have closed: what it said before counts
     asio::write(socket_, asio::buffer(bytes.data(), bytes.size()), ignored);
   }
   // One byte at a time, each in its own segment, as the other side sees them.
@@ -114,8 +115,9 @@ class RawPeer {
   void forget() { received_.clear(); }
 
   bool wait_for(std::string_view text) {
-    return loop_.run_until([this, text] { return received_.find(text) != std::string::npos || closed_; }) &&
-           received_.find(text) != std::string::npos;
+    return loop_.run_until([this, text] {
+      return received_.find(text) != std::string::npos || closed_;
+    }) && received_.find(text) != std::string::npos;
   }
   bool wait_closed() {
     return loop_.run_until([this] { return closed_; });
@@ -130,16 +132,17 @@ class RawPeer {
  private:
   void receive() {
     receiving_ = true;
-    socket_.async_read_some(asio::buffer(chunk_), [this](const boost::system::error_code& error, std::size_t count) {
-      receiving_ = false;
-      if (error) {
-        closed_ = !paused_;
-        reset_ = error == asio::error::connection_reset;
-        return;
-      }
-      received_.append(chunk_.data(), count);
-      if (!paused_) receive();
-    });
+    socket_.async_read_some(asio::buffer(chunk_),
+                            [this](const boost::system::error_code& error, std::size_t count) {
+                              receiving_ = false;
+                              if (error) {
+                                closed_ = !paused_;
+                                reset_ = error == asio::error::connection_reset;
+                                return;
+                              }
+                              received_.append(chunk_.data(), count);
+                              if (!paused_) receive();
+                            });
   }
 
   Loop& loop_;
@@ -197,6 +200,19 @@ class RawListener {
   bool accepting_ = false;
 };
 
+// Waits until the test lets it go on, then answers.
+struct Gate {
+  explicit Gate(asio::io_context& io) : timer(io) {
+    timer.expires_at(asio::steady_timer::time_point::max());
+  }
+  void open() { timer.cancel(); }
+  asio::awaitable<void> wait() {
+    boost::system::error_code cancelled;
+    co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, cancelled));
+  }
+  asio::steady_timer timer;
+};
+
 inline std::string plain_error(unsigned status, HttpError, std::string_view message) {
   return "{\"status\":" + std::to_string(status) + ",\"message\":\"" + std::string(message) + "\"}";
 }
@@ -212,7 +228,8 @@ inline asio::awaitable<void> echo(Request& request, Response& response) {
 
 class ServerFixture {
  public:
-  explicit ServerFixture(Handler handler = echo, ServerLimits limits = {}, const TlsServerFiles* tls = nullptr) {
+  explicit ServerFixture(Handler handler = echo, ServerLimits limits = {},
+                         const TlsServerFiles* tls = nullptr) {
     ServerOptions options;
     options.limits = limits;
     options.error_body = plain_error;
@@ -241,16 +258,17 @@ class ServerFixture {
 struct Answer {
   unsigned status = 0;
   std::string body;
-  std::optional<Error> error;       // of the request or of the body
+  std::optional<Error> error;  // of the request or of the body
   bool head_arrived = false;
 };
 
-inline asio::awaitable<Answer> fetch(Client& client, Origin origin, std::string method, std::string path,
-                                     std::string body, ClientTimeouts timeouts = {},
+inline asio::awaitable<Answer> fetch(Client& client, Origin origin, std::string method,
+                                     std::string path, std::string body,
+                                     ClientTimeouts timeouts = {},
                                      Cancellation* cancellation = nullptr) {
   Answer answer;
-  auto response =
-      co_await client.request(origin, method, path, std::span<const HeaderField>{}, body, timeouts, cancellation);
+  auto response = co_await client.request(origin, method, path, std::span<const HeaderField>{},
+                                          body, timeouts, cancellation);
   if (!response) {
     answer.error = response.error();
     co_return answer;
@@ -273,13 +291,15 @@ inline std::string get(std::string_view path = "/", std::string_view more = "") 
   return "GET " + std::string(path) + " HTTP/1.1\r\nHost: test\r\n" + std::string(more) + "\r\n";
 }
 inline std::string post(std::string_view body, std::string_view more = "") {
-  return "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: " + std::to_string(body.size()) + "\r\n" +
-         std::string(more) + "\r\n" + std::string(body);
+  return "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: " + std::to_string(body.size()) +
+         "\r\n" + std::string(more) + "\r\n" + std::string(body);
 }
 
 inline std::size_t count_of(std::string_view text, std::string_view part) {
   std::size_t count = 0;
-  for (auto at = text.find(part); at != std::string_view::npos; at = text.find(part, at + part.size())) ++count;
+  for (auto at = text.find(part); at != std::string_view::npos;
+       at = text.find(part, at + part.size()))
+    ++count;
   return count;
 }
 

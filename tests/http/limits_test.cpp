@@ -40,7 +40,8 @@ TEST_CASE("a head may be larger than the first buffer", "[http][limits]") {
   CHECK(peer.wait_for("POST / after"));
 }
 
-TEST_CASE("a body over the limit is answered 413, before it is read where its length says so", "[http][limits]") {
+TEST_CASE("a body over the limit is answered 413, before it is read where its length says so",
+          "[http][limits]") {
   ServerLimits limits;
   limits.body_bytes_max = 1000;
   ServerFixture fixture(echo, limits);
@@ -58,7 +59,8 @@ TEST_CASE("a body over the limit is answered 413, before it is read where its le
     RawPeer chunked(fixture.loop, fixture.port);
     chunked.send("POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n");
     for (int i = 0; i < 3; ++i) {
-      chunked.send(chunks + std::string(i < 2 ? 500 : 1, 'x') + (std::string_view(chunks) == "1f4\r\n" ? "\r\n" : ""));
+      chunked.send(chunks + std::string(i < 2 ? 500 : 1, 'x') +
+                   (std::string_view(chunks) == "1f4\r\n" ? "\r\n" : ""));
       if (std::string_view(chunks) != "1f4\r\n") chunked.send(std::string(1001, 'x'));
     }
     CHECK(chunked.read_all().starts_with("HTTP/1.1 413 "));
@@ -73,8 +75,9 @@ TEST_CASE("a slow head or body is answered 408, an idle connection closed", "[ht
   CHECK(head_answer.starts_with("HTTP/1.1 408 "));
   CHECK(head_answer.find("head did not arrive") != std::string::npos);
 
-  for (const char* start : {"Content-Length: 50\r\n\r\nhello", "Content-Length: 100000\r\n\r\nhello",
-                            "Transfer-Encoding: chunked\r\n\r\n5\r\nhel"}) {
+  for (const char* start :
+       {"Content-Length: 50\r\n\r\nhello", "Content-Length: 100000\r\n\r\nhello",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nhel"}) {
     RawPeer slow_body(fixture.loop, fixture.port);
     slow_body.send(std::string("POST / HTTP/1.1\r\nHost: test\r\n") + start);
     const std::string answer = slow_body.read_all();
@@ -89,7 +92,8 @@ TEST_CASE("a slow head or body is answered 408, an idle connection closed", "[ht
   CHECK(silent.read_all().empty());
 }
 
-TEST_CASE("a caller that sends a byte now and then does not stretch the time for a head", "[http][limits]") {
+TEST_CASE("a caller that sends a byte now and then does not stretch the time for a head",
+          "[http][limits]") {
   ServerLimits limits = short_times();
   limits.head_timeout_ms = 200;
   ServerFixture fixture(echo, limits);
@@ -129,7 +133,8 @@ TEST_CASE("a caller that takes no bytes loses its connection", "[http][limits]")
     peer.send(get());
     REQUIRE(fixture.loop.run_until([&seen] { return seen.has_value(); }));
     CHECK(is(*seen, HttpError::write_stalled));
-    REQUIRE(fixture.loop.run_until([&fixture] { return fixture.server->counters().connections_open == 0; }));
+    REQUIRE(fixture.loop.run_until(
+        [&fixture] { return fixture.server->counters().connections_open == 0; }));
   }
 }
 
@@ -167,7 +172,8 @@ TEST_CASE("one connection more than the limit is answered 503", "[http][limits]"
     CHECK(answer.find("{\"status\":503") != std::string::npos);
     CHECK(fixture.server->counters().connections_refused == 1);
   }
-  REQUIRE(fixture.loop.run_until([&fixture] { return fixture.server->counters().connections_open == 1; }));
+  REQUIRE(fixture.loop.run_until(
+      [&fixture] { return fixture.server->counters().connections_open == 1; }));
   RawPeer again(fixture.loop, fixture.port);
   again.send(get("/again"));
   CHECK(again.wait_for("GET /again "));

@@ -25,11 +25,30 @@ TEST_CASE("a base URL is taken apart", "[http][origin]") {
   }
 }
 
-TEST_CASE("a base URL that means something else is refused, without showing credentials", "[http][origin]") {
-  for (const char* url : {"", "localhost", "ftp://a", "HTTP//a", "http://", "http:///v1", "http://a:", "http://a:0",
-                          "http://a:65536", "http://a:8o", "http://a:-1", "http://a?b", "http://a/#b", "http://a/b?c",
-                          "http://a b", "http://a/b c", "http://[::1", "http://[x]", "http://[::1]x", "http://a/\n",
-                          "http://a\\b", "http://::1"}) {
+TEST_CASE("a base URL that means something else is refused, without showing credentials",
+          "[http][origin]") {
+  for (const char* url : {"",
+                          "localhost",
+                          "ftp://a",
+                          "HTTP//a",
+                          "http://",
+                          "http:///v1",
+                          "http://a:",
+                          "http://a:0",
+                          "http://a:65536",
+                          "http://a:8o",
+                          "http://a:-1",
+                          "http://a?b",
+                          "http://a/#b",
+                          "http://a/b?c",
+                          "http://a b",
+                          "http://a/b c",
+                          "http://[::1",
+                          "http://[x]",
+                          "http://[::1]x",
+                          "http://a/\n",
+                          "http://a\\b",
+                          "http://::1"}) {
     INFO(url);
     const auto origin = Origin::parse(url);
     REQUIRE_FALSE(origin);

@@ -69,7 +69,8 @@ const Events expected = {
 
 }  // namespace
 
-TEST_CASE("events are read whatever the line ends and wherever the bytes are split", "[http][sse]") {
+TEST_CASE("events are read whatever the line ends and wherever the bytes are split",
+          "[http][sse]") {
   for (const std::string_view line_end : {"\n", "\r\n", "\r"}) {
     for (const std::string_view mark : {"", "\xEF\xBB\xBF"}) {
       const std::string text = std::string(mark) + with_line_ends(stream, line_end);
@@ -142,7 +143,8 @@ TEST_CASE("an event that was not ended counts as pending", "[http][sse]") {
   CHECK(event.data == "b");
 }
 
-TEST_CASE("an event over the limit is an error, many small ones in one feed are not", "[http][sse]") {
+TEST_CASE("an event over the limit is an error, many small ones in one feed are not",
+          "[http][sse]") {
   constexpr std::size_t limit = 100;
   SseReader reader(limit);
   std::string many;
@@ -159,7 +161,8 @@ TEST_CASE("an event over the limit is an error, many small ones in one feed are 
 }
 
 TEST_CASE("a byte order mark counts only at the very beginning", "[http][sse]") {
-  CHECK(read_in({"\xEF\xBB\xBF\xEF\xBB\xBF" "data: a\n\ndata: b\n\n"}) == Events{{"", "b"}});
+  CHECK(read_in({"\xEF\xBB\xBF\xEF\xBB\xBF"
+                 "data: a\n\ndata: b\n\n"}) == Events{{"", "b"}});
   CHECK(read_in({"\xEF", "\xBB", "\xBF", "data: a\n\n"}) == Events{{"", "a"}});
   CHECK(read_in({"\xEF\xBB", "x: y\ndata: a\n\n"}) == Events{{"", "a"}});
 }

@@ -36,8 +36,9 @@ void add_extension(X509& certificate, X509& issuer, int kind, const std::string&
 }
 
 // `names` in the form of a subjectAltName; empty for an authority that signs itself.
-Certificate make_certificate(EVP_PKEY& key, const std::string& name, const std::string& names, X509* issuer,
-                             EVP_PKEY& issuer_key, long valid_from_s = -3600, long valid_to_s = 3600) {
+Certificate make_certificate(EVP_PKEY& key, const std::string& name, const std::string& names,
+                             X509* issuer, EVP_PKEY& issuer_key, long valid_from_s = -3600,
+                             long valid_to_s = 3600) {
   Certificate certificate(X509_new());
   X509_set_version(certificate.get(), 2);
   ASN1_INTEGER_set(X509_get_serialNumber(certificate.get()), issuer == nullptr ? 1 : 2);
@@ -61,7 +62,9 @@ Certificate make_certificate(EVP_PKEY& key, const std::string& name, const std::
 // A folder with an authority and certificates of its making, gone with the test.
 class Authority {
  public:
-  Authority() : key_(make_key()), certificate_(make_certificate(*key_, "test authority", "", nullptr, *key_)) {
+  Authority()
+      : key_(make_key()),
+        certificate_(make_certificate(*key_, "test authority", "", nullptr, *key_)) {
     std::string pattern = (std::filesystem::temp_directory_path() / "outlast-tls-XXXXXX").string();
     REQUIRE(::mkdtemp(pattern.data()) != nullptr);
     folder_ = pattern;
@@ -78,8 +81,8 @@ class Authority {
   TlsServerFiles issue(const std::string& names, long valid_to_s = 3600) {
     const Key key = make_key();
     const auto stem = std::to_string(++issued_);
-    write_certificate(stem + ".pem",
-                      *make_certificate(*key, "server", names, certificate_.get(), *key_, -7200, valid_to_s));
+    write_certificate(stem + ".pem", *make_certificate(*key, "server", names, certificate_.get(),
+                                                       *key_, -7200, valid_to_s));
     FILE* file = std::fopen((folder_ / (stem + ".key")).c_str(), "w");
     REQUIRE(file != nullptr);
     PEM_write_PrivateKey(file, key.get(), nullptr, nullptr, 0, nullptr, nullptr);
@@ -136,12 +139,14 @@ TEST_CASE("requests and answers of any size pass over TLS, on one connection", "
   }
   CHECK(fixture.server->counters().connections_accepted == 1);
   CHECK(client.idle_connections() == 1);
-  const Answer by_name = fixture.loop.run(fetch(client, secure(fixture, "localhost"), "POST", "/", "named"));
+  const Answer by_name =
+      fixture.loop.run(fetch(client, secure(fixture, "localhost"), "POST", "/", "named"));
   REQUIRE_FALSE(by_name.error);
   CHECK(by_name.body == "named");
 }
 
-TEST_CASE("a certificate for another host, of an unknown authority or out of date is not accepted", "[http][tls]") {
+TEST_CASE("a certificate for another host, of an unknown authority or out of date is not accepted",
+          "[http][tls]") {
   Authority authority;
   Authority stranger;
   const TlsServerFiles good = authority.issue("IP:127.0.0.1");
@@ -214,7 +219,8 @@ TEST_CASE("a cut over TLS is seen as a cut", "[http][tls]") {
   CHECK(cut.body == "some");
 }
 
-TEST_CASE("a client that speaks plainly to TLS, and a server that does not, fail at once", "[http][tls]") {
+TEST_CASE("a client that speaks plainly to TLS, and a server that does not, fail at once",
+          "[http][tls]") {
   Authority authority;
   const TlsServerFiles files = authority.issue("IP:127.0.0.1");
   ServerFixture tls(echo, {}, &files);
@@ -248,8 +254,8 @@ TEST_CASE("a handshake that does not come costs its time-out only", "[http][tls]
   Client client(fixture.loop.io, options);
   ClientTimeouts timeouts;
   timeouts.connect_ms = 50;
-  const Answer answer =
-      fixture.loop.run(fetch(client, Origin{true, "127.0.0.1", mute.port(), ""}, "GET", "/", "", timeouts));
+  const Answer answer = fixture.loop.run(
+      fetch(client, Origin{true, "127.0.0.1", mute.port(), ""}, "GET", "/", "", timeouts));
   REQUIRE(answer.error);
   CHECK(is(*answer.error, HttpError::connect_timed_out));
 }
