@@ -235,9 +235,8 @@ TEST_CASE("frames of version 1 still decode", "[frame]") {
   CHECK(std::get<RequestError>(*error) == RequestError{1, ErrorKind::overloaded, "full", true, 5});
   const auto events = decode_from_node(golden("link-1-events"));
   REQUIRE(events);
-  CHECK(std::get<Events>(*events) == Events{3,
-                                            0,
-                                            {chat::Start{"id", "m"}, chat::TextDelta{"hi"}, chat::ToolCallStart{0, "t", "f"},
-                                             chat::ToolCallDelta{0, "{}"}, chat::Finish{}},
-                                            0});
+  const std::vector<chat::Event> expected{chat::Start{"id", "m"}, chat::TextDelta{"hi"},
+                                          chat::ToolCallStart{0, "t", "f"}, chat::ToolCallDelta{0, "{}"},
+                                          chat::Finish{}};
+  CHECK(std::get<Events>(*events) == Events{3, 0, expected, 0});
 }
