@@ -54,6 +54,7 @@ bool LedgerMeter::is_durable(std::uint64_t ticket) const {
 
 asio::awaitable<Result<void>> LedgerMeter::durable(std::uint64_t ticket) {
   if (shared_->durable.load(std::memory_order_acquire) < ticket) {
+    submitter_->hasten();
     auto initiate = [this, ticket](auto handler) {
       struct Typed final : Waiter {
         Typed(std::uint64_t awaited, decltype(handler) waiting) : Waiter(awaited), completion(std::move(waiting)) {}

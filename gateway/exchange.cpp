@@ -24,6 +24,7 @@ constexpr std::size_t upstream_headers_max = 8;
 struct AttemptEnd {
   AttemptStatus status = AttemptStatus::ok;
   std::optional<UpstreamFailure> failure;
+  bool asked = true;  // false: the deployment's dialect has no word for the request
 };
 
 // Keeps a deployment's count of requests under way.
@@ -158,6 +159,12 @@ asio::awaitable<void> Exchange::try_plan() {
       continue;
     }
     AttemptEnd end = co_await attempt();
+    if (!end.asked) {  // another dialect may have the word
+      if (probe) lane_.outcomes.record(gauge, AttemptStatus::caller_gone, std::nullopt, probe);
+      if (attempts_ == 0) last = std::move(*end.failure);
+      ++next_;
+      continue;
+    }
     // An answer that came to its end is good news, whoever was left to take it.
     lane_.outcomes.record(gauge, end.failure ? end.status : AttemptStatus::ok,
                           end.failure ? end.failure->retry_after_ms : std::nullopt, probe);
@@ -222,7 +229,7 @@ Result<void> Exchange::reserve() {
   reservation->request_id = id_;
   output_tokens_max_ = reservation->output_tokens_max;
   if (!reservation->price_known) lane_.metrics.unpriced.add();
-  // It becomes durable while the provider works; the settlement hastens it where the provider is quicker.
+  // It becomes durable while the provider works; where the provider is quicker, durable() hastens it.
   const auto ticket = lane_.meter.submit(std::move(*reservation), false);
   if (!ticket) return fail(ticket.error());
   ticket_ = *ticket;
@@ -234,13 +241,6 @@ asio::awaitable<AttemptEnd> Exchange::attempt() {
   const std::uint32_t index = plan_.deployments[next_];
   const Deployment& deployment = snapshot.routing->deployments()[index];
   const Provider& provider = snapshot.routing->provider_of(index);
-  ++attempts_;
-  lane_.metrics.attempts.add();
-  deployment_name_ = deployment.name;
-  attempt_started_ns_ = lane_.clock.monotonic_ns();
-  first_event_ms_ = 0;
-  reader_.reset();
-
   const auto upstream = write_upstream_request(provider.dialect, request_.caller, deployment.model,
                                                output_tokens_bound(request_.caller.head, snapshot.serving));
   if (!upstream) {
@@ -250,8 +250,14 @@ asio::awaitable<AttemptEnd> Exchange::attempt() {
     failure.message = upstream.error().message;
     failure.caller_body = openai_error_body(failure.message, "invalid_request_error",
                                             is(upstream.error(), DialectError::unsupported) ? "unsupported" : "");
-    co_return failed(std::move(failure));
+    co_return AttemptEnd{AttemptStatus::refused, std::move(failure), false};
   }
+  ++attempts_;
+  lane_.metrics.attempts.add();
+  deployment_name_ = deployment.name;
+  attempt_started_ns_ = lane_.clock.monotonic_ns();
+  first_event_ms_ = 0;
+  reader_.reset();
   const auto credential = credential_header(provider.dialect, provider.api_key);
   std::array<http::HeaderField, upstream_headers_max> headers;
   std::size_t count = 0;
@@ -290,6 +296,7 @@ asio::awaitable<AttemptEnd> Exchange::read_answer(http::ClientResponse& response
     if (ended) co_return broken(Error{"http", 0, "the answer ended before it was complete"});
     const auto forwarded = co_await forward(*step);
     if (forwarded) continue;
+    if (forwarded.error().module != error_module<http::HttpError>) co_return broken(forwarded.error());
     gone_ = true;
     if (!route_->policy.drain_on_disconnect) co_return broken(forwarded.error());
   }
@@ -311,6 +318,11 @@ asio::awaitable<Result<void>> Exchange::forward(const AnswerStep& step) {
   if (step.content) note_first_content();
   if (gone_ || (step.bytes.empty() && step.events.empty())) co_return Result<void>{};
   if (!begun_) {
+    // Nothing is told before it is durable: the provider has begun to bill.
+    if (!lane_.meter.is_durable(ticket_)) {
+      auto durable = co_await lane_.meter.durable(ticket_);
+      if (!durable) co_return durable;
+    }
     begun_ = true;
     auto begin = co_await sink_.begin(head());
     if (!begin) co_return begin;
@@ -364,7 +376,7 @@ AttemptEnd Exchange::failed(UpstreamFailure failure) const {
   const AttemptStatus status = gone_    ? AttemptStatus::caller_gone
                                : begun_ ? AttemptStatus::cut
                                         : failure.status;
-  return AttemptEnd{status, std::move(failure)};
+  return AttemptEnd{status, std::move(failure), true};
 }
 
 AttemptLine Exchange::line(const AttemptEnd& end) const {
@@ -393,9 +405,7 @@ void Exchange::settle(const AttemptEnd& end) {
 }
 
 void Exchange::submit(MeteringOperation operation) {
-  const bool ends = !std::holds_alternative<AttemptLine>(operation);
-  const bool urgent = ends && !gone_ && !lane_.meter.is_durable(ticket_);  // the caller waits for the reservation
-  if (const auto ticket = lane_.meter.submit(std::move(operation), urgent); !ticket) {
+  if (const auto ticket = lane_.meter.submit(std::move(operation), false); !ticket) {
     // The reservation stays open and is settled as in doubt when the next incarnation starts.
     log::error("ledger_refused", {{"request_id", id_text_}, {"error", ticket.error().message}});
   }

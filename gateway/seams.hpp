@@ -22,7 +22,7 @@ class Meter {
   virtual ~Meter() = default;
   // Queues; returns a ticket. `urgent`: somebody waits for it, or for what was queued before it.
   virtual Result<std::uint64_t> submit(MeteringOperation operation, bool urgent) = 0;
-  // Completes when everything up to the ticket is on disk; an error when this operation was refused.
+  // Completes when everything up to the ticket is on disk, which it hastens; an error when this operation was refused.
   virtual asio::awaitable<Result<void>> durable(std::uint64_t ticket) = 0;
   // Whether durable(ticket) would complete at once and well: saves a suspension on the way of a fast answer.
   [[nodiscard]] virtual bool is_durable(std::uint64_t ticket) const = 0;

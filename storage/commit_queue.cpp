@@ -4,6 +4,14 @@
 
 namespace outlast::storage {
 
+// What ends a request finds room when new requests do not any more; there is only so much of it.
+std::size_t CommitQueue::limit_of(const Submission& submission) const {
+  if (submission.farewell != nullptr) return SIZE_MAX;
+  const bool begins = submission.control == nullptr &&
+                      std::holds_alternative<Reservation>(submission.operation);
+  return begins ? operations_max_ : 2 * operations_max_;
+}
+
 bool CommitQueue::wakes(bool urgent) const {
   switch (waiting_) {
     case Waiting::no: return false;
@@ -19,8 +27,8 @@ Result<void> CommitQueue::push(Submission&& submission, bool urgent) {
   {
     const std::lock_guard lock(mutex_);
     if (stopped_) return fail(LedgerError::stopped, "the ledger is stopping");
-    if (operations_.size() >= operations_max_ && submission.farewell == nullptr) {
-      return fail(LedgerError::overloaded, "the ledger has " + std::to_string(operations_max_) +
+    if (operations_.size() >= limit_of(submission)) {
+      return fail(LedgerError::overloaded, "the ledger has " + std::to_string(operations_.size()) +
                                                " operations waiting for the disk; try again later");
     }
     operations_.push_back(std::move(submission));
@@ -40,6 +48,18 @@ void CommitQueue::measure(Time now) {
   paced_ = rate >= pace_from_operations_per_s;
   window_start_ = now;
   window_operations_ = 0;
+}
+
+void CommitQueue::hasten() {
+  bool wake = false;
+  {
+    const std::lock_guard lock(mutex_);
+    if (urgent_ || operations_.empty()) return;  // already, or under way
+    urgent_ = true;
+    wake = waiting_ == Waiting::lazy;
+    if (wake) waiting_ = Waiting::no;
+  }
+  if (wake) arrived_.notify_one();
 }
 
 bool CommitQueue::take(std::vector<Submission>& batch) {

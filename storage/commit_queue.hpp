@@ -68,8 +68,11 @@ class CommitQueue {
   CommitQueue(std::size_t operations_max, std::chrono::milliseconds lazy)
       : operations_max_(operations_max), lazy_(lazy) {}
 
-  // Any thread. Errors: overloaded, stopped. Farewells are always taken.
+  // Any thread. Errors: overloaded (reservations at the limit, others at twice that), stopped.
+  // Farewells are always taken.
   Result<void> push(Submission&& submission, bool urgent);
+  // Any thread: what has been pushed is urgent from now on.
+  void hasten();
   // The committer's: waits until a commit is due; swaps what has arrived into `batch`, which must
   // be empty. False when the queue is stopped and drained.
   bool take(std::vector<Submission>& batch);
@@ -79,6 +82,7 @@ class CommitQueue {
 
  private:
   enum class Waiting : std::uint8_t { no, idle, lazy, paced };
+  [[nodiscard]] std::size_t limit_of(const Submission& submission) const;
   [[nodiscard]] bool wakes(bool urgent) const;
   void measure(Time now);
 

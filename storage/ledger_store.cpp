@@ -82,6 +82,8 @@ class Submitter final : public LedgerSubmitter {
     return ++tickets_;
   }
 
+  void hasten() override { queue_->hasten(); }
+
  private:
   std::shared_ptr<CommitQueue> queue_;
   std::shared_ptr<DiskGuard> disk_;

@@ -27,6 +27,7 @@ class FakeLedger final : public storage::LedgerStore {
       if (ledger.full) return fail(LedgerError::disk_full, "no room");
       return ++ledger.submitted;
     }
+    void hasten() override { ++ledger.hastened; }
     FakeLedger& ledger;
   };
 
@@ -51,6 +52,7 @@ class FakeLedger final : public storage::LedgerStore {
   std::function<void(std::uint64_t)> durable;
   std::function<void(std::uint64_t, const Error&)> refused;
   std::uint64_t submitted = 0;
+  std::uint64_t hastened = 0;  // how often somebody waited
   bool full = false;
 
  private:
