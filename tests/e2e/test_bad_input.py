@@ -126,3 +126,14 @@ def test_models_lists_routes_and_models(node):
     names = {model["id"] for model in json.loads(response.read())["data"]}
     assert {"smart", "gpt-sim"} <= names
     connection.close()
+
+
+def test_a_full_disk_refuses_new_requests_and_nothing_else(make_node, alpha):
+    node = make_node(alpha, limits={"disk_free_bytes_min": 1 << 49})  # more than any disk has free
+    answer = node.chat()
+    assert answer.status == 503
+    assert answer.error["code"] == "ledger_unavailable"
+    assert int(answer.headers["retry-after"]) >= 1
+    assert alpha.stats()["requests"] == 0
+    node.verify()
+    node.stop()
