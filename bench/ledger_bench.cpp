@@ -33,7 +33,7 @@ struct Options {
   std::string folder;  // of the store; default: a temporary one
   int seconds = 5;
   int lanes = 2;
-  std::size_t in_flight = 1'024;  // operations per lane
+  std::size_t in_flight = 256;  // operations per lane
   std::uint64_t requests_per_s = 40'000;
   int users = 50;
   bool json = false;

@@ -28,14 +28,32 @@ TEST_CASE("operations come out in the order in which they went in", "[ledger]") 
   CHECK(queue.size() == 0);
 }
 
-TEST_CASE("a full queue refuses operations but takes farewells", "[ledger]") {
+TEST_CASE("a full queue refuses new requests, then what ends them, never a farewell", "[ledger]") {
   CommitQueue queue(2, 1ms);
+  const auto ending = [] {
+    Submission submission;
+    submission.operation = Settlement{};
+    return submission;
+  };
   REQUIRE(queue.push(operation(1), false));
   REQUIRE(queue.push(operation(2), false));
   CHECK(is(queue.push(operation(3), true).error(), LedgerError::overloaded));
+  CHECK(queue.push(ending(), false));
+  CHECK(queue.push(ending(), false));
+  CHECK(is(queue.push(ending(), false).error(), LedgerError::overloaded));
   Submission farewell;
   farewell.farewell = std::make_shared<Recipient>();
   CHECK(queue.push(std::move(farewell), false));
+}
+
+TEST_CASE("what waits lazily is due at once when someone comes to wait for it", "[ledger]") {
+  CommitQueue queue(10, 1h);
+  REQUIRE(queue.push(operation(1), false));
+  std::vector<Submission> batch;
+  std::thread committer([&queue, &batch] { queue.take(batch); });
+  queue.hasten();
+  committer.join();
+  CHECK(batch.size() == 1);
 }
 
 TEST_CASE("a stopped queue takes nothing in and gives out what it holds", "[ledger]") {
