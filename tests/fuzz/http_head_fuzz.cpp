@@ -1,5 +1,5 @@
-// Heads and chunked bodies from anywhere: what is accepted must be the same however the bytes are split, and must hold
-// nothing that a second reader could frame differently.
+// Heads and chunked bodies from anywhere: what is accepted must be the same however the bytes are
+// split, and must hold nothing that a second reader could frame differently.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -19,7 +19,8 @@ void require(bool condition) {
 }
 
 bool inside(std::string_view part, std::string_view whole) {
-  return part.empty() || (part.data() >= whole.data() && part.data() + part.size() <= whole.data() + whole.size());
+  return part.empty() ||
+         (part.data() >= whole.data() && part.data() + part.size() <= whole.data() + whole.size());
 }
 
 // Scans with `bytes` arriving in two pieces.
@@ -120,6 +121,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   const Decoded at_once = decode(body, 0);
   const Decoded split_up = decode(body, body.size() * data[0] / 256);
-  require(at_once.status == split_up.status && at_once.body == split_up.body && at_once.used == split_up.used);
+  require(at_once.status == split_up.status && at_once.body == split_up.body &&
+          at_once.used == split_up.used);
   return 0;
 }

@@ -1,4 +1,5 @@
-// Server-sent events from anywhere: the same events however the bytes are split, and no line end inside of a name.
+// Server-sent events from anywhere: the same events however the bytes are split, and no line end
+// inside of a name.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -25,7 +26,8 @@ void require(bool condition) {
 bool read(std::string_view bytes, std::size_t step, std::size_t limit, Events& events) {
   SseReader reader(limit);
   while (!bytes.empty()) {
-    const std::vector<char> piece(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(std::min(step, bytes.size())));
+    const std::vector<char> piece(
+        bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(std::min(step, bytes.size())));
     bytes.remove_prefix(piece.size());
     if (!reader.feed({piece.data(), piece.size()})) return false;
     std::vector<SseEvent> views;
