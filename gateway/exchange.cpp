@@ -291,7 +291,14 @@ asio::awaitable<AttemptEnd> Exchange::read_answer(http::ClientResponse& response
     const bool ended = piece->empty();
     const auto step = ended ? reader_->finish() : reader_->feed(*piece);
     if (!step) co_return broken(Error{"http", 0, "the provider broke its own dialect: " + step.error().message});
-    if (step->failure) co_return failed(*step->failure);
+    if (step->failure) {
+      UpstreamFailure failure = *step->failure;
+      if (begun_) {
+        const auto forwarded = co_await forward(*step);  // what came before the error in the same read
+        if (!forwarded) gone_ = true;
+      }
+      co_return failed(std::move(failure));
+    }
     if (step->done) co_return co_await complete(*step);
     if (ended) co_return broken(Error{"http", 0, "the answer ended before it was complete"});
     const auto forwarded = co_await forward(*step);
