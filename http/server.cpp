@@ -35,8 +35,10 @@ void set_connection_options(int descriptor, const ServerLimits& limits) {
   set_option(descriptor, SOL_SOCKET, SO_KEEPALIVE, 1);
   set_option(descriptor, IPPROTO_TCP, TCP_KEEPIDLE, keepalive_idle_s);
   set_option(descriptor, IPPROTO_TCP, TCP_KEEPINTVL, keepalive_interval_s);
+  // A net under our own deadline, which says why: the kernel must not come first.
+  constexpr std::uint32_t user_timeout_extra_ms = 10'000;
   set_option(descriptor, IPPROTO_TCP, TCP_USER_TIMEOUT,
-             static_cast<int>(limits.write_stall_timeout_ms));
+             static_cast<int>(limits.write_stall_timeout_ms + user_timeout_extra_ms));
 }
 
 Result<Tcp::endpoint> resolve(asio::io_context& context, std::string_view address) {
