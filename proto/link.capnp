@@ -48,6 +48,7 @@ struct Part @0xb0d2ab9f5fd35c04 {
       isError @9 :Bool;
     }
   }
+  cacheControl @10 :Text;  # of text, image and toolResult: a provider's cache marker, as JSON
 }
 
 struct Message @0xb0d2ab9f5fd35c05 {
@@ -59,6 +60,7 @@ struct Tool @0xb0d2ab9f5fd35c06 {
   name @0 :Text;
   description @1 :Text;
   parameters @2 :Text;
+  cacheControl @3 :Text;
 }
 
 struct Request @0xb0d2ab9f5fd35c07 {

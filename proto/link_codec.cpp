@@ -80,6 +80,13 @@ void write_part(const chat::Part& part, schema::Part::Builder out) {
                           group.setIsError(result.is_error);
                         }},
              part);
+  std::visit(
+      [&out](const auto& any) {
+        if constexpr (requires { any.cache_control; }) {
+          if (!any.cache_control.empty()) out.setCacheControl(text_of(any.cache_control));
+        }
+      },
+      part);
 }
 
 template <class Items, class Builder, class Write>
@@ -115,6 +122,7 @@ void write_request(const chat::Request& request, schema::Request::Builder out) {
                item.setName(text_of(tool.name));
                item.setDescription(text_of(tool.description));
                item.setParameters(text_of(tool.parameters));
+               if (!tool.cache_control.empty()) item.setCacheControl(text_of(tool.cache_control));
              });
   out.setToolChoice(static_cast<std::uint8_t>(request.tool_choice));
   out.setToolChoiceName(text_of(request.tool_choice_name));
@@ -327,10 +335,11 @@ Usage read_usage(schema::Usage::Reader in) {
 chat::Part read_part(schema::Part::Reader in) {
   switch (in.which()) {
     case schema::Part::TEXT:
-      return chat::Text{string_of(in.getText())};
+      return chat::Text{string_of(in.getText()), string_of(in.getCacheControl())};
     case schema::Part::IMAGE: {
       const auto group = in.getImage();
-      return chat::Image{string_of(group.getMediaType()), string_of(group.getData()), string_of(group.getUrl())};
+      return chat::Image{string_of(group.getMediaType()), string_of(group.getData()), string_of(group.getUrl()),
+                         string_of(in.getCacheControl())};
     }
     case schema::Part::TOOL_CALL: {
       const auto group = in.getToolCall();
@@ -338,7 +347,8 @@ chat::Part read_part(schema::Part::Reader in) {
     }
     case schema::Part::TOOL_RESULT: {
       const auto group = in.getToolResult();
-      return chat::ToolResult{string_of(group.getToolCallId()), string_of(group.getContent()), group.getIsError()};
+      return chat::ToolResult{string_of(group.getToolCallId()), string_of(group.getContent()), group.getIsError(),
+                              string_of(in.getCacheControl())};
     }
   }
   // A part that cannot be understood cannot be left out: the question would change.
@@ -374,7 +384,8 @@ chat::Request read_request(schema::Request::Reader in) {
   for (const auto message : messages) request.messages.push_back(read_chat_message(message));
   for (const auto tool : bounded(in.getTools(), tools_max, "tools")) {
     request.tools.push_back(
-        {string_of(tool.getName()), string_of(tool.getDescription()), string_of(tool.getParameters())});
+        {string_of(tool.getName()), string_of(tool.getDescription()), string_of(tool.getParameters()),
+         string_of(tool.getCacheControl())});
   }
   request.tool_choice = enum_of(in.getToolChoice(), chat::ToolChoice::named, "tool choice");
   request.tool_choice_name = string_of(in.getToolChoiceName());

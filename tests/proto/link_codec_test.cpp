@@ -36,10 +36,10 @@ class Maker {
   }
   chat::Part part() {
     switch (random_.below(4)) {
-      case 0: return chat::Text{text()};
-      case 1: return chat::Image{text(), text(), text()};
+      case 0: return chat::Text{text(), text()};
+      case 1: return chat::Image{text(), text(), text(), text()};
       case 2: return chat::ToolCall{text(), text(), text()};
-      default: return chat::ToolResult{text(), text(), random_.below(2) == 1};
+      default: return chat::ToolResult{text(), text(), random_.below(2) == 1, text()};
     }
   }
   chat::Request request() {
@@ -50,7 +50,7 @@ class Maker {
       for (auto parts = random_.below(4); parts > 0; --parts) message.parts.push_back(part());
       out.messages.push_back(std::move(message));
     }
-    for (auto n = random_.below(3); n > 0; --n) out.tools.push_back({text(), text(), text()});
+    for (auto n = random_.below(3); n > 0; --n) out.tools.push_back({text(), text(), text(), text()});
     out.tool_choice = static_cast<chat::ToolChoice>(random_.below(4));
     out.tool_choice_name = text();
     if (random_.below(2) == 1) out.parallel_tool_calls = random_.below(2) == 1;
