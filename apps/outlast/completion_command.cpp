@@ -1,5 +1,7 @@
 // outlast completion bash|zsh|fish: scripts made from the commands themselves, so that they cannot
 // fall behind.
+#include <set>
+
 #include "apps/outlast/command_line.hpp"
 #include "apps/outlast/terminal.hpp"
 
@@ -9,6 +11,7 @@ namespace {
 struct Word {
   std::string text;  // "create", "--tenant"
   std::string description;
+  bool takes_value = false;
 };
 
 // What can follow after the commands of `path`: " key create", or "" at the start.
@@ -24,7 +27,8 @@ void collect_places(const CLI::App& command, const std::string& path, std::vecto
     place.words.push_back({sub->get_name(), sub->get_description()});
   for (const CLI::Option* option : command.get_options()) {
     for (const std::string& name : option->get_lnames()) {
-      place.words.push_back({"--" + name, option->get_description()});
+      place.words.push_back(
+          {"--" + name, option->get_description(), option->get_items_expected_max() > 0});
     }
   }
   places.push_back(std::move(place));
@@ -56,11 +60,29 @@ std::string path_patterns(const std::vector<Place>& places, const char* between)
   return patterns;
 }
 
+// --admin|--data|…: options whose value is the next word.
+std::string value_options(const std::vector<Place>& places) {
+  std::set<std::string> names;
+  for (const Place& place : places) {
+    for (const Word& word : place.words) {
+      if (word.takes_value) names.insert(word.text);
+    }
+  }
+  std::string joined;
+  for (const std::string& name : names) joined += (joined.empty() ? "" : "|") + name;
+  return joined;
+}
+
 std::string bash_script(const std::vector<Place>& places) {
   std::string script =
       "# bash completion of outlast: source <(outlast completion bash)\n"
       "_outlast() {\n"
       "  local here='' words='' i\n"
+      "  case \"${COMP_WORDS[COMP_CWORD - 1]}\" in\n"
+      "    " +
+      value_options(places) +
+      ") COMPREPLY=(); return ;;\n"
+      "  esac\n"
       "  for ((i = 1; i < COMP_CWORD; i++)); do\n"
       "    case \"$here ${COMP_WORDS[i]}\" in\n"
       "      " +
@@ -88,6 +110,11 @@ std::string zsh_script(const std::vector<Place>& places) {
       "_outlast() {\n"
       "  local here='' i\n"
       "  local -a choices\n"
+      "  case \"${words[CURRENT - 1]}\" in\n"
+      "    " +
+      value_options(places) +
+      ") _files; return ;;\n"
+      "  esac\n"
       "  for ((i = 2; i < CURRENT; i++)); do\n"
       "    case \"$here ${words[i]}\" in\n"
       "      " +
@@ -132,7 +159,9 @@ std::string fish_script(const std::vector<Place>& places) {
     for (const Word& word : place.words) {
       const std::string condition = "__outlast_here \"" + place.path + "\"";
       script += "complete -c outlast -n " + shell_quoted(condition);
-      script += word.text.starts_with("--") ? " -l " + word.text.substr(2) : " -f -a " + word.text;
+      script += word.text.starts_with("--")
+                    ? " -l " + word.text.substr(2) + (word.takes_value ? " -r" : "")
+                    : " -f -a " + word.text;
       script += " -d " + shell_quoted(word.description) + "\n";
     }
   }

@@ -50,9 +50,9 @@ Result<HttpAnswer> FrontApi::call(const std::string& method, const std::string& 
   if (answer->status == 200) return answer;
   if (answer->status == 401) {
     return fail(CliError::failed,
-                message_of(*answer) +
-                    "; give a live key in OUTLAST_KEY or --key-file, or make one with 'outlast key "
-                    "create --tenant ORG/TEAM/USER'");
+                "the node refused this virtual key; give a live one in OUTLAST_KEY or --key-file, "
+                "or make one with "
+                "'outlast key create --tenant ORG/TEAM/USER'");
   }
   return fail(answer->status == 404 ? CliError::not_found : CliError::failed, message_of(*answer));
 }

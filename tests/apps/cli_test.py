@@ -368,7 +368,7 @@ class CliTest(unittest.TestCase):
         self.assertIn("nothing to ask", self.run_cli("chat", "-m", "smart", code=2).stderr)
         environment = dict(self.environment, OUTLAST_KEY="ol_wrong")
         errors = self.run_cli("chat", "-m", "smart", "hi", code=1, environment=environment).stderr
-        self.assertIn("this key is not known; give a live key in OUTLAST_KEY or --key-file", errors)
+        self.assertIn("refused this virtual key; give a live one in OUTLAST_KEY or --key-file", errors)
         self.assertNotIn("ol_wrong", errors)
         environment.pop("OUTLAST_KEY")
         self.assertIn("no virtual key", self.run_cli("chat", "hi", code=1, environment=environment).stderr)
@@ -446,6 +446,7 @@ class CliTest(unittest.TestCase):
                          ["create", "list", "revoke"])
         self.assertEqual(self.complete_in_bash("outlast key create --ten"), ["--tenant"])
         self.assertEqual(self.complete_in_bash("outlast --json ledger export --fo"), ["--format"])
+        self.assertEqual(self.complete_in_bash("outlast --data "), [], "a value is left to the shell's own completion")
 
     def test_every_shell_has_a_script_and_no_other(self):
         for shell in ("bash", "zsh", "fish"):
