@@ -7,8 +7,8 @@ namespace outlast::storage {
 // What ends a request finds room when new requests do not any more; there is only so much of it.
 std::size_t CommitQueue::limit_of(const Submission& submission) const {
   if (submission.farewell != nullptr) return SIZE_MAX;
-  const bool begins = submission.control == nullptr &&
-                      std::holds_alternative<Reservation>(submission.operation);
+  const bool begins =
+      submission.control == nullptr && std::holds_alternative<Reservation>(submission.operation);
   return begins ? operations_max_ : 2 * operations_max_;
 }
 
@@ -45,7 +45,10 @@ void CommitQueue::measure(Time now) {
   if (window < rate_window) return;
   const double rate =
       static_cast<double>(window_operations_) / std::chrono::duration<double>(window).count();
-  paced_ = rate >= pace_from_operations_per_s;
+  const double share = (rate - paced_from_operations_per_s) /
+                       (slowest_from_operations_per_s - paced_from_operations_per_s);
+  pace_ = std::chrono::microseconds(static_cast<std::int64_t>(
+      std::clamp(share, 0.0, 1.0) * static_cast<double>(pace_max.count())));
   window_start_ = now;
   window_operations_ = 0;
 }
@@ -74,11 +77,10 @@ bool CommitQueue::take(std::vector<Submission>& batch) {
       continue;
     }
     if (oldest_ == Time{}) oldest_ = now;
-    Time due = oldest_ + lazy_;
-    if (paced_) due = last_take_ + pace;
-    else if (urgent_) due = now;
-    if (now >= due || (paced_ && operations_.size() >= paced_batch_operations)) break;
-    waiting_ = paced_ ? Waiting::paced : Waiting::lazy;
+    const bool paced = urgent_ || pace_ == pace_max;
+    const Time due = paced ? last_take_ + pace_ : oldest_ + lazy_;
+    if (now >= due || operations_.size() >= paced_batch_operations) break;
+    waiting_ = paced ? Waiting::paced : Waiting::lazy;
     arrived_.wait_until(lock, due);
     now = std::chrono::steady_clock::now();
   }

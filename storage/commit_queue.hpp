@@ -58,12 +58,14 @@ struct Submission {
 class CommitQueue {
  public:
   using Time = std::chrono::steady_clock::time_point;
-  static constexpr std::chrono::microseconds pace{1'000};
-  static constexpr double pace_from_operations_per_s = 10'000;
+  // The time from one commit to the next grows with the rate, from nothing at the first to its
+  // largest at the second: a sync costs the processor as much as some ten operations.
+  static constexpr double paced_from_operations_per_s = 5'000;
+  static constexpr double slowest_from_operations_per_s = 15'000;
+  static constexpr std::chrono::microseconds pace_max{2'000};
   static constexpr std::chrono::milliseconds rate_window{10};
-  static constexpr std::size_t paced_batch_operations =
-      96;  // with so many a commit need not wait for more
-  static constexpr std::size_t kept_capacity = 4'096;  // of operations, after a rush
+  static constexpr std::size_t paced_batch_operations = 128;  // so many need not wait for more
+  static constexpr std::size_t kept_capacity = 4'096;         // of operations, after a rush
 
   CommitQueue(std::size_t operations_max, std::chrono::milliseconds lazy)
       : operations_max_(operations_max), lazy_(lazy) {}
@@ -96,7 +98,7 @@ class CommitQueue {
   Waiting waiting_ = Waiting::no;
   Time oldest_{};  // when the committer saw the first of them
   Time last_take_{};
-  bool paced_ = false;
+  std::chrono::microseconds pace_{0};
   Time window_start_{};
   std::size_t window_operations_ = 0;
 };

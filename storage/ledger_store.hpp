@@ -47,7 +47,7 @@ class LedgerSubmitter {
   // Checks what can be checked now (duplicates, open reservation, disk, queue) later, in order, on
   // the committer; returns the ticket that `on_durable` will reach. Errors now: overloaded
   // (reservations first, so that what ends a request still finds room), disk_full (reservations
-  // only), stopped. `urgent` operations start a commit at once (within 1 ms
+  // only), stopped. `urgent` operations start a commit at once (within 2 ms
   // when there is a rush); others ride with the next one, at the latest after lazy_commit_ms.
   // Destroying the submitter, never from its own callback, ends its callbacks; what was submitted
   // is committed all the same. It may outlive the store.
