@@ -95,12 +95,12 @@ Daemon::~Daemon() {
   outcome_sink_.reset();
   if (system_) {
     if (node_) {
-      if (const auto children = ask_now<actors::ChildrenReply>(*system_, node_, actors::children_atom::value);
-          children && *children) {
+      const auto children = ask_now<actors::ChildrenReply>(*system_, node_, actors::children_atom::value);
+      caf::anon_send_exit(node_, caf::exit_reason::kill);  // first, so that it does not mourn its children
+      if (children && *children) {
         caf::anon_send_exit((*children)->router, caf::exit_reason::kill);
         caf::anon_send_exit((*children)->accountant, caf::exit_reason::kill);
       }
-      caf::anon_send_exit(node_, caf::exit_reason::kill);
     }
     node_ = nullptr;
     system_.reset();

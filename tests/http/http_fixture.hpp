@@ -248,8 +248,11 @@ class ServerFixture {
   }
 
   [[nodiscard]] Origin origin() const { return {false, "127.0.0.1", port, ""}; }
+  // Outlives the handlers that wait at it, and ends before the loop.
+  Gate& add_gate() { return *gates.emplace_back(std::make_unique<Gate>(loop.io)); }
 
   Loop loop;
+  std::vector<std::unique_ptr<Gate>> gates;
   std::optional<Server> server;
   std::uint16_t port = 0;
 };

@@ -54,7 +54,7 @@ TEST_CASE("the handler learns that the caller has left", "[http][server]") {
     int ended = 0;
     bool write_failed = false;
   } seen;
-  std::optional<Gate> gate;
+  Gate* gate = nullptr;  // the fixture's
   ServerFixture fixture([&seen, &gate](Request&, Response& response) -> asio::awaitable<void> {
     response.on_disconnect([&seen, &gate] {
       ++seen.left;
@@ -71,7 +71,7 @@ TEST_CASE("the handler learns that the caller has left", "[http][server]") {
   for (const char* how : {"close", "reset", "half-close", "pipelined, then close"}) {
     INFO(how);
     seen = Seen{};
-    gate.emplace(fixture.loop.io);
+    gate = &fixture.add_gate();
     RawPeer peer(fixture.loop, fixture.port);
     peer.send(get());
     REQUIRE(peer.wait_for("begun"));
@@ -91,7 +91,7 @@ TEST_CASE("the handler learns that the caller has left", "[http][server]") {
   }
   // And a caller that stays is not taken for gone.
   seen = Seen{};
-  gate.emplace(fixture.loop.io);
+  gate = &fixture.add_gate();
   RawPeer peer(fixture.loop, fixture.port);
   peer.send(get());
   REQUIRE(peer.wait_for("begun"));
@@ -147,7 +147,7 @@ TEST_CASE("requests that are on their way when draining begins are answered", "[
 }
 
 TEST_CASE("draining lets answers end and closes what is idle", "[http][server]") {
-  std::optional<Gate> gate;
+  Gate* gate = nullptr;  // the fixture's
   int handled = 0;
   ServerFixture fixture(
       [&gate, &handled](Request& request, Response& response) -> asio::awaitable<void> {
@@ -155,7 +155,7 @@ TEST_CASE("draining lets answers end and closes what is idle", "[http][server]")
         if (request.path() == "/slow") co_await gate->wait();
         co_await echo(request, response);
       });
-  gate.emplace(fixture.loop.io);
+  gate = &fixture.add_gate();
   RawPeer idle(fixture.loop, fixture.port);
   idle.send(get("/quick"));
   REQUIRE(idle.wait_for("GET /quick "));
@@ -187,7 +187,7 @@ TEST_CASE("draining lets answers end and closes what is idle", "[http][server]")
 }
 
 TEST_CASE("a server can be closed and destroyed in the middle of anything", "[http][server]") {
-  std::optional<Gate> gate;
+  Gate* gate = nullptr;  // the fixture's
   int left = 0;
   {
     ServerFixture fixture(
@@ -196,7 +196,7 @@ TEST_CASE("a server can be closed and destroyed in the middle of anything", "[ht
           co_await gate->wait();
           co_await echo(request, response);
         });
-    gate.emplace(fixture.loop.io);
+    gate = &fixture.add_gate();
     RawPeer busy(fixture.loop, fixture.port);
     RawPeer idle(fixture.loop, fixture.port);
     busy.send(get());
@@ -206,7 +206,6 @@ TEST_CASE("a server can be closed and destroyed in the middle of anything", "[ht
     REQUIRE(busy.wait_closed());
     REQUIRE(fixture.loop.run_until([&left] { return left == 1; }));
     gate->open();
-    gate.reset();
   }
   // The loop ends with requests and reads pending: nothing may leak or be used after it was freed.
   auto loop = std::make_unique<Loop>();

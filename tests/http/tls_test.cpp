@@ -264,20 +264,19 @@ TEST_CASE("the handler learns over TLS that the caller has left", "[http][tls]")
   Authority authority;
   const TlsServerFiles files = authority.issue("IP:127.0.0.1");
   bool left = false;
-  std::optional<asio::steady_timer> gate;
+  Gate* gate = nullptr;  // the fixture's
   ServerFixture fixture(
       [&left, &gate](Request&, Response& response) -> asio::awaitable<void> {
         response.on_disconnect([&left, &gate] {
           left = true;
-          gate->cancel();
+          gate->open();
         });
-        boost::system::error_code cancelled;
-        co_await gate->async_wait(asio::redirect_error(asio::use_awaitable, cancelled));
+        co_await gate->wait();
         Result<void> sent = co_await response.send(200, {}, "");
         CHECK_FALSE(sent);
       },
       {}, &files);
-  gate.emplace(fixture.loop.io, asio::steady_timer::time_point::max());
+  gate = &fixture.add_gate();
   ClientOptions options;
   options.ca_file = authority.ca_file();
   Client client(fixture.loop.io, options);
