@@ -99,8 +99,13 @@ TEST_CASE("a caller that sends a byte now and then does not stretch the time for
   ServerFixture fixture(echo, limits);
   RawPeer peer(fixture.loop, fixture.port);
   peer.send("GET / HTTP/1.1\r\nX: ");
-  const bool answered = fixture.loop.run_until([&peer] {
-    if (peer.received().empty() && !peer.closed()) peer.send("x");
+  auto next_byte = std::chrono::steady_clock::now();
+  const bool answered = fixture.loop.run_until([&peer, &next_byte] {
+    const auto now = std::chrono::steady_clock::now();
+    if (peer.received().empty() && !peer.closed() && now >= next_byte) {
+      peer.send("x");
+      next_byte = now + std::chrono::milliseconds(5);  // seldom enough for the head to stay within its size
+    }
     return peer.closed();
   });
   REQUIRE(answered);
