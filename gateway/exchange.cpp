@@ -62,6 +62,7 @@ class Exchange {
   asio::awaitable<AttemptEnd> read_error(http::ClientResponse& response, Dialect dialect);
   asio::awaitable<Result<void>> forward(const AnswerStep& step);
   asio::awaitable<AttemptEnd> complete(const AnswerStep& last);
+  asio::awaitable<AttemptEnd> end_unmetered(const Error& error);
   [[nodiscard]] AttemptEnd broken(const Error& error) const;
   [[nodiscard]] AttemptEnd failed(UpstreamFailure failure) const;
 
@@ -71,9 +72,9 @@ class Exchange {
 
   asio::awaitable<void> refuse_unplanned();
   asio::awaitable<void> answer_failure(const UpstreamFailure& failure);
-  asio::awaitable<void> answer_unmetered(const Error& error);
   asio::awaitable<void> refuse(Refusal refusal, std::string_view type, std::string_view code);
 
+  void lose_caller();
   void note_first_content();
   [[nodiscard]] AnswerHead head() const;
   [[nodiscard]] std::uint32_t elapsed_ms(std::int64_t since_ns) const;
@@ -136,12 +137,11 @@ asio::awaitable<void> Exchange::run() {
     co_return;
   }
   sink_.on_gone([this] {
-    gone_ = true;
+    lose_caller();
     if (!route_->policy.drain_on_disconnect) cancellation_.cancel();
     if (retry_wait_ != nullptr) retry_wait_->cancel();
   });
   co_await try_plan();
-  if (gone_) lane_.metrics.callers_gone.add();
 }
 
 // Tries deployments until one has answered or the plan is exhausted. Leaves the reservation settled or void.
@@ -295,7 +295,7 @@ asio::awaitable<AttemptEnd> Exchange::read_answer(http::ClientResponse& response
       UpstreamFailure failure = *step->failure;
       if (begun_) {
         const auto forwarded = co_await forward(*step);  // what came before the error in the same read
-        if (!forwarded) gone_ = true;
+        if (!forwarded) lose_caller();
       }
       co_return failed(std::move(failure));
     }
@@ -303,8 +303,8 @@ asio::awaitable<AttemptEnd> Exchange::read_answer(http::ClientResponse& response
     if (ended) co_return broken(Error{"http", 0, "the answer ended before it was complete"});
     const auto forwarded = co_await forward(*step);
     if (forwarded) continue;
-    if (forwarded.error().module != error_module<http::HttpError>) co_return broken(forwarded.error());
-    gone_ = true;
+    if (forwarded.error().module != error_module<http::HttpError>) co_return co_await end_unmetered(forwarded.error());
+    lose_caller();
     if (!route_->policy.drain_on_disconnect) co_return broken(forwarded.error());
   }
 }
@@ -345,10 +345,7 @@ asio::awaitable<AttemptEnd> Exchange::complete(const AnswerStep& last) {
   settle(end);
   if (!lane_.meter.is_durable(ticket_)) {
     const auto durable = co_await lane_.meter.durable(ticket_);
-    if (!durable) {
-      co_await answer_unmetered(durable.error());
-      co_return end;
-    }
+    if (!durable) co_return co_await end_unmetered(durable.error());
   }
   lane_.metrics.duration_ms.add(elapsed_ms(started_ns_));
   if (gone_) co_return end;
@@ -363,7 +360,7 @@ asio::awaitable<AttemptEnd> Exchange::complete(const AnswerStep& last) {
   if (sent) {
     lane_.metrics.answered.add();
   } else {
-    gone_ = true;
+    lose_caller();
   }
   co_return end;
 }
@@ -472,21 +469,18 @@ asio::awaitable<void> Exchange::answer_failure(const UpstreamFailure& failure) {
   co_await refuse(std::move(refusal), type, code);
 }
 
-// The ledger refused the reservation after all: the caller does not see a clean end.
-asio::awaitable<void> Exchange::answer_unmetered(const Error& error) {
+// The ledger refused the reservation after all. That is no fault of the deployment, and no other would fare better.
+asio::awaitable<AttemptEnd> Exchange::end_unmetered(const Error& error) {
+  const AttemptEnd end;
+  settle(end);
   lane_.metrics.ledger_refusals.add();
   log::error("reservation_refused", {{"request_id", id_text_}, {"error", error.message}});
-  if (gone_) co_return;
-  const std::string message = "the ledger did not take the request: " + error.message;
-  if (!begun_) {
-    Refusal refusal{.status = 503, .message = message, .retry_after_s = 1};
+  if (!gone_) {
+    Refusal refusal{.status = 503, .message = "the ledger did not take the request: " + error.message};
+    refusal.retry_after_s = 1;
     co_await refuse(std::move(refusal), "server_error", "ledger_unavailable");
-    co_return;
   }
-  lane_.metrics.cut.add();
-  UpstreamFailure failure;
-  failure.message = message;
-  co_await sink_.break_off(failure);
+  co_return end;
 }
 
 asio::awaitable<void> Exchange::refuse(Refusal refusal, std::string_view type, std::string_view code) {
@@ -494,6 +488,12 @@ asio::awaitable<void> Exchange::refuse(Refusal refusal, std::string_view type, s
   refusal.head = head();
   if (refusal.body.empty()) refusal.body = openai_error_body(refusal.message, type, code);
   co_await sink_.refuse(refusal);
+}
+
+void Exchange::lose_caller() {
+  if (gone_) return;
+  gone_ = true;
+  lane_.metrics.callers_gone.add();
 }
 
 void Exchange::note_first_content() {
