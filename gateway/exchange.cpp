@@ -241,8 +241,8 @@ asio::awaitable<AttemptEnd> Exchange::attempt() {
   const std::uint32_t index = plan_.deployments[next_];
   const Deployment& deployment = snapshot.routing->deployments()[index];
   const Provider& provider = snapshot.routing->provider_of(index);
-  const auto upstream = write_upstream_request(provider.dialect, request_.caller, deployment.model,
-                                               output_tokens_bound(request_.caller.head, snapshot.serving));
+  auto upstream = write_upstream_request(provider.dialect, request_.caller, deployment.model,
+                                         output_tokens_bound(request_.caller.head, snapshot.serving));
   if (!upstream) {
     UpstreamFailure failure;
     failure.status = AttemptStatus::refused;
@@ -272,6 +272,7 @@ asio::awaitable<AttemptEnd> Exchange::attempt() {
   timeouts.first_byte_ms = std::min(timeouts.first_byte_ms, std::max(left_ms(), 1U));
   auto response = co_await lane_.client.request(provider.origin, "POST", upstream->path, std::span(headers.data(), count),
                                                 upstream->body, timeouts, &cancellation_);
+  std::string().swap(upstream->body);  // it is sent, and a stream may stay open for long
   if (!response) co_return broken(response.error());
   if ((*response)->status() != 200) co_return co_await read_error(**response, provider.dialect);
   reader_ = make_answer_reader(provider.dialect,
