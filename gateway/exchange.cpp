@@ -525,8 +525,8 @@ asio::awaitable<void> run_exchange(LaneServices& lane, CallerSink& sink, Exchang
     ~UnderWay() { metrics.requests_in_flight.subtract(); }
     LaneMetrics& metrics;
   };
-  lane.metrics.requests.add();
   const UnderWay under_way(lane.metrics);
+  lane.metrics.requests.add();
   Exchange exchange(lane, sink, std::move(request));
   co_await exchange.run();
 }

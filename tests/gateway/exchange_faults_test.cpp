@@ -72,7 +72,16 @@ struct Sent {
   bool stream = false;
   std::optional<std::size_t> leaves_after_bytes;
   bool left = false;
-  [[nodiscard]] bool over() const { return left || caller->answered() || caller->ended(); }
+  bool over = false;
+
+  void look() {
+    if (over) return;
+    if (leaves_after_bytes && caller->bytes().size() >= *leaves_after_bytes) {
+      caller->close();
+      left = true;
+    }
+    over = left || caller->answered() || caller->ended();
+  }
 };
 
 void check_what_the_caller_saw(const Sent& sent, const std::map<std::string, AttemptStatus>& settled,
@@ -163,12 +172,8 @@ TEST_CASE("whatever happens, each reservation is settled or voided exactly once"
   const bool finished = bench.context.run_until([&] {
     std::size_t under_way = 0;
     for (std::size_t i = 0; i < started; ++i) {
-      Sent& sent = all[i];
-      if (!sent.left && sent.leaves_after_bytes && sent.caller->bytes().size() >= *sent.leaves_after_bytes) {
-        sent.caller->close();
-        sent.left = true;
-      }
-      under_way += sent.over() ? 0 : 1;
+      all[i].look();
+      under_way += all[i].over ? 0 : 1;
     }
     for (; started < requests && under_way < at_once; ++started, ++under_way) {
       Sent& sent = all[started];
