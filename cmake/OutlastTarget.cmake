@@ -7,12 +7,13 @@ target_compile_options(outlast_options INTERFACE
   # Designated initialisers name what differs from the defaults; that is their point.
   $<BUILD_INTERFACE:-Wno-missing-field-initializers>)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # gcc 12 takes the delete of an inlined coroutine frame for a mismatched one, wherever Asio's coroutines are used.
   target_compile_options(outlast_options INTERFACE
-    $<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-fcoroutines>>)
+    $<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-fcoroutines>> $<BUILD_INTERFACE:-Wno-mismatched-new-delete>)
 endif()
 if(OUTLAST_SANITIZE)
-  # libcaf's own headers trip UBSan's null check. Instrumented code gives gcc 12 false alarms (uninitialised std::regex,
-  # mismatched delete of coroutine frames); the ordinary build keeps every warning an error.
+  # libcaf's own headers trip UBSan's null check. Instrumented code gives gcc 12 more false alarms (uninitialised
+  # std::regex); the ordinary build keeps every warning an error.
   target_compile_options(outlast_options INTERFACE
     -fsanitize=${OUTLAST_SANITIZE} -fno-sanitize=null -fno-omit-frame-pointer -Wno-error
     $<$<CONFIG:RelWithDebInfo>:-O1>)
