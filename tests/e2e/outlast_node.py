@@ -172,6 +172,9 @@ class Answer:
         deltas = (choice["delta"] for chunk in self.chunks for choice in chunk.get("choices", []))
         return "".join(delta.get("content") or "" for delta in deltas)
 
+    def __repr__(self):
+        return f"<{self.status} {self.headers.get('x-outlast-deployment')} {(self.data or b'')[-300:]!r}>"
+
     @property
     def error(self):
         if self.events:
@@ -450,12 +453,10 @@ class Load:
             count += 1
             try:
                 connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
-                response = connection.getresponse()
-                data = response.read()
-                answer_headers = {name.lower(): value for name, value in response.getheaders()}
-                events = re.findall(r"^data: (.*)$", data.decode(), re.M) if body.get("stream") else []
-                answer = Answer(response.status, answer_headers, data, events)
-                whole = response.status == 200 and (answer.done if events else not body.get("stream"))
+                answer = self._read(connection.getresponse(), body.get("stream", False))
+                if not answer.clean:
+                    connection.close()
+                whole = answer.status == 200 and answer.clean and (answer.done or not body.get("stream"))
                 with self.lock:
                     (self.completed if whole else self.failed).append(answer)
             except (OSError, http.client.HTTPException) as error:
@@ -465,6 +466,17 @@ class Load:
                 if isinstance(error, ConnectionRefusedError):
                     return
         connection.close()
+
+    @staticmethod
+    def _read(response, stream):
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        clean = True
+        try:
+            data = response.read()
+        except http.client.IncompleteRead as cut:
+            data, clean = cut.partial, False
+        events = re.findall(r"^data: (.*)$", data.decode(errors="replace"), re.M) if stream else []
+        return Answer(response.status, headers, data, events, clean)
 
     def count(self):
         with self.lock:

@@ -113,7 +113,7 @@ def answers(address):
 
 
 def test_a_dead_provider_costs_no_request_under_load(make_sim, make_node):
-    alpha = make_sim("alpha", dialect="openai", models=["first"], tokens=12)
+    alpha = make_sim("alpha", dialect="openai", models=["first"], tokens=12, tokens_per_s=2000)
     beta = make_sim("beta", dialect="anthropic", models=["second"], tokens=12)
     node = make_node(alpha, beta)
     with Load(node, threads=16) as load:
@@ -121,13 +121,14 @@ def test_a_dead_provider_costs_no_request_under_load(make_sim, make_node):
         assert alpha.stats()["completed"] > 0
         alpha.kill()
         load.wait_for_more(1000)
-    # An answer whose first tokens came from alpha when it died is cut in mid-stream: the only failure that a caller
-    # may see, told in the stream. Answers of 12 tokens without pace leave no room for it but the kill's very moment.
+    # A stream whose first tokens had come from alpha when it died is told so in the stream: the only failure that a
+    # caller may see, and at most one for each that was under way.
     cut = [answer for answer in load.failed if not isinstance(answer, str) and answer.status == 200]
-    assert [failure for failure in load.failed if failure not in cut] == []
+    others = [failure for failure in load.failed if failure not in cut]
+    assert others == [], others[:5]
     assert len(cut) <= len(load.threads)
     assert all(answer.error for answer in cut)
-    assert node.verify()
+    node.verify()
 
 
 def test_a_dead_provider_costs_no_whole_answer_under_load(make_sim, make_node):
@@ -138,7 +139,7 @@ def test_a_dead_provider_costs_no_whole_answer_under_load(make_sim, make_node):
         load.wait_for_more(300)
         alpha.kill()
         load.wait_for_more(1000)
-    assert load.failed == []
+    assert load.failed == [], load.failed[:5]
     usage = node.usage("model")
     assert sum(row["requests"] for row in usage["rows"]) == len(load.completed)
 
