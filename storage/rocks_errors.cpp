@@ -69,6 +69,22 @@ std::string damaged_file(const rocksdb::Status& status, const std::string& path,
   return logs.empty() ? current_of(path) : logs;
 }
 
+// Keeps the files of a database on disk: a compaction, which often begins as a store opens, would
+// delete them under a reader that goes by their names. A read-only database has none to stop.
+class FilesKept {
+ public:
+  explicit FilesKept(rocksdb::DB& db) : db_(db), kept_(db.DisableFileDeletions().ok()) {}
+  ~FilesKept() {
+    if (kept_) db_.EnableFileDeletions(/*force=*/false).PermitUncheckedError();
+  }
+  FilesKept(const FilesKept&) = delete;
+  FilesKept& operator=(const FilesKept&) = delete;
+
+ private:
+  rocksdb::DB& db_;
+  const bool kept_;
+};
+
 }  // namespace
 
 void RocksLogger::Logv(const char* format, va_list arguments) {
@@ -133,6 +149,7 @@ Failure open_failure(const rocksdb::Status& status, const std::string& path,
 }
 
 Result<void> verify_newest_files(rocksdb::DB& db, const std::string& path) {
+  const FilesKept kept(db);
   std::vector<rocksdb::LiveFileMetaData> files;
   db.GetLiveFilesMetaData(&files);
   std::sort(files.begin(), files.end(),
