@@ -29,6 +29,7 @@ LedgerMeter::LedgerMeter(asio::io_context& context, storage::LedgerStore& ledger
   const auto on_refused = [shared = shared_](std::uint64_t ticket, const Error& error) {
     log::warning("ledger_refused", {{"ticket", ticket}, {"error", error.message}});
     const std::lock_guard lock(shared->mutex);
+    shared->any_refused.store(true, std::memory_order_relaxed);  // `durable` publishes it
     shared->refused.emplace(ticket, error);
     if (shared->refused.size() <= refusals_max) return;
     shared->forgotten = shared->refused.begin()->first;
@@ -48,6 +49,7 @@ Result<std::uint64_t> LedgerMeter::submit(MeteringOperation operation, bool urge
 
 bool LedgerMeter::is_durable(std::uint64_t ticket) const {
   if (shared_->durable.load(std::memory_order_acquire) < ticket) return false;
+  if (!shared_->any_refused.load(std::memory_order_relaxed)) return true;
   const std::lock_guard lock(shared_->mutex);
   return ticket > shared_->forgotten && !shared_->refused.contains(ticket);
 }
@@ -68,6 +70,7 @@ asio::awaitable<Result<void>> LedgerMeter::durable(std::uint64_t ticket) {
     };
     co_await asio::async_initiate<const asio::use_awaitable_t<>, void()>(initiate, asio::use_awaitable);
   }
+  if (!shared_->any_refused.load(std::memory_order_relaxed)) co_return Result<void>{};
   const std::lock_guard lock(shared_->mutex);
   const auto refused = shared_->refused.find(ticket);
   if (refused == shared_->refused.end()) {

@@ -37,7 +37,8 @@ class LedgerMeter final : public gateway::Meter {
   struct Shared {
     std::atomic<std::uint64_t> durable{0};
     std::atomic<bool> wake_pending{false};
-    std::mutex mutex;  // guards what follows
+    std::atomic<bool> any_refused{false};  // false: nothing was ever refused, and nobody need look
+    std::mutex mutex;                      // guards what follows
     std::map<std::uint64_t, Error> refused;  // until durable() takes it
     std::uint64_t forgotten = 0;             // the newest ticket that had to go from `refused`
     LedgerMeter* owner = nullptr;

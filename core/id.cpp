@@ -10,16 +10,21 @@ std::int64_t Uuid::unix_ms() const {
   return ms;
 }
 
-std::string Uuid::to_string() const {
+Uuid::Text Uuid::text() const {
   static constexpr char digits[] = "0123456789abcdef";
-  std::string text;
-  text.reserve(36);
+  Text text;
+  std::size_t at = 0;
   for (std::size_t i = 0; i < 16; ++i) {
-    if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
-    text += digits[bytes[i] >> 4];
-    text += digits[bytes[i] & 15];
+    if (i == 4 || i == 6 || i == 8 || i == 10) text[at++] = '-';
+    text[at++] = digits[bytes[i] >> 4];
+    text[at++] = digits[bytes[i] & 15];
   }
   return text;
+}
+
+std::string Uuid::to_string() const {
+  const Text characters = text();
+  return {characters.data(), characters.size()};
 }
 
 std::optional<Uuid> Uuid::parse(std::string_view text) {

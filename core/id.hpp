@@ -23,6 +23,8 @@ struct Uuid {
   // Milliseconds since 1970 of a version 7 id.
   [[nodiscard]] std::int64_t unix_ms() const;
   // 36 characters, lower case.
+  using Text = std::array<char, 36>;
+  [[nodiscard]] Text text() const;
   [[nodiscard]] std::string to_string() const;
   [[nodiscard]] static std::optional<Uuid> parse(std::string_view text);
 };

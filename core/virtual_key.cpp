@@ -37,7 +37,7 @@ bool looks_like_virtual_key(std::string_view text) {
 std::string make_virtual_key_id() {
   std::array<std::uint8_t, 8> random{};
   secure_random(std::as_writable_bytes(std::span(random)));
-  return "key_" + to_base32(random).substr(0, 12);
+  return "key_" + to_base32(random).substr(0, 11);
 }
 
 void KeyTable::add(std::shared_ptr<const VirtualKey> key) {

@@ -27,7 +27,8 @@ struct VirtualKey {
 std::string make_virtual_key_text();
 // Right length, alphabet and checksum: says "mistyped" without a look-up. Not a proof of anything.
 bool looks_like_virtual_key(std::string_view text);
-// "key_" + 60 random bits in base32.
+// "key_" + 55 random bits in base32: 15 characters, which a string holds without an allocation, and every reservation
+// carries one from a lane to the committer.
 std::string make_virtual_key_id();
 
 // The live keys by hash. Immutable once published: any thread. A look-up is one HMAC and one hash-map probe; the

@@ -2,6 +2,7 @@
 
 #include <bit>
 #include <type_traits>
+#include <vector>
 
 // Without its exceptions, an unchecked result does not compile.
 #define SIMDJSON_EXCEPTIONS 0
@@ -17,6 +18,7 @@ using Bytes = std::array<std::byte, 16>;
 
 // After a text larger than this the parser's buffers are given back.
 constexpr std::size_t kept_bytes_max = 256 * 1024;
+constexpr std::size_t kept_parsers_max = 4;
 constexpr std::size_t position_search_bytes_max = 1024 * 1024;
 
 template <class T>
@@ -233,10 +235,29 @@ std::string_view JsonCursor::key() const {
 
 struct JsonDocument::Impl {
   dom::parser parser;
+  // A parser's buffers are ten allocations, and most documents live for one call: each thread keeps
+  // a few parsers for the next ones.
+  static std::vector<std::unique_ptr<Impl>>& kept() {
+    static thread_local std::vector<std::unique_ptr<Impl>> parsers;
+    return parsers;
+  }
 };
 
-JsonDocument::JsonDocument() : impl_(std::make_unique<Impl>()) {}
-JsonDocument::~JsonDocument() = default;
+JsonDocument::JsonDocument() {
+  auto& kept = Impl::kept();
+  if (kept.empty()) {
+    impl_ = std::make_unique<Impl>();
+  } else {
+    impl_ = std::move(kept.back());
+    kept.pop_back();
+  }
+}
+
+JsonDocument::~JsonDocument() {
+  auto& kept = Impl::kept();
+  if (kept.size() < kept_parsers_max && impl_->parser.capacity() <= kept_bytes_max)
+    kept.push_back(std::move(impl_));
+}
 
 Result<JsonValue> JsonDocument::parse(std::string_view text) {
   if (impl_->parser.capacity() > kept_bytes_max) impl_->parser = dom::parser();

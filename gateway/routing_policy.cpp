@@ -5,36 +5,35 @@
 namespace outlast::gateway {
 namespace {
 
-// Weighted order without replacement over equal priorities, by repeated drawing. Weight 0 comes last.
-void order_by_weight(std::vector<Candidate>& group, Random& random, std::vector<std::uint32_t>& out) {
-  while (!group.empty()) {
+// Weighted order without replacement over candidates of equal priority, by repeated drawing. Weight 0 comes last.
+void order_by_weight(std::span<Candidate> group, Random& random) {
+  for (; group.size() > 1; group = group.subspan(1)) {
     std::uint64_t total = 0;
     for (const Candidate& candidate : group) total += candidate.weight;
+    if (total == 0) return;
     std::size_t chosen = 0;
-    if (total > 0) {
-      std::uint64_t point = random.below(total);
-      while (point >= group[chosen].weight) point -= group[chosen++].weight;
-    }
-    out.push_back(group[chosen].deployment);
-    group.erase(group.begin() + static_cast<std::ptrdiff_t>(chosen));
+    std::uint64_t point = random.below(total);
+    while (point >= group[chosen].weight) point -= group[chosen++].weight;
+    std::rotate(group.begin(), group.begin() + static_cast<std::ptrdiff_t>(chosen),
+                group.begin() + static_cast<std::ptrdiff_t>(chosen) + 1);
   }
 }
 
 }  // namespace
 
-void make_plan(std::span<const Candidate> candidates, Random& random, Plan& plan) {
+void make_plan(std::span<Candidate> candidates, Random& random, Plan& plan) {
   plan.deployments.clear();
+  plan.deployments.reserve(candidates.size());
   plan.first_is_probe = plan.saturated = false;
   plan.retry_at_ns.reset();
-  std::vector<Candidate> usable;
-  usable.reserve(candidates.size());
+  std::size_t usable = 0;  // these come first in `candidates`
   for (const Candidate& candidate : candidates) {
     if (candidate.state == BreakerState::open) {
       plan.retry_at_ns = std::min(plan.retry_at_ns.value_or(candidate.open_until_ns), candidate.open_until_ns);
     } else if (candidate.saturated) {
       plan.saturated = true;
     } else if (candidate.state == BreakerState::closed) {
-      usable.push_back(candidate);
+      candidates[usable++] = candidate;
     } else if (candidate.probe_free && !plan.first_is_probe) {
       plan.first_is_probe = true;
       plan.deployments.push_back(candidate.deployment);
@@ -42,15 +41,20 @@ void make_plan(std::span<const Candidate> candidates, Random& random, Plan& plan
       plan.retry_at_ns = std::min(plan.retry_at_ns.value_or(candidate.open_until_ns), candidate.open_until_ns);
     }
   }
-  std::stable_sort(usable.begin(), usable.end(),
-                   [](const Candidate& a, const Candidate& b) { return a.priority < b.priority; });
-  std::vector<Candidate> group;
-  for (std::size_t i = 0; i < usable.size();) {
-    group.clear();
-    const std::uint32_t priority = usable[i].priority;
-    while (i < usable.size() && usable[i].priority == priority) group.push_back(usable[i++]);
-    order_by_weight(group, random, plan.deployments);
+  candidates = candidates.first(usable);
+  const auto goes_first = [](const Candidate& a, const Candidate& b) { return a.priority < b.priority; };
+  if (!std::is_sorted(candidates.begin(), candidates.end(), goes_first)) {
+    std::stable_sort(candidates.begin(), candidates.end(), goes_first);
   }
+  for (auto group = candidates; !group.empty();) {
+    const auto end = std::find_if(group.begin(), group.end(), [priority = group.front().priority](const Candidate& other) {
+      return other.priority != priority;
+    });
+    const auto size = static_cast<std::size_t>(end - group.begin());
+    order_by_weight(group.first(size), random);
+    group = group.subspan(size);
+  }
+  for (const Candidate& candidate : candidates) plan.deployments.push_back(candidate.deployment);
 }
 
 FailoverStep after_failure(const UpstreamFailure& failure, const FailoverState& state, RetryBudget& budget,

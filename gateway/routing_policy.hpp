@@ -33,7 +33,8 @@ struct Plan {
 
 // Lower priorities first; within one, a weighted random order without replacement. Open and saturated deployments
 // are left out. A half-open deployment with a free probe goes first: hold-back makes the probe safe for the caller.
-void make_plan(std::span<const Candidate> candidates, Random& random, Plan& plan);
+// Reorders `candidates`, which saves a copy of them per request.
+void make_plan(std::span<Candidate> candidates, Random& random, Plan& plan);
 
 // Retries of the same deployment: each request earns a tenth of a retry, up to a limit. One per lane.
 class RetryBudget {

@@ -14,7 +14,12 @@ namespace {
 
 using Order = std::vector<std::uint32_t>;
 
-Plan plan_of(const std::vector<Candidate>& candidates, std::uint64_t seed = 7) {
+// Leaves `candidates` as they are, unlike make_plan().
+void plan_into(std::vector<Candidate> candidates, Random& random, Plan& plan) {
+  make_plan(candidates, random, plan);
+}
+
+Plan plan_of(std::vector<Candidate> candidates, std::uint64_t seed = 7) {
   Random random(seed);
   Plan plan;
   make_plan(candidates, random, plan);
@@ -50,7 +55,7 @@ TEST_CASE("the shares of the first place follow the weights within three sigma",
   std::vector<int> first(weights.size());
   std::map<Order, int> orders;
   for (int i = 0; i < draws; ++i) {
-    make_plan(candidates, random, plan);
+    plan_into(candidates, random, plan);
     REQUIRE(plan.deployments.size() == weights.size());
     ++first[plan.deployments[0]];
     ++orders[{plan.deployments[0], plan.deployments[1]}];
@@ -127,12 +132,12 @@ TEST_CASE("one request probes one deployment only", "[routing]") {
 TEST_CASE("a plan is made anew in the same memory", "[routing]") {
   Random random(1);
   Plan plan;
-  make_plan(std::vector<Candidate>{{.deployment = 4, .state = BreakerState::half_open, .probe_free = true}}, random, plan);
+  plan_into({{.deployment = 4, .state = BreakerState::half_open, .probe_free = true}}, random, plan);
   REQUIRE(plan.first_is_probe);
-  make_plan(std::vector<Candidate>{{.deployment = 5, .state = BreakerState::open, .open_until_ns = 1}}, random, plan);
+  plan_into({{.deployment = 5, .state = BreakerState::open, .open_until_ns = 1}}, random, plan);
   CHECK(plan.deployments.empty());
   CHECK_FALSE(plan.first_is_probe);
-  make_plan(std::vector<Candidate>{{.deployment = 6}}, random, plan);
+  plan_into({{.deployment = 6}}, random, plan);
   CHECK(plan.deployments == Order{6});
   CHECK_FALSE(plan.retry_at_ns.has_value());
 }
@@ -148,7 +153,7 @@ TEST_CASE("every plan is a set of usable deployments in the order of priority", 
                           static_cast<std::int64_t>(random.below(1'000))});
   }
   Plan plan;
-  make_plan(candidates, random, plan);
+  plan_into(candidates, random, plan);
   std::size_t closed = 0;
   std::size_t probes = 0;
   for (const Candidate& candidate : candidates) {
