@@ -8,15 +8,12 @@
 namespace outlast::gateway {
 namespace {
 
-constexpr std::string_view anthropic_version = "2023-06-01";
+constexpr http::HeaderField openai_headers[] = {{"content-type", "application/json"}};
+constexpr http::HeaderField anthropic_headers[] = {{"content-type", "application/json"},
+                                                   {"anthropic-version", "2023-06-01"}};
 
-Result<std::string> write_body(Dialect dialect, const CallerRequest& request,
-                               std::string_view model, std::uint64_t output_tokens_max) {
-  if (dialect == Dialect::openai) {
-    if (request.typed != nullptr)
-      return write_openai_request(*request.typed, model, output_tokens_max);
-    return rewrite_openai_request(request.openai_body, request.head, model, output_tokens_max);
-  }
+Result<std::string> write_anthropic_body(const CallerRequest& request, std::string_view model,
+                                         std::uint64_t output_tokens_max) {
   if (request.typed != nullptr)
     return write_anthropic_request(*request.typed, true, model, output_tokens_max);
   auto typed = read_openai_request(request.openai_body);
@@ -25,6 +22,32 @@ Result<std::string> write_body(Dialect dialect, const CallerRequest& request,
 }
 
 }  // namespace
+
+UpstreamBody::UpstreamBody(std::string written) : written_(std::move(written)) {
+  if (!written_.empty()) parts_[count_++].written_end = written_.size();
+}
+
+void UpstreamBody::pass(std::string_view bytes) {
+  check(count_ < parts_max, "a body has at most parts_max parts");
+  parts_[count_++] = {bytes, written_.size()};
+}
+
+void UpstreamBody::write(std::string_view text) {
+  if (count_ == 0) pass({});
+  written_ += text;
+  parts_[count_ - 1].written_end = written_.size();
+}
+
+http::BodyPieces UpstreamBody::pieces() const {
+  http::BodyPieces pieces;
+  std::size_t from = 0;
+  for (std::size_t i = 0; i < count_; ++i) {
+    pieces.add(parts_[i].passed);
+    pieces.add(std::string_view(written_).substr(from, parts_[i].written_end - from));
+    from = parts_[i].written_end;
+  }
+  return pieces;
+}
 
 std::optional<Dialect> parse_dialect(std::string_view name) {
   if (name == "openai") return Dialect::openai;
@@ -41,21 +64,22 @@ Result<UpstreamRequest> write_upstream_request(Dialect dialect, const CallerRequ
                                                std::uint64_t output_tokens_max) {
   check((request.typed != nullptr) == request.openai_body.empty(),
         "a caller's request has exactly one form");
-  auto body = write_body(dialect, request, model, output_tokens_max);
-  if (!body) return fail(std::move(body.error()));
-  UpstreamRequest upstream;
-  upstream.body = std::move(*body);
-  upstream.headers.emplace_back("content-type", "application/json");
-  if (dialect == Dialect::openai) {
-    upstream.path = "/chat/completions";
-  } else {
-    upstream.path = "/messages";
-    upstream.headers.emplace_back("anthropic-version", anthropic_version);
+  if (dialect == Dialect::openai && request.typed == nullptr) {
+    return UpstreamRequest{
+        "/chat/completions", openai_headers,
+        rewrite_openai_request(request.openai_body, request.head, model, output_tokens_max)};
   }
-  return upstream;
+  auto body = dialect == Dialect::openai
+                  ? write_openai_request(*request.typed, model, output_tokens_max)
+                  : write_anthropic_body(request, model, output_tokens_max);
+  if (!body) return fail(std::move(body.error()));
+  if (dialect == Dialect::openai)
+    return UpstreamRequest{"/chat/completions", openai_headers, UpstreamBody(std::move(*body))};
+  return UpstreamRequest{"/messages", anthropic_headers, UpstreamBody(std::move(*body))};
 }
 
-std::pair<std::string, std::string> credential_header(Dialect dialect, std::string_view api_key) {
+CredentialHeader credential_header(Dialect dialect, std::string_view api_key) {
+  if (api_key.empty()) return {};
   if (dialect == Dialect::anthropic) return {"x-api-key", std::string(api_key)};
   return {"authorization", "Bearer " + std::string(api_key)};
 }

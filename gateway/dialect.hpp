@@ -7,6 +7,7 @@
 //   events -> either       the caller is a message (client actor) and takes typed events
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -82,10 +83,31 @@ struct CallerRequest {
   ChatHead head;
 };
 
+// A body for an upstream: what we write, between parts of the caller's own bytes, which pass without being copied.
+class UpstreamBody {
+ public:
+  void pass(std::string_view bytes);
+  void write(std::string_view text);
+  // What is written is all of it.
+  explicit UpstreamBody(std::string written = {});
+  // Views of this object and of what passes.
+  [[nodiscard]] http::BodyPieces pieces() const;
+
+ private:
+  static constexpr std::size_t parts_max = http::BodyPieces::pieces_max / 2;
+  struct Part {
+    std::string_view passed;
+    std::size_t written_end = 0;  // what is written after it ends here
+  };
+  std::string written_;
+  std::array<Part, parts_max> parts_;
+  std::size_t count_ = 0;
+};
+
 struct UpstreamRequest {
-  std::string path;                       // "/chat/completions", "/messages": after the provider's base_url
-  std::string body;
-  std::vector<std::pair<std::string, std::string>> headers;  // content-type, anthropic-version; not the credential
+  std::string_view path;                       // "/chat/completions", "/messages": after the provider's base_url
+  std::span<const http::HeaderField> headers;  // content-type, anthropic-version; not the credential
+  UpstreamBody body;
 };
 
 // `model` is the deployment's. `output_tokens_max` is what was reserved for: it is sent where the dialect requires a
@@ -94,8 +116,12 @@ struct UpstreamRequest {
 Result<UpstreamRequest> write_upstream_request(Dialect dialect, const CallerRequest& request, std::string_view model,
                                                std::uint64_t output_tokens_max);
 
-// The header that carries the provider's credential, for example {"authorization", "Bearer …"}.
-std::pair<std::string, std::string> credential_header(Dialect dialect, std::string_view api_key);
+// The header that carries the provider's credential, for example {"authorization", "Bearer …"}. The value is a secret.
+struct CredentialHeader {
+  std::string_view name;
+  std::string value;  // empty for none
+};
+CredentialHeader credential_header(Dialect dialect, std::string_view api_key);
 
 // An upstream's failure by the error table of docs/routing.md. With status `credential`, neither `message` nor
 // `caller_body` holds the provider's words: they may name keys and accounts.
@@ -144,13 +170,13 @@ class AnswerReader {
 };
 
 // `request_id` names the answer where the caller's dialect needs an id of ours; `created_s` its time in Unix seconds;
-// `caller_model` is what the caller asked for.
+// `caller_model` is what the caller asked for. The views outlive the reader.
 struct AnswerContext {
   CallerForm form = CallerForm::openai_whole;
   bool include_usage = false;
-  std::string request_id;
+  std::string_view request_id;
   std::int64_t created_s = 0;
-  std::string caller_model;
+  std::string_view caller_model;
 };
 std::unique_ptr<AnswerReader> make_answer_reader(Dialect upstream, AnswerContext context);
 

@@ -18,7 +18,7 @@ namespace outlast::gateway {
 namespace {
 
 constexpr std::size_t error_body_bytes_max = 64 * 1024;
-constexpr std::size_t upstream_headers_max = 8;
+constexpr std::size_t upstream_headers_max = 4;
 
 // How one attempt ended.
 struct AttemptEnd {
@@ -77,6 +77,7 @@ class Exchange {
   void lose_caller();
   void note_first_content();
   [[nodiscard]] AnswerHead head() const;
+  [[nodiscard]] std::string_view id_text() const { return {id_text_.data(), id_text_.size()}; }
   [[nodiscard]] std::uint32_t elapsed_ms(std::int64_t since_ns) const;
   [[nodiscard]] std::uint32_t left_ms() const;
   // What is left of the wait for the first content: the attempt's own, within the request's.
@@ -87,7 +88,7 @@ class Exchange {
   ExchangeRequest request_;
 
   RequestId id_;
-  std::string id_text_;
+  Uuid::Text id_text_;
   const ResolvedRoute* route_ = nullptr;
   std::uint32_t deadline_ms_ = 0;  // for everything before the first content
   Plan plan_;
@@ -112,7 +113,7 @@ class Exchange {
 
 asio::awaitable<void> Exchange::run() {
   id_ = lane_.ids.next();
-  id_text_ = id_.to_string();
+  id_text_ = id_.text();
   started_ns_ = lane_.clock.monotonic_ns();
   lane_.retries.earn();
   route_ = request_.snapshot->routing->find(request_.caller.head.model);
@@ -147,7 +148,6 @@ asio::awaitable<void> Exchange::run() {
 // Tries deployments until one has answered or the plan is exhausted. Leaves the reservation settled or void.
 asio::awaitable<void> Exchange::try_plan() {
   UpstreamFailure last;
-  last.message = "every deployment of the route is busy";
   bool same_retried = false;
   while (next_ < plan_.deployments.size()) {
     const std::uint32_t deployment = plan_.deployments[next_];
@@ -192,10 +192,11 @@ asio::awaitable<void> Exchange::try_plan() {
     if (step.wait_ms > 0) co_await wait_unless_gone(step.wait_ms);
     if (gone_) break;
   }
+  if (last.message.empty()) last.message = "every deployment of the route is busy";
   submit(VoidReservation{id_, last.message.substr(0, 200)});
   settled_ = true;
   const auto durable = co_await lane_.meter.durable(ticket_);
-  if (!durable) log::error("reservation_refused", {{"request_id", id_text_}, {"error", durable.error().message}});
+  if (!durable) log::error("reservation_refused", {{"request_id", id_text()}, {"error", durable.error().message}});
   if (!gone_) co_await answer_failure(last);
 }
 
@@ -258,25 +259,23 @@ asio::awaitable<AttemptEnd> Exchange::attempt() {
   attempt_started_ns_ = lane_.clock.monotonic_ns();
   first_event_ms_ = 0;
   reader_.reset();
-  const auto credential = credential_header(provider.dialect, provider.api_key);
   std::array<http::HeaderField, upstream_headers_max> headers;
-  std::size_t count = 0;
-  for (const auto& [name, value] : upstream->headers) {
-    check(count + 1 < headers.size(), "a dialect writes more headers than upstream_headers_max");
-    headers[count++] = {name, value};
-  }
-  if (!provider.api_key.empty()) headers[count++] = {credential.first, credential.second};
+  check(upstream->headers.size() < headers.size(), "a dialect writes more headers than upstream_headers_max");
+  std::size_t count = upstream->headers.size();
+  std::copy(upstream->headers.begin(), upstream->headers.end(), headers.begin());
+  const CredentialHeader& credential = provider.credential;
+  if (!credential.value.empty()) headers[count++] = {credential.name, credential.value};
 
   http::ClientTimeouts timeouts = deployment.timeouts;
   timeouts.connect_ms = std::min(timeouts.connect_ms, std::max(left_ms(), 1U));
   timeouts.first_byte_ms = std::min(timeouts.first_byte_ms, std::max(left_ms(), 1U));
   auto response = co_await lane_.client.request(provider.origin, "POST", upstream->path, std::span(headers.data(), count),
-                                                upstream->body, timeouts, &cancellation_);
-  std::string().swap(upstream->body);  // it is sent, and a stream may stay open for long
+                                                upstream->body.pieces(), timeouts, &cancellation_);
+  upstream->body = UpstreamBody();  // it is sent, and a stream may stay open for long
   if (!response) co_return broken(response.error());
   if ((*response)->status() != 200) co_return co_await read_error(**response, provider.dialect);
   reader_ = make_answer_reader(provider.dialect,
-                               AnswerContext{request_.form, request_.caller.head.include_usage, id_text_,
+                               AnswerContext{request_.form, request_.caller.head.include_usage, id_text(),
                                              lane_.clock.wall_ms() / 1000, request_.caller.head.model});
   co_return co_await read_answer(**response, deployment.timeouts);
 }
@@ -412,7 +411,7 @@ void Exchange::settle(const AttemptEnd& end) {
 void Exchange::submit(MeteringOperation operation) {
   if (const auto ticket = lane_.meter.submit(std::move(operation), false); !ticket) {
     // The reservation stays open and is settled as in doubt when the next incarnation starts.
-    log::error("ledger_refused", {{"request_id", id_text_}, {"error", ticket.error().message}});
+    log::error("ledger_refused", {{"request_id", id_text()}, {"error", ticket.error().message}});
   }
 }
 
@@ -475,7 +474,7 @@ asio::awaitable<AttemptEnd> Exchange::end_unmetered(const Error& error) {
   const AttemptEnd end;
   settle(end);
   lane_.metrics.ledger_refusals.add();
-  log::error("reservation_refused", {{"request_id", id_text_}, {"error", error.message}});
+  log::error("reservation_refused", {{"request_id", id_text()}, {"error", error.message}});
   if (!gone_) {
     Refusal refusal{.status = 503, .message = "the ledger did not take the request: " + error.message};
     refusal.retry_after_s = 1;
@@ -503,7 +502,7 @@ void Exchange::note_first_content() {
   lane_.metrics.first_content_ms.add(elapsed_ms(started_ns_));
 }
 
-AnswerHead Exchange::head() const { return {id_text_, deployment_name_, attempts_}; }
+AnswerHead Exchange::head() const { return {id_text(), deployment_name_, attempts_}; }
 
 std::uint32_t Exchange::elapsed_ms(std::int64_t since_ns) const {
   return static_cast<std::uint32_t>((lane_.clock.monotonic_ns() - since_ns) / 1'000'000);

@@ -22,7 +22,7 @@ Result<std::string> write_openai_request(const chat::Request& request, std::stri
 
 // The caller's bytes with another model, usage asked for where it streams, and `max_tokens` where
 // the caller gave no bound. `head` is the scanner's of the same body.
-std::string rewrite_openai_request(std::string_view body, const ChatHead& head,
-                                   std::string_view model, std::uint64_t output_tokens_max);
+UpstreamBody rewrite_openai_request(std::string_view body, const ChatHead& head,
+                                    std::string_view model, std::uint64_t output_tokens_max);
 
 }  // namespace outlast::gateway

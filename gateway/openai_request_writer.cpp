@@ -184,8 +184,8 @@ Result<void> check_json_texts(const chat::Request& request) {
 
 }  // namespace
 
-std::string rewrite_openai_request(std::string_view body, const ChatHead& head,
-                                   std::string_view model, std::uint64_t output_tokens_max) {
+UpstreamBody rewrite_openai_request(std::string_view body, const ChatHead& head,
+                                    std::string_view model, std::uint64_t output_tokens_max) {
   check(!head.model_value.empty() && head.model_value.end <= body.size(),
         "the head is not that of the body");
   std::array<Edit, 3> edits;
@@ -200,16 +200,14 @@ std::string rewrite_openai_request(std::string_view body, const ChatHead& head,
   if (head.stream && !head.include_usage) ask_for_usage(body, head, model_edit, edits, count);
   std::sort(edits.begin(), edits.begin() + static_cast<std::ptrdiff_t>(count),
             [](const Edit& a, const Edit& b) { return a.place.begin < b.place.begin; });
-  std::size_t size = body.size();
-  for (std::size_t i = 0; i < count; ++i) size += edits[i].text.size();
-  std::string out;
-  out.reserve(size);
+  UpstreamBody out;
   std::size_t from = 0;
   for (std::size_t i = 0; i < count; ++i) {
-    out.append(body.substr(from, edits[i].place.begin - from)).append(edits[i].text);
+    out.pass(body.substr(from, edits[i].place.begin - from));
+    out.write(edits[i].text);
     from = edits[i].place.end;
   }
-  out.append(body.substr(from));
+  out.pass(body.substr(from));
   return out;
 }
 

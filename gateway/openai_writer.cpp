@@ -7,9 +7,9 @@
 namespace outlast::gateway {
 namespace {
 
-void write_identity(JsonWriter& json, const std::string& request_id, std::string_view object,
+void write_identity(JsonWriter& json, std::string_view request_id, std::string_view object,
                     std::int64_t created_s, std::string_view model) {
-  json.key("id").string("chatcmpl-" + request_id);
+  json.key("id").string(std::string("chatcmpl-").append(request_id));
   json.key("object").string(object);
   json.key("created").number(created_s);
   json.key("model").string(model);

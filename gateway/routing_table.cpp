@@ -57,6 +57,9 @@ Result<std::shared_ptr<const RoutingTable>> RoutingTable::make(std::vector<Provi
   table->routes_.merge(by_model);
   for (const auto& [name, index] : deployment_index) table->routes_.try_emplace(name, ResolvedRoute{name, {index}, {}});
   table->providers_ = std::move(providers);
+  for (Provider& provider : table->providers_) {
+    provider.credential = credential_header(provider.dialect, provider.api_key);
+  }
   table->deployments_ = std::move(deployments);
   return std::shared_ptr<const RoutingTable>(std::move(table));
 }

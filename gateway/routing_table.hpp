@@ -23,6 +23,7 @@ struct Provider {
   Dialect dialect = Dialect::openai;
   http::Origin origin;   // from base_url
   std::string api_key;   // a secret: never logged; empty for none
+  CredentialHeader credential;  // of api_key; RoutingTable::make sees to it
 };
 
 struct Deployment {

@@ -163,7 +163,7 @@ std::size_t Client::idle_connections() const { return impl_->idle_count(); }
 
 asio::awaitable<Result<std::unique_ptr<ClientResponse>>> Client::request(
     const Origin& origin, std::string_view method, std::string_view path,
-    std::span<const HeaderField> headers, std::string_view body, const ClientTimeouts& timeouts,
+    std::span<const HeaderField> headers, BodyPieces body, const ClientTimeouts& timeouts,
     Cancellation* cancellation) {
   using Step = ClientConnection::Step;
   if (!is_target(path))

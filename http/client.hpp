@@ -92,10 +92,10 @@ class Client {
   // Sends `method` to `origin.path_prefix + path` and waits for the answer's head. Host,
   // Content-Length and Connection are added. A kept connection that proves closed before any byte
   // of the answer is replaced by a new one, once. 1xx answers are skipped. `headers`, `path` and
-  // `body` must outlive the call.
+  // what `body` views must outlive the call.
   asio::awaitable<Result<std::unique_ptr<ClientResponse>>> request(
       const Origin& origin, std::string_view method, std::string_view path,
-      std::span<const HeaderField> headers, std::string_view body, const ClientTimeouts& timeouts,
+      std::span<const HeaderField> headers, BodyPieces body, const ClientTimeouts& timeouts,
       Cancellation* cancellation = nullptr);
   [[nodiscard]] std::size_t idle_connections() const;
 

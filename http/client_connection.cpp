@@ -56,7 +56,7 @@ void ClientConnection::detach() {
 
 bool ClientConnection::send_now(std::string_view method, std::string_view path_prefix,
                                 std::string_view path, std::span<const HeaderField> headers,
-                                std::string_view body) {
+                                const BodyPieces& body) {
   phase_ = Phase::sending;
   is_head_method_ = method == "HEAD";
   scanner_.reset();
@@ -73,9 +73,10 @@ bool ClientConnection::send_now(std::string_view method, std::string_view path_p
                  std::string_view(digits, static_cast<std::size_t>(end - digits)));
   }
   output_.append("\r\n");
-  pieces_ = {piece_of(output_), piece_of(body)};
   unsent_ = pieces_.data();
-  unsent_count_ = pieces_.size();
+  unsent_count_ = 0;
+  pieces_[unsent_count_++] = piece_of(output_);
+  for (const std::string_view piece : body.pieces()) pieces_[unsent_count_++] = piece_of(piece);
   const IoResult result = stream_.try_write(unsent_, unsent_count_);
   if (result.status == IoStatus::failed || result.status == IoStatus::end) send_failed_ = true;
   return result.status == IoStatus::done || send_failed_;

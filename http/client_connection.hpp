@@ -73,7 +73,7 @@ class ClientConnection final : public DeadlineOwner,
   asio::awaitable<Result<void>> connect(std::uint32_t timeout_ms);
   // Starts a request; true when the kernel took all of it at once, else wait for send_rest().
   bool send_now(std::string_view method, std::string_view path_prefix, std::string_view path,
-                std::span<const HeaderField> headers, std::string_view body);
+                std::span<const HeaderField> headers, const BodyPieces& body);
   asio::awaitable<void> send_rest(std::uint32_t stall_ms);
   // Looks for the answer's head in what has arrived.
   Step advance_head();
@@ -134,7 +134,7 @@ class ClientConnection final : public DeadlineOwner,
   Stream stream_;
   ByteBuffer input_;  // the answer's head, then what has arrived of the body and was not yet taken
   std::string output_;  // the request's head
-  std::array<iovec, 2> pieces_{};
+  std::array<iovec, 1 + BodyPieces::pieces_max> pieces_{};
   iovec* unsent_ = nullptr;
   std::size_t unsent_count_ = 0;
   HeadScanner scanner_;

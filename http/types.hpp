@@ -1,10 +1,14 @@
 // What HTTP/1.1 has on both sides: header fields, errors and limits. Bytes and sockets, no meaning.
 #pragma once
 
+#include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
+#include "core/check.hpp"
 #include "core/result.hpp"
 
 namespace outlast::http {
@@ -29,6 +33,31 @@ enum class HttpError : std::uint16_t {
 struct HeaderField {
   std::string_view name;
   std::string_view value;
+};
+
+// A body to send: views that go out one after another, without being copied together first.
+class BodyPieces {
+ public:
+  static constexpr std::size_t pieces_max = 8;
+
+  BodyPieces() = default;
+  // Text of one piece is a body.
+  template <std::convertible_to<std::string_view> Text>
+  BodyPieces(const Text& text) { add(text); }  // NOLINT(google-explicit-constructor)
+  void add(std::string_view piece) {
+    if (piece.empty()) return;
+    check(count_ < pieces_max, "a body has at most pieces_max pieces");
+    pieces_[count_++] = piece;
+    size_ += piece.size();
+  }
+  [[nodiscard]] std::size_t size() const { return size_; }
+  [[nodiscard]] bool empty() const { return size_ == 0; }
+  [[nodiscard]] std::span<const std::string_view> pieces() const { return {pieces_.data(), count_}; }
+
+ private:
+  std::array<std::string_view, pieces_max> pieces_;
+  std::size_t count_ = 0;
+  std::size_t size_ = 0;
 };
 
 // ASCII, as field names are.

@@ -17,11 +17,17 @@ std::string padded(std::string_view text) {
   return body;
 }
 
+std::string text_of(const UpstreamBody& body) {
+  std::string text;
+  for (const std::string_view piece : body.pieces().pieces()) text += piece;
+  return text;
+}
+
 void check_openai(ChatScanner& scanner, const CallerRequest& request) {
   const auto upstream = write_upstream_request(Dialect::openai, request, "a \"model\"", 77);
   check(upstream.has_value(), "a valid request passes to an openai provider");
-  const std::string again = padded(upstream->body);
-  const auto head = scanner.scan(std::string_view(again).substr(0, upstream->body.size()));
+  const std::string again = padded(text_of(upstream->body));
+  const auto head = scanner.scan(std::string_view(again).substr(0, upstream->body.pieces().size()));
   check(head.has_value(), "what was written is a valid request", head ? "" : head.error().message);
   check(head->model == "a \"model\"", "the model is replaced");
   check(head->stream == request.head.stream && head->choices == request.head.choices, "nothing else changes");
@@ -44,8 +50,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   check_openai(scanner, request);
   if (const auto upstream = write_upstream_request(Dialect::anthropic, request, "claude", 77)) {
     JsonDocument document;
-    const auto root = document.parse(upstream->body);
-    check(root.has_value(), "a translated request is valid JSON", upstream->body);
+    const std::string body = text_of(upstream->body);
+    const auto root = document.parse(body);
+    check(root.has_value(), "a translated request is valid JSON", body);
     check((*root)["messages"].is_array() && (*root)["max_tokens"].count().has_value(), "and has what is required");
   }
   return 0;

@@ -9,17 +9,32 @@ using namespace outlast::gateway;
 using nlohmann::json;
 using outlast::gateway::testing::golden;
 using outlast::gateway::testing::PaddedBody;
+using outlast::gateway::testing::text_of;
 
 namespace {
 
-Result<UpstreamRequest> upstream(Dialect dialect, const std::string& text,
+// What is sent, as text.
+struct Sent {
+  std::string path;
+  std::vector<std::pair<std::string, std::string>> headers;
+  std::string body;
+};
+
+Result<Sent> sent_of(const Result<UpstreamRequest>& request) {
+  if (!request) return fail(request.error());
+  Sent sent{std::string(request->path), {}, text_of(request->body)};
+  for (const auto& [name, value] : request->headers) sent.headers.emplace_back(name, value);
+  return sent;
+}
+
+Result<Sent> upstream(Dialect dialect, const std::string& text,
                                  std::uint64_t output_tokens_max = 4'096,
                                  std::string_view model = "claude-x") {
   ChatScanner scanner;
   const PaddedBody body(text);
   auto head = scanner.scan(body.view());
   REQUIRE(head);
-  return write_upstream_request(dialect, {body.view(), nullptr, *head}, model, output_tokens_max);
+  return sent_of(write_upstream_request(dialect, {body.view(), nullptr, *head}, model, output_tokens_max));
 }
 
 std::string rewritten(const std::string& text) {
@@ -212,7 +227,8 @@ TEST_CASE("a message that is no message is refused by its path", "[dialect]") {
 
 TEST_CASE("a typed request is written in openai's words, streamed and with usage", "[dialect]") {
   const auto request = typed_request();
-  const auto written = write_upstream_request(Dialect::openai, {{}, &request, {}}, "gpt-x", 50);
+  const auto written =
+      sent_of(write_upstream_request(Dialect::openai, {{}, &request, {}}, "gpt-x", 50));
   REQUIRE(written);
   CHECK(written->path == "/chat/completions");
   CHECK(json::parse(written->body) == json::parse(R"({
@@ -244,7 +260,7 @@ TEST_CASE("a typed request is written in anthropic's words", "[dialect]") {
   auto request = typed_request();
   request.tool_choice = chat::ToolChoice::none;
   const auto written =
-      write_upstream_request(Dialect::anthropic, {{}, &request, {}}, "claude-x", 50);
+      sent_of(write_upstream_request(Dialect::anthropic, {{}, &request, {}}, "claude-x", 50));
   REQUIRE(written);
   const auto body = json::parse(written->body);
   CHECK(body.at("stream") == true);
@@ -264,10 +280,13 @@ TEST_CASE("extra fields of a typed request cannot smuggle fields of its own", "[
 }
 
 TEST_CASE("credentials go where each dialect wants them", "[dialect]") {
-  CHECK(credential_header(Dialect::openai, "k") ==
-        std::pair<std::string, std::string>{"authorization", "Bearer k"});
-  CHECK(credential_header(Dialect::anthropic, "k") ==
-        std::pair<std::string, std::string>{"x-api-key", "k"});
+  const CredentialHeader openai = credential_header(Dialect::openai, "k");
+  CHECK(openai.name == "authorization");
+  CHECK(openai.value == "Bearer k");
+  const CredentialHeader anthropic = credential_header(Dialect::anthropic, "k");
+  CHECK(anthropic.name == "x-api-key");
+  CHECK(anthropic.value == "k");
+  CHECK(credential_header(Dialect::openai, "").value.empty());
   CHECK(parse_dialect("openai") == Dialect::openai);
   CHECK(parse_dialect("anthropic") == Dialect::anthropic);
   CHECK_FALSE(parse_dialect("OpenAI"));

@@ -61,6 +61,12 @@ inline bool take(Answer& answer, const Result<AnswerStep>& step) {
   return !answer.done && !answer.failure;
 }
 
+inline std::string text_of(const UpstreamBody& body) {
+  std::string text;
+  for (const std::string_view piece : body.pieces().pieces()) text += piece;
+  return text;
+}
+
 inline AnswerContext context_of(CallerForm form, bool include_usage = true) {
   return {form, include_usage, "req-1", 1'750'000'000, "smart"};
 }
