@@ -11,8 +11,9 @@ namespace {
 
 class AccountList {
  public:
+  void add(const std::string& name, PicoUsd balance) { balances_[name] += balance; }
   void add(const std::string& kind, std::string_view name, PicoUsd balance) {
-    balances_[name.empty() ? kind : kind + ":" + std::string(name)] += balance;
+    add(kind + ":" + std::string(name), balance);
   }
   [[nodiscard]] std::vector<AccountBalance> all() const {
     std::vector<AccountBalance> list;
@@ -56,7 +57,7 @@ void add_commitment(AccountList& list, const CommitmentStatus& status) {
   list.add("purchased", provider, credit(status.commitment.price));
   list.add("prepaid", provider, status.commitment.price);
   list.add("amortised", provider, credit(status.amortised));
-  list.add("savings", "", credit(status.list_cost - status.amortised));
+  list.add("savings", credit(status.list_cost - status.amortised));
 }
 
 }  // namespace
@@ -76,9 +77,9 @@ Result<std::vector<AccountBalance>> accounts_of(const LedgerView& balances,
                                                 const MoneyStatus& money) {
   AccountList list;
   // Of no division does a part remain that no other account takes.
-  list.add("rounding", "", {});
-  list.add("savings", "", {});
-  list.add("reserved", "", credit(money.reserved));
+  list.add("rounding", {});
+  list.add("savings", {});
+  list.add("reserved", credit(money.reserved));
   bool readable = true;
   const std::string end(1, balance_prefix + 1);
   const Result<void> scanned =

@@ -1,4 +1,5 @@
 // The part of LedgerState that has to do with budgets, commitments and idempotency keys.
+#include <algorithm>
 #include <limits>
 
 #include "core/check.hpp"
@@ -164,15 +165,28 @@ void LedgerState::remember_key(const proto::EntryHeader& header, const Reservati
   batch_keys_.insert_or_assign(std::string(key), row);
 }
 
+// The budget, or its slice, may end: rows of open reservations that hold of it say what is past.
+void LedgerState::expect_new_rows(std::string_view budget_id) {
+  const BudgetAccount* const budget = budgets_.find(budget_id);
+  if (budget == nullptr || budget->open == 0) return;
+  for (auto& [id, open] : open_) {
+    const bool holds = std::any_of(open.budgets.begin(), open.budgets.end(),
+                                   [budget](const BudgetHold& hold) { return hold.budget == budget; });
+    if (holds && open.row == RowState::current) open.row = RowState::stale;
+  }
+}
+
 Result<Applied> LedgerState::apply(const proto::EntryHeader& header,
                                    const proto::BudgetSet& operation) {
   if (!short_enough(operation.by)) return refused(LedgerError::invalid);
+  if (operation.budget.soft) expect_new_rows(operation.budget.id);
   return outcome_of(budgets_.set(operation, header.time_ms));
 }
 
 Result<Applied> LedgerState::apply(const proto::EntryHeader&,
                                    const proto::BudgetRemoved& operation) {
   if (!short_enough(operation.by)) return refused(LedgerError::invalid);
+  expect_new_rows(operation.id);
   return outcome_of(budgets_.remove(operation));
 }
 

@@ -229,6 +229,9 @@ Result<Applied> LedgerState::apply(const proto::EntryHeader&,
                                    const proto::IncarnationStarted& operation) {
   if (!short_enough({operation.software})) return refused(LedgerError::invalid);
   budgets_.fence();
+  for (auto& [id, open] : open_) {
+    if (!open.budgets.empty() && open.row == RowState::current) open.row = RowState::stale;
+  }
   return Applied{};
 }
 

@@ -169,6 +169,7 @@ class LedgerState {
   Result<std::optional<LedgerError>> key_used(const proto::EntryHeader& header,
                                               const Reservation& operation) const;
   void remember_key(const proto::EntryHeader& header, const Reservation& operation);
+  void expect_new_rows(std::string_view budget_id);
   Applied exhausted(BudgetAccount& budget, PicoUsd needed);
   void forget(OpenMap::iterator at);
   void put_dedup_row(const RequestId& id, const Open& open, std::uint64_t end_index);
