@@ -1,15 +1,19 @@
 // Metering: what a lane tells the ledger about one request, as plain values. The ledger's entries are made of these.
 //
 //   reserve            before the first upstream is asked: counts against limits at once
+//   extend (0..n)      more of the same, for a long stream
 //   attempt (0..n)     one line per upstream attempt that did not serve the request
 //   settle or void     exactly one of them ends the reservation
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
+#include "core/crypto.hpp"
 #include "core/id.hpp"
 #include "core/money.hpp"
 #include "core/result.hpp"
@@ -17,6 +21,20 @@
 #include "core/usage.hpp"
 
 namespace outlast {
+
+// A provider and a model as it serves it: what money may go to.
+struct Purchase {
+  std::string provider;
+  std::string model;
+  bool operator==(const Purchase&) const = default;
+};
+
+// What the caller's `Idempotency-Key` says, so that a request that comes again is charged once.
+struct IdempotencyKey {
+  Digest key{};         // SHA-256 of the virtual key's id and the header
+  Digest parameters{};  // SHA-256 of the body
+  bool operator==(const IdempotencyKey&) const = default;
+};
 
 struct Reservation {
   RequestId request_id;
@@ -27,8 +45,25 @@ struct Reservation {
   bool price_known = false;
   std::uint64_t input_tokens_max = 0;
   std::uint64_t output_tokens_max = 0;
+  std::vector<std::string> tags;     // the caller's, each at most 64 bytes; at most 8
+  std::string session;               // the caller's name for a run of an agent; empty for none
+  std::vector<Purchase> candidates;  // in the order of the plan; the first is the likeliest
+  // The lane took `amount` from the node's slice of every hard budget on the path. False: the ledger decides from what
+  // is not sliced, and the lane waits for its word before it asks a provider.
+  bool from_slices = false;
+  std::optional<IdempotencyKey> idempotency;
 
   bool operator==(const Reservation&) const = default;
+};
+
+// More for an open reservation, before its stream goes beyond what was reserved. Adds to the worst case.
+struct ReservationExtension {
+  RequestId request_id;
+  std::uint16_t number = 0;  // from 1, each once
+  PicoUsd amount;
+  std::uint64_t output_tokens = 0;
+  bool from_slices = false;
+  bool operator==(const ReservationExtension&) const = default;
 };
 
 enum class AttemptStatus : std::uint8_t {
@@ -77,6 +112,7 @@ struct VoidReservation {
   bool operator==(const VoidReservation&) const = default;
 };
 
-using MeteringOperation = std::variant<Reservation, AttemptLine, Settlement, VoidReservation>;
+using MeteringOperation =
+    std::variant<Reservation, AttemptLine, Settlement, VoidReservation, ReservationExtension>;
 
 }  // namespace outlast

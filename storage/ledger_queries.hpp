@@ -8,6 +8,7 @@
 #include <string>
 
 #include "core/result.hpp"
+#include "storage/accounts.hpp"
 #include "storage/entry.hpp"
 #include "storage/log.hpp"
 #include "storage/usage_report.hpp"
@@ -20,6 +21,11 @@ Result<void> read_entries(const LedgerView& view, std::uint64_t from,
 
 // Sums the roll-ups of the query's hours.
 Result<UsageReport> usage_of(const LedgerView& view, const UsageQuery& query);
+
+// Where budgets and commitments stand, as of the ledger's last entry.
+Result<MoneyStatus> money_of(const LedgerView& view);
+// Every account of the double entry.
+Result<std::vector<AccountBalance>> accounts_of(const LedgerView& view);
 
 // Reads every entry and recomputes chain, order, times, state machine, balances, roll-ups, dedup
 // rows and keys. What is wrong with the content is in the report; an error means that it could not
@@ -40,6 +46,8 @@ class LedgerReader {
     return read_entries(*view_, from, visit);
   }
   [[nodiscard]] Result<VerifyReport> verify() const { return verify_ledger(*view_); }
+  [[nodiscard]] Result<MoneyStatus> money() const { return money_of(*view_); }
+  [[nodiscard]] Result<std::vector<AccountBalance>> accounts() const { return accounts_of(*view_); }
 
  private:
   explicit LedgerReader(std::unique_ptr<LedgerView> view) : view_(std::move(view)) {}
