@@ -42,13 +42,15 @@ void make_plan(std::span<Candidate> candidates, Random& random, Plan& plan) {
     }
   }
   candidates = candidates.first(usable);
-  const auto goes_first = [](const Candidate& a, const Candidate& b) { return a.priority < b.priority; };
+  const auto goes_first = [](const Candidate& a, const Candidate& b) {
+    return a.burns != b.burns ? a.burns : a.priority < b.priority;
+  };
   if (!std::is_sorted(candidates.begin(), candidates.end(), goes_first)) {
     std::stable_sort(candidates.begin(), candidates.end(), goes_first);
   }
   for (auto group = candidates; !group.empty();) {
-    const auto end = std::find_if(group.begin(), group.end(), [priority = group.front().priority](const Candidate& other) {
-      return other.priority != priority;
+    const auto end = std::find_if(group.begin(), group.end(), [&goes_first, &first = group.front()](const Candidate& other) {
+      return goes_first(first, other);
     });
     const auto size = static_cast<std::size_t>(end - group.begin());
     order_by_weight(group.first(size), random);

@@ -17,6 +17,7 @@
 #include "cluster/client_listener.hpp"
 #include "core/clock.hpp"
 #include "core/crypto.hpp"
+#include "gateway/idempotency.hpp"
 #include "gateway/lane.hpp"
 #include "storage/ledger_store.hpp"
 
@@ -71,6 +72,7 @@ class Daemon {
   std::unique_ptr<http::TlsServerFiles> tls_;
   std::shared_ptr<const HmacSha256> key_hasher_;
   gateway::SnapshotBoard board_;
+  gateway::AnswerCache answers_;
   std::unique_ptr<storage::LedgerStore> ledger_;
   caf::actor_system_config system_config_;
   std::unique_ptr<caf::actor_system> system_;
