@@ -46,7 +46,10 @@ class InFlight {
 class Exchange {
  public:
   Exchange(LaneServices& lane, CallerSink& sink, ExchangeRequest request)
-      : lane_(lane), sink_(sink), request_(std::move(request)) {}
+      : lane_(lane),
+        sink_(sink),
+        request_(std::move(request)),
+        spend_(lane.spend, request_, lane.clock, lane.metrics) {}
 
   asio::awaitable<void> run();
 
@@ -85,6 +88,7 @@ class Exchange {
   LaneServices& lane_;
   CallerSink& sink_;
   ExchangeRequest request_;
+  SpendWatch spend_;
 
   RequestId id_;
   std::string id_text_;
@@ -120,6 +124,10 @@ asio::awaitable<void> Exchange::run() {
     Refusal unknown{.status = 404, .message = "the model '" + request_.caller.head.model.substr(0, 200) +
                                               "' is not a route or model of this gateway; GET /v1/models lists them"};
     co_await refuse(std::move(unknown), "invalid_request_error", "model_not_found");
+    co_return;
+  }
+  if (auto held = spend_.enter(*request_.snapshot, *route_)) {
+    co_await refuse(std::move(*held), {}, {});
     co_return;
   }
   deadline_ms_ = std::min(route_->policy.deadline_ms, request_.deadline_ms.value_or(route_->policy.deadline_ms));
@@ -213,6 +221,7 @@ void Exchange::plan() {
   std::vector<Candidate> candidates;
   candidates.reserve(route_->deployments.size());
   for (const std::uint32_t index : route_->deployments) {
+    if (spend_.holds(index)) continue;
     const Deployment& deployment = snapshot.routing->deployments()[index];
     const DeploymentGauge& gauge = *snapshot.gauges[index];
     candidates.push_back({index, deployment.priority, deployment.weight, gauge.state(started_ns_), gauge.probe_free(),
@@ -302,6 +311,7 @@ asio::awaitable<AttemptEnd> Exchange::read_answer(http::ClientResponse& response
     }
     if (step->done) co_return co_await complete(*step);
     if (ended) co_return broken(Error{"http", 0, "the answer ended before it was complete"});
+    if (spend_.due()) spend_.progress(line(AttemptEnd{}));
     const auto forwarded = co_await forward(*step);
     if (forwarded) continue;
     if (forwarded.error().module != error_module<http::HttpError>) co_return co_await end_unmetered(forwarded.error());
@@ -410,6 +420,7 @@ void Exchange::settle(const AttemptEnd& end) {
 }
 
 void Exchange::submit(MeteringOperation operation) {
+  spend_.note(operation);
   if (const auto ticket = lane_.meter.submit(std::move(operation), false); !ticket) {
     // The reservation stays open and is settled as in doubt when the next incarnation starts.
     log::error("ledger_refused", {{"request_id", id_text_}, {"error", ticket.error().message}});

@@ -23,6 +23,7 @@
 #include "gateway/routing_policy.hpp"
 #include "gateway/seams.hpp"
 #include "gateway/snapshot.hpp"
+#include "gateway/spend_watch.hpp"
 #include "http/client.hpp"
 
 namespace outlast::gateway {
@@ -72,6 +73,7 @@ struct LaneServices {
   RetryBudget& retries;
   OutcomeRecorder& outcomes;
   LaneMetrics& metrics;
+  SpendLane* spend = nullptr;  // null: no spend breakers
 };
 
 struct ExchangeRequest {
@@ -81,6 +83,8 @@ struct ExchangeRequest {
   CallerRequest caller;                 // views outlive the exchange
   std::uint64_t input_bytes = 0;        // of the caller's request: bounds its input tokens
   std::optional<std::uint32_t> deadline_ms;  // the caller's own, if shorter than the route's
+  std::vector<std::string> tags;        // the caller's
+  std::string session;                  // the caller's name for a run of an agent; empty for none
 };
 
 // Runs to the end of the request; whatever happens, the sink got an answer and the ledger an end.

@@ -29,6 +29,7 @@ struct LaneOptions {
   http::ServerLimits limits;
   const http::TlsServerFiles* tls = nullptr;  // outlives the lane
   http::ClientOptions client;
+  const SpendPort* spend = nullptr;  // null: no spend breakers; outlives the lane
 };
 
 using MakeMeter = std::function<std::unique_ptr<Meter>(asio::io_context&)>;

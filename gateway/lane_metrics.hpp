@@ -52,6 +52,8 @@ struct LaneMetrics {
   Counter usage_estimated;
   Counter unpriced;
   Counter ledger_refusals;      // reservations that the ledger did not take
+  Counter spend_held;           // by an open spend breaker
+  Counter spend_throttled;
   Counter connections_open;     // mirrored from the HTTP server by the lane's sweep
   Counter connections_accepted;
   Counter protocol_errors;
