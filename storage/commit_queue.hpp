@@ -25,10 +25,12 @@
 
 namespace outlast::storage {
 
+struct Refused;
+
 // The callbacks of one submitter. Once closed, none of them runs any more.
 struct Recipient {
   std::function<void(std::uint64_t ticket)> on_durable;
-  std::function<void(std::uint64_t ticket, const Error& error)> on_refused;
+  std::function<void(std::uint64_t ticket, const Refused& refused)> on_refused;
   std::mutex mutex;  // held during callbacks
   bool closed = false;
   std::uint64_t batch_ticket =
@@ -42,7 +44,9 @@ struct SnapshotWanted {
 
 // An operation that is no request's: rare, with its own callback.
 struct ControlOperation {
-  std::variant<VirtualKey, proto::KeyRevoked, proto::PricesRecorded, SnapshotWanted> operation;
+  std::variant<VirtualKey, proto::KeyRevoked, proto::PricesRecorded, proto::BudgetSet,
+               proto::BudgetRemoved, proto::CommitmentAdded, proto::CommitmentEnded, SnapshotWanted>
+      operation;
   std::function<void(Result<void>)> done;
 };
 

@@ -61,6 +61,8 @@ RequestId request_id_of(const proto::EntryBody& body) {
   if (const auto* settled = std::get_if<proto::Settled>(&body))
     return settled->settlement.attempt.request_id;
   if (const auto* voided = std::get_if<proto::Voided>(&body)) return voided->reservation.request_id;
+  if (const auto* extension = std::get_if<ReservationExtension>(&body))
+    return extension->request_id;
   return {};
 }
 

@@ -331,6 +331,31 @@ Result<Applied> LedgerState::apply(const proto::EntryHeader& header,
   return Applied{};
 }
 
+Result<Applied> LedgerState::apply(const proto::EntryHeader&, const proto::BudgetSet&) {
+  return refused(LedgerError::invalid);
+}
+Result<Applied> LedgerState::apply(const proto::EntryHeader&, const proto::BudgetRemoved&) {
+  return refused(LedgerError::invalid);
+}
+Result<Applied> LedgerState::apply(const proto::EntryHeader&, const proto::BudgetRolled&) {
+  return refused(LedgerError::invalid);
+}
+Result<Applied> LedgerState::apply(const proto::EntryHeader&, const proto::SliceGranted&) {
+  return refused(LedgerError::invalid);
+}
+Result<Applied> LedgerState::apply(const proto::EntryHeader&, const proto::SliceReturned&) {
+  return refused(LedgerError::invalid);
+}
+Result<Applied> LedgerState::apply(const proto::EntryHeader&, const proto::CommitmentAdded&) {
+  return refused(LedgerError::invalid);
+}
+Result<Applied> LedgerState::apply(const proto::EntryHeader&, const proto::CommitmentEnded&) {
+  return refused(LedgerError::invalid);
+}
+Result<Applied> LedgerState::apply(const proto::EntryHeader&, const ReservationExtension&) {
+  return refused(LedgerError::invalid);
+}
+
 Result<Applied> LedgerState::apply(const proto::LedgerEntry& entry) {
   return std::visit(
       [this, &entry]<class Body>(const Body& body) -> Result<Applied> {

@@ -64,6 +64,14 @@ class LedgerState {
   Result<Applied> apply(const proto::EntryHeader& header, const VirtualKey& created);
   Result<Applied> apply(const proto::EntryHeader& header, const proto::KeyRevoked& operation);
   Result<Applied> apply(const proto::EntryHeader& header, const proto::PricesRecorded& operation);
+  Result<Applied> apply(const proto::EntryHeader& header, const proto::BudgetSet& operation);
+  Result<Applied> apply(const proto::EntryHeader& header, const proto::BudgetRemoved& operation);
+  Result<Applied> apply(const proto::EntryHeader& header, const proto::BudgetRolled& operation);
+  Result<Applied> apply(const proto::EntryHeader& header, const proto::SliceGranted& operation);
+  Result<Applied> apply(const proto::EntryHeader& header, const proto::SliceReturned& operation);
+  Result<Applied> apply(const proto::EntryHeader& header, const proto::CommitmentAdded& operation);
+  Result<Applied> apply(const proto::EntryHeader& header, const proto::CommitmentEnded& operation);
+  Result<Applied> apply(const proto::EntryHeader& header, const ReservationExtension& operation);
   // An entry of the log; refused with `corrupt` when its overrun is not what follows from the
   // entries before it.
   Result<Applied> apply(const proto::LedgerEntry& entry);

@@ -113,7 +113,7 @@ class Store final : public LedgerStore {
 
   std::unique_ptr<LedgerSubmitter> make_submitter(
       std::function<void(std::uint64_t)> on_durable,
-      std::function<void(std::uint64_t, const Error&)> on_refused) override {
+      std::function<void(std::uint64_t, const Refused&)> on_refused) override {
     auto recipient = std::make_shared<Recipient>();
     recipient->on_durable = std::move(on_durable);
     recipient->on_refused = std::move(on_refused);
@@ -135,6 +135,30 @@ class Store final : public LedgerStore {
   std::vector<VirtualKey> keys() const override {
     const std::lock_guard lock(mutex_);
     return keys_;
+  }
+  void set_budget(Budget budget, std::string by, std::function<void(Result<void>)> done) override {
+    push({proto::BudgetSet{std::move(budget), std::move(by)}, std::move(done)});
+  }
+  void remove_budget(std::string id, std::string by,
+                     std::function<void(Result<void>)> done) override {
+    push({proto::BudgetRemoved{std::move(id), std::move(by)}, std::move(done)});
+  }
+  std::vector<BudgetStatus> budgets() const override { return {}; }
+  std::shared_ptr<const BudgetBook> budget_book() const override {
+    const std::lock_guard lock(mutex_);
+    return budget_book_;
+  }
+  void add_commitment(Commitment commitment, std::string by,
+                      std::function<void(Result<void>)> done) override {
+    push({proto::CommitmentAdded{std::move(commitment), std::move(by)}, std::move(done)});
+  }
+  void end_commitment(std::string id, std::string by,
+                      std::function<void(Result<void>)> done) override {
+    push({proto::CommitmentEnded{std::move(id), std::move(by)}, std::move(done)});
+  }
+  std::vector<CommitmentStatus> commitments() const override { return {}; }
+  Result<std::vector<AccountBalance>> accounts() const override {
+    return std::vector<AccountBalance>();
   }
 
   Result<UsageReport> usage(const UsageQuery& query) const override {
@@ -163,7 +187,7 @@ class Store final : public LedgerStore {
   struct Refusal {
     Recipient* recipient;
     std::uint64_t ticket;
-    Error error;
+    Refused refused;
   };
 
   void push(ControlOperation&& operation) {
@@ -200,9 +224,10 @@ class Store final : public LedgerStore {
   const std::shared_ptr<DiskGuard> disk_;
   const std::shared_ptr<CommitQueue> queue_;
 
-  mutable std::mutex mutex_;  // of the two below
+  mutable std::mutex mutex_;  // of the three below
   std::vector<VirtualKey> keys_;
   std::vector<std::shared_ptr<Recipient>> recipients_;
+  std::shared_ptr<const BudgetBook> budget_book_ = std::make_shared<const BudgetBook>();
 
   std::atomic<std::uint64_t> entries_{0};
   std::atomic<std::uint64_t> open_reservations_{0};
@@ -263,7 +288,7 @@ void Store::add(Submission& submission) {
   if (applied->outcome != Outcome::refused) return;
   Error error = error_of(applied->error);
   error.message = request_of(submission.operation).to_string() + ": " + error.message;
-  refusals_.push_back({recipient, submission.ticket, std::move(error)});
+  refusals_.push_back({recipient, submission.ticket, {std::move(error), std::nullopt}});
 }
 
 void Store::add_control(ControlOperation& control) {
@@ -286,7 +311,7 @@ void Store::add_control(ControlOperation& control) {
 void Store::tell() {
   for (const Refusal& refusal : refusals_) {
     const std::lock_guard lock(refusal.recipient->mutex);
-    if (!refusal.recipient->closed) refusal.recipient->on_refused(refusal.ticket, refusal.error);
+    if (!refusal.recipient->closed) refusal.recipient->on_refused(refusal.ticket, refusal.refused);
   }
   for (Recipient* recipient : touched_) {
     const std::uint64_t ticket = std::exchange(recipient->batch_ticket, 0);

@@ -192,6 +192,14 @@ template Result<Applied> LedgerWriter::add(const VoidReservation&);
 template Result<Applied> LedgerWriter::add(const VirtualKey&);
 template Result<Applied> LedgerWriter::add(const proto::KeyRevoked&);
 template Result<Applied> LedgerWriter::add(const proto::PricesRecorded&);
+template Result<Applied> LedgerWriter::add(const proto::BudgetSet&);
+template Result<Applied> LedgerWriter::add(const proto::BudgetRemoved&);
+template Result<Applied> LedgerWriter::add(const proto::BudgetRolled&);
+template Result<Applied> LedgerWriter::add(const proto::SliceGranted&);
+template Result<Applied> LedgerWriter::add(const proto::SliceReturned&);
+template Result<Applied> LedgerWriter::add(const proto::CommitmentAdded&);
+template Result<Applied> LedgerWriter::add(const proto::CommitmentEnded&);
+template Result<Applied> LedgerWriter::add(const ReservationExtension&);
 
 Result<void> LedgerWriter::commit() {
   batch_timed_ = false;
