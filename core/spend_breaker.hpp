@@ -106,6 +106,8 @@ struct BreakerRuleChange {
   bool operator==(const BreakerRuleChange&) const = default;
 };
 
+using BreakerOperation = std::variant<BreakerTripped, BreakerReset, BreakerRuleChange>;
+
 // Where the ledger's breakers stand.
 struct BreakerRecord {
   BreakerTripped trip;

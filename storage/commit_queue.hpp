@@ -45,7 +45,8 @@ struct SnapshotWanted {
 // An operation that is no request's: rare, with its own callback.
 struct ControlOperation {
   std::variant<VirtualKey, proto::KeyRevoked, proto::PricesRecorded, proto::BudgetSet,
-               proto::BudgetRemoved, proto::CommitmentAdded, proto::CommitmentEnded, SnapshotWanted>
+               proto::BudgetRemoved, proto::CommitmentAdded, proto::CommitmentEnded, BreakerTripped,
+               BreakerReset, BreakerRuleChange, SnapshotWanted>
       operation;
   std::function<void(Result<void>)> done;
 };

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "core/result.hpp"
+#include "core/spend_breaker.hpp"
 #include "storage/entry.hpp"
 #include "storage/log.hpp"
 #include "storage/usage_report.hpp"
@@ -20,6 +21,9 @@ Result<void> read_entries(const LedgerView& view, std::uint64_t from,
 
 // Sums the roll-ups of the query's hours.
 Result<UsageReport> usage_of(const LedgerView& view, const UsageQuery& query);
+
+// Open spend breakers, allowances and rules made by API.
+Result<BreakerRecords> breakers_of(const LedgerView& view);
 
 // Reads every entry and recomputes chain, order, times, state machine, balances, roll-ups, dedup
 // rows and keys. What is wrong with the content is in the report; an error means that it could not

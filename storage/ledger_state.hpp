@@ -18,6 +18,7 @@
 #include "core/metering.hpp"
 #include "core/virtual_key.hpp"
 #include "proto/ledger_codec.hpp"
+#include "storage/breaker_table.hpp"
 #include "storage/ledger_error.hpp"
 #include "storage/log.hpp"
 #include "storage/recent_ids.hpp"
@@ -72,6 +73,15 @@ class LedgerState {
   Result<Applied> apply(const proto::EntryHeader& header, const proto::CommitmentAdded& operation);
   Result<Applied> apply(const proto::EntryHeader& header, const proto::CommitmentEnded& operation);
   Result<Applied> apply(const proto::EntryHeader& header, const ReservationExtension& operation);
+  Result<Applied> apply(const proto::EntryHeader& header, const BreakerTripped& operation) {
+    return apply_breaker(header, operation);
+  }
+  Result<Applied> apply(const proto::EntryHeader& header, const BreakerReset& operation) {
+    return apply_breaker(header, operation);
+  }
+  Result<Applied> apply(const proto::EntryHeader& header, const BreakerRuleChange& operation) {
+    return apply_breaker(header, operation);
+  }
   // An entry of the log; refused with `corrupt` when its overrun is not what follows from the
   // entries before it.
   Result<Applied> apply(const proto::LedgerEntry& entry);
@@ -88,6 +98,9 @@ class LedgerState {
   // order; `charged` for those that balances and roll-ups in the view hold already.
   void restore(const OpenRow& row);
   void restore(VirtualKey key);
+  bool restore_breaker(std::string_view key, std::string_view value) {
+    return breakers_.restore(key, value);
+  }
   Result<void> replay(const proto::LedgerEntry& entry, bool charged);
 
   [[nodiscard]] std::size_t open_count() const { return open_.size(); }
@@ -123,6 +136,11 @@ class LedgerState {
   Result<PicoUsd> release(OpenMap::iterator at, const proto::EntryHeader& header);
   Result<PicoUsd> close(Open& open, PicoUsd last_cost);
   void forget(OpenMap::iterator at);
+  template <class Operation>
+  Result<Applied> apply_breaker(const proto::EntryHeader& header, const Operation& operation) {
+    const BreakerTable::Applied applied = breakers_.apply(header, operation, changes_);
+    return Applied{static_cast<Outcome>(applied.verdict), applied.error, {}};
+  }
   void put_dedup_row(const RequestId& id, const Open& open, std::uint64_t end_index);
   void checkpoint();
 
@@ -141,6 +159,7 @@ class LedgerState {
   // Ended, with a row still: it goes with the next collection of balances, since until then a
   // replay charges by it.
   std::vector<RequestId> ended_rows_;
+  BreakerTable breakers_;
   TableChanges changes_;
   std::string row_;  // scratch
 };

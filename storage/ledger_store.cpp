@@ -39,6 +39,7 @@ const char* text_of(LedgerError error) {
     case LedgerError::already_ended: return "the reservation has ended with other parameters";
     case LedgerError::too_old: return "the id is older than 35 days; make a new one";
     case LedgerError::unknown_key: return "there is no such key";
+    case LedgerError::unknown_breaker: return "no such spend breaker is open, or there is no such rule";
     case LedgerError::invalid: return "an amount or a text of the operation is outside its limits";
     default: return "the ledger refused the operation";
   }
@@ -156,6 +157,13 @@ class Store final : public LedgerStore {
                       std::function<void(Result<void>)> done) override {
     push({proto::CommitmentEnded{std::move(id), std::move(by)}, std::move(done)});
   }
+  void record_breaker(BreakerOperation operation,
+                      std::function<void(Result<void>)> done) override {
+    std::visit(
+        [this, &done]<class T>(T& concrete) { push({std::move(concrete), std::move(done)}); },
+        operation);
+  }
+  Result<BreakerRecords> breakers() const override { return breakers_of(*log_->snapshot()); }
   std::vector<CommitmentStatus> commitments() const override { return {}; }
   Result<std::vector<AccountBalance>> accounts() const override {
     return std::vector<AccountBalance>();
@@ -301,8 +309,8 @@ void Store::add_control(ControlOperation& control) {
       },
       control.operation);
   if (!applied) die(applied.error());
-  keys_changed_ =
-      keys_changed_ || !std::holds_alternative<proto::PricesRecorded>(control.operation);
+  keys_changed_ = keys_changed_ || std::holds_alternative<VirtualKey>(control.operation) ||
+                  std::holds_alternative<proto::KeyRevoked>(control.operation);
   Result<void> result;
   if (applied->outcome == Outcome::refused) result = fail(error_of(applied->error));
   controls_.emplace_back(std::move(control.done), std::move(result));

@@ -224,6 +224,7 @@ Result<void> Verifier::compare_rows() {
 Result<void> Verifier::compare_tables() {
   Result<void> compared = compare(Table::meta, key_prefix, "virtual key");
   if (compared) compared = compare(Table::meta, prices_prefix, "price book");
+  if (compared) compared = compare(Table::meta, breaker_prefix, "spend breaker");
   if (compared && report_.problem.empty()) compared = compare_open_rows();
   return compared;
 }
