@@ -12,7 +12,7 @@
 #include <string_view>
 
 #include "core/random.hpp"
-#include "gateway/spend_notify.hpp"
+#include "gateway/spend_config.hpp"
 
 namespace outlast::actors {
 

@@ -1,4 +1,4 @@
-// Whom spend breakers tell, and what. Plain values.
+// The configuration of spend breakers: rules of the file, and whom to tell. Plain values.
 #pragma once
 
 #include <cstdint>
@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/spend_breaker.hpp"
 #include "http/client.hpp"
 
 namespace outlast::gateway {
@@ -23,6 +24,19 @@ struct SpendNotify {
   std::optional<SpendWebhook> webhook;
   std::vector<std::string> command;  // a program and its arguments, without a shell; empty for none
   bool operator==(const SpendNotify&) const = default;
+};
+
+struct SpendFileRule {
+  SpendBreakerRule rule;
+  std::optional<SpendNotify> notify;  // instead of SpendConfig::notify
+  bool operator==(const SpendFileRule&) const = default;
+};
+
+struct SpendConfig {
+  std::string node;       // its name, for notices
+  std::string link_base;  // LINK_BASE/breakers/ID is what refusals and notices point at
+  SpendNotify notify;
+  std::vector<SpendFileRule> rules;
 };
 
 }  // namespace outlast::gateway
