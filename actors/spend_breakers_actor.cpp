@@ -71,7 +71,7 @@ void SpendBreakersState::apply_rules() {
   std::vector<SpendBreakerRule> rules;
   for (const gateway::SpendFileRule& rule : config_->rules) rules.push_back(rule.rule);
   for (const auto& [name, rule] : api_rules_) {
-    if (in_file(name) || rules.size() == gateway::spend_rules_max) {
+    if (in_file(name) || rules.size() == spend_rules_max) {
       log::warning("spend_rule_ignored", {{"rule", name}, {"why", in_file(name) ? "the file has one of that name"
                                                                                : "there are too many rules"}});
       continue;
@@ -202,8 +202,8 @@ Done SpendBreakersState::add_rule(const AddBreakerRule& request) {
   if (in_file(name)) {
     return fail(ActorError::refused, "the node's configuration has a rule '" + name + "'; change it there, or give this one another name");
   }
-  if (!api_rules_.contains(name) && config_->rules.size() + api_rules_.size() >= gateway::spend_rules_max) {
-    return fail(ActorError::refused, "there are " + std::to_string(gateway::spend_rules_max) + " rules already; remove one first");
+  if (!api_rules_.contains(name) && config_->rules.size() + api_rules_.size() >= spend_rules_max) {
+    return fail(ActorError::refused, "there are " + std::to_string(spend_rules_max) + " rules already; remove one first");
   }
   auto written = write_durably([this, &request, &name](auto done) {
     dependencies_.record(BreakerRuleChange{name, request.definition, request.by, request.reason}, std::move(done));

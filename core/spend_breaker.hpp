@@ -2,6 +2,7 @@
 // (The breaker of a deployment, gateway/breaker.hpp, is about failures and has nothing to do with them.)
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -68,6 +69,8 @@ using SpendLimit = std::variant<SpendWindowLimit, SpendRateLimit, SpendSessionLi
 // In the order of SpendLimit.
 inline constexpr std::string_view spend_limit_names[] = {"window", "rate", "session", "repeats"};
 inline std::string_view name_of(const SpendLimit& limit) { return spend_limit_names[limit.index()]; }
+
+inline constexpr std::size_t spend_rules_max = 64;
 
 struct SpendBreakerRule {
   std::string name;

@@ -26,8 +26,6 @@
 
 namespace outlast::gateway {
 
-inline constexpr std::size_t spend_rules_max = 64;
-
 // A piece of what one request costs: at the end of each attempt, and each second of a long stream.
 struct SpendEvent {
   std::shared_ptr<const VirtualKey> key;

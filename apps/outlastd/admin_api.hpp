@@ -8,6 +8,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/io_context.hpp>
 
+#include "apps/outlastd/breaker_api.hpp"
 #include "apps/outlastd/daemon.hpp"
 #include "http/server.hpp"
 
@@ -15,7 +16,8 @@ namespace outlast::apps {
 
 class AdminApi {
  public:
-  AdminApi(boost::asio::io_context& loop, Daemon& daemon) : loop_(loop), daemon_(daemon) {}
+  AdminApi(boost::asio::io_context& loop, Daemon& daemon)
+      : loop_(loop), daemon_(daemon), breakers_(loop, daemon) {}
 
   boost::asio::awaitable<void> handle(http::Request& request, http::Response& response);
 
@@ -40,11 +42,13 @@ class AdminApi {
   boost::asio::awaitable<Answer> entries(std::string_view query);
   boost::asio::awaitable<Answer> verify();
   boost::asio::awaitable<Answer> reload();
+  boost::asio::awaitable<Answer> breakers(const http::Request& request, std::string_view name);
   boost::asio::awaitable<Result<actors::Children>> children();
   boost::asio::awaitable<Result<actors::DeploymentList>> deployment_list();
 
   boost::asio::io_context& loop_;
   Daemon& daemon_;
+  BreakerApi breakers_;
 };
 
 std::string admin_error_body(std::string_view message, std::string_view code);
