@@ -20,6 +20,7 @@
 #include "core/result.hpp"
 #include "core/virtual_key.hpp"
 #include "proto/ledger_codec.hpp"
+#include "storage/accounts.hpp"
 #include "storage/ledger_error.hpp"
 #include "storage/log.hpp"
 
@@ -42,11 +43,22 @@ struct SnapshotWanted {
   std::shared_ptr<std::promise<std::unique_ptr<LedgerView>>> promise;
 };
 
+// A reader waits for where budgets and commitments stand; with the view of the same moment where it
+// wants balances too.
+struct MoneyMoment {
+  MoneyStatus money;
+  std::unique_ptr<LedgerView> view;
+};
+struct MoneyWanted {
+  std::shared_ptr<std::promise<MoneyMoment>> promise;
+  bool with_view = false;
+};
+
 // An operation that is no request's: rare, with its own callback.
 struct ControlOperation {
   std::variant<VirtualKey, proto::KeyRevoked, proto::PricesRecorded, proto::BudgetSet,
                proto::BudgetRemoved, proto::CommitmentAdded, proto::CommitmentEnded, BreakerTripped,
-               BreakerReset, BreakerRuleChange, SnapshotWanted>
+               BreakerReset, BreakerRuleChange, SnapshotWanted, MoneyWanted>
       operation;
   std::function<void(Result<void>)> done;
 };

@@ -9,6 +9,7 @@
 
 #include "core/result.hpp"
 #include "core/spend_breaker.hpp"
+#include "storage/accounts.hpp"
 #include "storage/entry.hpp"
 #include "storage/log.hpp"
 #include "storage/usage_report.hpp"
@@ -24,6 +25,10 @@ Result<UsageReport> usage_of(const LedgerView& view, const UsageQuery& query);
 
 // Open spend breakers, allowances and rules made by API.
 Result<BreakerRecords> breakers_of(const LedgerView& view);
+// Where budgets and commitments stand, as of the ledger's last entry.
+Result<MoneyStatus> money_of(const LedgerView& view);
+// Every account of the double entry.
+Result<std::vector<AccountBalance>> accounts_of(const LedgerView& view);
 
 // Reads every entry and recomputes chain, order, times, state machine, balances, roll-ups, dedup
 // rows and keys. What is wrong with the content is in the report; an error means that it could not
@@ -44,6 +49,8 @@ class LedgerReader {
     return read_entries(*view_, from, visit);
   }
   [[nodiscard]] Result<VerifyReport> verify() const { return verify_ledger(*view_); }
+  [[nodiscard]] Result<MoneyStatus> money() const { return money_of(*view_); }
+  [[nodiscard]] Result<std::vector<AccountBalance>> accounts() const { return accounts_of(*view_); }
 
  private:
   explicit LedgerReader(std::unique_ptr<LedgerView> view) : view_(std::move(view)) {}

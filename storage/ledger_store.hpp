@@ -82,7 +82,8 @@ class LedgerStore {
       std::function<void(std::uint64_t ticket)> on_durable,
       std::function<void(std::uint64_t ticket, const Refused& refused)> on_refused) = 0;
 
-  // Durable when `done` is called (on the committer thread).
+  // Durable when `done` is called (on the committer thread, or on the caller's for an operation that
+  // is refused at once).
   virtual void add_key(VirtualKey key, std::function<void(Result<void>)> done) = 0;
   virtual void revoke_key(std::string key_id, std::function<void(Result<void>)> done) = 0;
   // Records the price book in use; a no-op when `toml` equals the latest of that version.

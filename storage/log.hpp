@@ -17,11 +17,13 @@ namespace outlast::storage {
 
 // Append-only.
 enum class Table : std::uint8_t {
-  meta = 0,    // head, balances, keys, prices, old open reservations: by the first byte of the key
+  meta = 0,    // head, balances, keys, prices, budgets, commitments, old open reservations: by the
+               // first byte of the key
   dedup = 1,   // request id -> how it ended
   rollup = 2,  // hour and dimensions -> sums
+  idempotency = 3,  // the caller's key -> the request that it was used for
 };
-inline constexpr std::size_t table_count = 3;
+inline constexpr std::size_t table_count = 4;
 
 // Puts and deletes in order, as one flat buffer. One owner.
 class TableChanges {

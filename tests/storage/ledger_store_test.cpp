@@ -337,7 +337,8 @@ TEST_CASE("entries print as one JSON object each", "[ledger]") {
   CHECK(reserve.starts_with(
       R"({"index":1,"epoch":1,"time_ms":1750000000000,"kind":"reserve","request_id":"01977420-dc00-7000-8000-000000000001",)"
       R"("attempt":null,"cost_pico_usd":null,"estimated":null,"tenant":"acme/search/ann","key_id":"key_ann","route":"smart",)"
-      R"("amount_pico_usd":"1000000","price_known":true,"input_tokens_max":500,"output_tokens_max":100,"prev_hash":")"));
+      R"("amount_pico_usd":"1000000","price_known":true,"input_tokens_max":500,"output_tokens_max":100,)"
+      R"("tags":[],"session":"","candidates":[],"from_slices":false,"idempotency_key":null,"prev_hash":")"));
   std::string settle;
   append_entry_json(settle, entries[2]);
   CHECK(
