@@ -6,6 +6,7 @@
 #include <caf/typed_event_based_actor.hpp>
 
 #include "actors/durable_write.hpp"
+#include "actors/spend_history.hpp"
 #include "core/json_writer.hpp"
 #include "core/log.hpp"
 
@@ -43,6 +44,7 @@ Done SpendBreakersState::configure(std::shared_ptr<const gateway::SpendConfig> c
     }
   }
   apply_rules();
+  if (first) recall();
   return true;
 }
 
@@ -85,6 +87,19 @@ void SpendBreakersState::apply_rules() {
     if (breaker.state == gateway::SpendState::half_open) gates_.half_opened(id);
   }
   publish();
+}
+
+void SpendBreakersState::recall() {
+  if (engine_.rules().empty()) return;
+  SpendHistory history(dependencies_.clock.wall_ms(), now_ms());
+  const auto read = dependencies_.read_history([this, &history](const storage::StoredEntry& entry) {
+    if (const auto* reset = std::get_if<BreakerReset>(&entry.body)) engine_.recall_reset(reset->id, reset->allowance);
+    else if (const auto* trip = std::get_if<BreakerTripped>(&entry.body)) engine_.recall_trip(trip->id);
+    else if (const auto event = history.read(entry)) engine_.recall(*event);
+  });
+  // Counting then starts at nothing, which is no reason not to serve.
+  if (!read) log::error("spend_history_unreadable", {{"error", read.error().message}});
+  dependencies_.counters.tracked.store(engine_.tracked());
 }
 
 void SpendBreakersState::take(const SpendReport& report) {

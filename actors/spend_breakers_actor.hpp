@@ -14,6 +14,7 @@
 #include "actors/spend_notifier.hpp"
 #include "core/clock.hpp"
 #include "gateway/spend_board.hpp"
+#include "storage/entry.hpp"
 
 namespace outlast::actors {
 
@@ -26,6 +27,8 @@ struct SpendBreakersDependencies {
   // The ledger: what it knows at the start, and where changes go; `done` is called when one is durable, on any thread.
   std::function<Result<BreakerRecords>()> read_records;
   std::function<void(BreakerOperation operation, std::function<void(Result<void>)> done)> record;
+  // Entries of the ledger in order, as far back as it is worth to look; may take a second.
+  std::function<Result<void>(const std::function<void(const storage::StoredEntry&)>& visit)> read_history;
   // Reads the definition of a rule made by API.
   std::function<Result<SpendBreakerRule>(std::string_view definition)> parse_rule;
 };
@@ -50,6 +53,8 @@ class SpendBreakersState {
 
  private:
   Done restore();
+  // Counts what the ledger says was spent before this process began.
+  void recall();
   void apply_rules();
   void follow_changes();
   void tripped(const gateway::OpenBreaker& breaker);
@@ -59,7 +64,7 @@ class SpendBreakersState {
   void publish();
   [[nodiscard]] bool in_file(std::string_view name) const;
   [[nodiscard]] std::string link_of(const std::string& id) const;
-  [[nodiscard]] std::int64_t now_ms() const { return dependencies_.clock.monotonic_ns() / 1'000'000; }
+  [[nodiscard]] std::int64_t now_ms() const { return gateway::spend_time_ms(dependencies_.clock); }
 
   SpendBreakersDependencies dependencies_;
   gateway::SpendBreakerEngine engine_;

@@ -172,25 +172,46 @@ void SpendBreakerEngine::restore(const BreakerTripped& trip, std::int64_t since_
   open_[trip.id] = std::move(breaker);
 }
 
-void SpendBreakerEngine::record(const SpendEvent& event) {
-  advance(event.time_ms);
+template <class Visit>
+void SpendBreakerEngine::visit_rules(const SpendEvent& event, const Visit& visit) {
   for (const auto& rule : rules_) {
-    if (const auto* session = std::get_if<SpendSessionLimit>(&rule->rule.limit); session != nullptr) {
-      if (event.session.empty() && event.conversation == 0) continue;
-      if (!matches(rule->rule.scope, event)) continue;
-      judge(*rule, {ScopeKind::key, event.key->id,
-                    event.session.empty() ? conversation_subject(event.conversation) : session_subject(event.session)},
-            event);
+    const SpendScope& scope = rule->rule.scope;
+    if (std::holds_alternative<SpendSessionLimit>(rule->rule.limit)) {
+      if ((event.session.empty() && event.conversation == 0) || !matches(scope, event)) continue;
+      visit(*rule, SpendSubject{ScopeKind::key, event.key->id,
+                                event.session.empty() ? conversation_subject(event.conversation)
+                                                      : session_subject(event.session)});
     } else if (std::holds_alternative<SpendRepeatLimit>(rule->rule.limit)) {
-      if (event.request == 0 || !event.ended || !matches(rule->rule.scope, event)) continue;
-      judge(*rule, {ScopeKind::key, event.key->id, request_subject(event.request)}, event);
+      if (event.request == 0 || !event.ended || !matches(scope, event)) continue;
+      visit(*rule, SpendSubject{ScopeKind::key, event.key->id, request_subject(event.request)});
     } else {
-      const SpendScope& scope = rule->rule.scope;
-      visit_values(scope.kind, event, [this, &rule, &scope, &event](const std::string& value) {
-        if (scope.each() || value == scope.value) judge(*rule, {scope.kind, value, {}}, event);
+      visit_values(scope.kind, event, [&rule, &scope, &visit](const std::string& value) {
+        if (scope.each() || value == scope.value) visit(*rule, SpendSubject{scope.kind, value, {}});
       });
     }
   }
+}
+
+void SpendBreakerEngine::recall(const SpendEvent& event) {
+  now_ms_ = std::max(now_ms_, event.time_ms);
+  visit_rules(event, [this, &event](Rule& rule, const SpendSubject& subject) {
+    Tracked& tracked = track(rule, subject);
+    count(rule.rule, *tracked.counter, event);
+    if (!allowances_.empty()) allowed(tracked.id, event.cost);
+  });
+}
+
+void SpendBreakerEngine::recall_reset(const std::string& id, PicoUsd allowance) {
+  if (allowance.value > 0) {
+    allowances_[id] = allowance;
+    return;
+  }
+  for (const auto& rule : rules_) rule->tracked.erase_one([&id](const Tracked& tracked) { return tracked.id == id; });
+}
+
+void SpendBreakerEngine::record(const SpendEvent& event) {
+  advance(event.time_ms);
+  visit_rules(event, [this, &event](Rule& rule, const SpendSubject& subject) { judge(rule, subject, event); });
 }
 
 bool SpendBreakerEngine::allowed(const std::string& id, PicoUsd cost) {
@@ -202,9 +223,9 @@ bool SpendBreakerEngine::allowed(const std::string& id, PicoUsd cost) {
   return false;
 }
 
-void SpendBreakerEngine::judge(Rule& entry, const SpendSubject& subject, const SpendEvent& event) {
+SpendBreakerEngine::Tracked& SpendBreakerEngine::track(Rule& entry, const SpendSubject& subject) {
   const SpendBreakerRule& rule = entry.rule;
-  Tracked& tracked = entry.tracked.touch(subject.to_string(), [&rule, &subject] {
+  return entry.tracked.touch(subject.to_string(), [&rule, &subject] {
     Tracked made{spend_breaker_id(rule.name, subject), nullptr};
     if (const auto* window = std::get_if<SpendWindowLimit>(&rule.limit)) {
       made.counter = std::make_unique<Counter>(SlidingSum<PicoUsd>(window->window_s * second_ms));
@@ -218,21 +239,30 @@ void SpendBreakerEngine::judge(Rule& entry, const SpendSubject& subject, const S
     }
     return made;
   });
-  std::string why;
-  if (auto* window = std::get_if<SlidingSum<PicoUsd>>(tracked.counter.get())) {
+}
+
+std::string SpendBreakerEngine::count(const SpendBreakerRule& rule, Counter& counter, const SpendEvent& event) const {
+  if (auto* window = std::get_if<SlidingSum<PicoUsd>>(&counter)) {
     window->add(now_ms_, event.cost);
-    why = reached(std::get<SpendWindowLimit>(rule.limit), *window, now_ms_);
-  } else if (auto* rate = std::get_if<SpendRate>(tracked.counter.get())) {
-    rate->add(now_ms_, event.cost);
-    why = reached(std::get<SpendRateLimit>(rule.limit), *rate);
-  } else if (auto* session = std::get_if<SpendSession>(tracked.counter.get())) {
-    session->add(event.started_ms, now_ms_, event.cost);
-    why = reached(std::get<SpendSessionLimit>(rule.limit), *session);
-  } else {
-    auto& count = std::get<SlidingSum<std::uint64_t>>(*tracked.counter);
-    count.add(now_ms_, 1);
-    why = reached(std::get<SpendRepeatLimit>(rule.limit), count, now_ms_);
+    return reached(std::get<SpendWindowLimit>(rule.limit), *window, now_ms_);
   }
+  if (auto* rate = std::get_if<SpendRate>(&counter)) {
+    rate->add(now_ms_, event.cost);
+    return reached(std::get<SpendRateLimit>(rule.limit), *rate);
+  }
+  if (auto* session = std::get_if<SpendSession>(&counter)) {
+    session->add(event.started_ms, now_ms_, event.cost);
+    return reached(std::get<SpendSessionLimit>(rule.limit), *session);
+  }
+  auto& requests = std::get<SlidingSum<std::uint64_t>>(counter);
+  requests.add(now_ms_, 1);
+  return reached(std::get<SpendRepeatLimit>(rule.limit), requests, now_ms_);
+}
+
+void SpendBreakerEngine::judge(Rule& entry, const SpendSubject& subject, const SpendEvent& event) {
+  const SpendBreakerRule& rule = entry.rule;
+  Tracked& tracked = track(entry, subject);
+  std::string why = count(rule, *tracked.counter, event);
   if (!allowances_.empty() && allowed(tracked.id, event.cost)) return;
   const auto at = open_.find(tracked.id);
   if (at == open_.end()) {

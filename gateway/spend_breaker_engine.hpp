@@ -4,7 +4,7 @@
 //   closed --(a rule's limit is reached)--> open --(half_open_after_s)--> half-open --(few requests end)--> closed, open
 //                                           open, half-open --(reset by a person)--> closed
 //
-// Pure: no threads, no clocks; times are monotonic milliseconds. Memory is bounded; an event costs constant time per
+// Pure: no threads, no clocks; times are milliseconds by spend_time_ms(). Memory is bounded; an event costs constant time per
 // rule. One owner.
 #pragma once
 
@@ -20,11 +20,17 @@
 #include <variant>
 #include <vector>
 
+#include "core/clock.hpp"
 #include "core/spend_breaker.hpp"
 #include "core/virtual_key.hpp"
 #include "gateway/spend_counters.hpp"
 
 namespace outlast::gateway {
+
+// The monotonic clock a year later, so that what happened before this machine was started has a time above zero.
+inline std::int64_t spend_time_ms(const Clock& clock) {
+  return clock.monotonic_ns() / 1'000'000 + std::int64_t{366} * 24 * 3'600'000;
+}
 
 // A piece of what one request costs: at the end of each attempt, and each second of a long stream.
 struct SpendEvent {
@@ -96,6 +102,12 @@ class SpendBreakerEngine {
   void restore(const BreakerTripped& trip, std::int64_t since_ms);
   void restore_allowance(const std::string& id, PicoUsd allowance) { allowances_[id] = allowance; }
 
+  // What happened before this process began, in order, after set_rules() and before any other event: it is counted, and
+  // opens nothing.
+  void recall(const SpendEvent& event);
+  void recall_trip(const std::string& id) { allowances_.erase(id); }
+  void recall_reset(const std::string& id, PicoUsd allowance);
+
   // Times that go back count as the latest.
   void record(const SpendEvent& event);
   void advance(std::int64_t now_ms);
@@ -125,6 +137,12 @@ class SpendBreakerEngine {
     RecentMap<Tracked> tracked;
   };
 
+  // Calls visit(rule, subject) for each rule that the event is about.
+  template <class Visit>
+  void visit_rules(const SpendEvent& event, const Visit& visit);
+  Tracked& track(Rule& rule, const SpendSubject& subject);
+  // Why the rule's limit is reached now; empty when it is not.
+  std::string count(const SpendBreakerRule& rule, Counter& counter, const SpendEvent& event) const;
   void judge(Rule& rule, const SpendSubject& subject, const SpendEvent& event);
   void trip(const SpendBreakerRule& rule, const SpendSubject& subject, const std::string& id, std::string why);
   // True while an allowance covers what was spent.

@@ -1,5 +1,5 @@
 // What spend breakers count, per scope or session, in bounded memory and constant time per event. Pure; times are
-// milliseconds of any clock that does not go back. One owner.
+// milliseconds, not below zero, of a clock that does not go back. One owner.
 #pragma once
 
 #include <algorithm>
@@ -137,6 +137,15 @@ class RecentMap {
     if (found == places_.end()) return;
     entries_.erase(found->second);
     places_.erase(found);
+  }
+  // Forgets the first entry that `chosen(value)` names. For rare use: linear.
+  template <class Chosen>
+  void erase_one(const Chosen& chosen) {
+    const auto found = std::find_if(entries_.begin(), entries_.end(),
+                                    [&chosen](const auto& entry) { return chosen(entry.second); });
+    if (found == entries_.end()) return;
+    places_.erase(found->first);
+    entries_.erase(found);
   }
   void limit(std::size_t entries_max) {
     entries_max_ = entries_max;

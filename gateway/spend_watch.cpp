@@ -11,8 +11,6 @@
 namespace outlast::gateway {
 namespace {
 
-constexpr std::int64_t ms_ns = 1'000'000;
-
 std::string refusal_body(const SpendGate& gate, bool throttled) {
   std::string body;
   JsonWriter json(body);
@@ -34,8 +32,11 @@ const std::shared_ptr<const SpendSnapshot>& SpendLane::board() {
 }
 
 void SpendLane::report(SpendEvent event) {
+  const std::int64_t time_ms = event.time_ms;
   gathered_.push_back(std::move(event));
-  if (gathered_.size() >= batch_events) flush();
+  if (gathered_.size() < batch_events && time_ms - flushed_ms_ < batch_ms) return;
+  flushed_ms_ = time_ms;
+  flush();
 }
 
 void SpendLane::flush() {
@@ -44,9 +45,8 @@ void SpendLane::flush() {
 
 SpendWatch::SpendWatch(SpendLane* lane, const ExchangeRequest& request, const Clock& clock, LaneMetrics& metrics)
     : lane_(lane), request_(request), clock_(clock), metrics_(metrics) {
-  if (lane_ == nullptr) return;
+  if (lane_ == nullptr || !lane_->board()->watching) return;
   board_ = lane_->board();
-  if (!board_->watching) return;
   if (board_->conversations) conversation_ = conversation_hash(lane_->key(), request_.caller);
   if (board_->requests) request_hash_ = request_hash(lane_->key(), request_.caller);
 }
@@ -88,7 +88,7 @@ bool SpendWatch::holds(std::uint32_t deployment) const {
 }
 
 std::optional<Refusal> SpendWatch::enter(const Snapshot& snapshot, const ResolvedRoute& route) {
-  if (lane_ == nullptr || !board_->watching) return std::nullopt;
+  if (!board_) return std::nullopt;
   std::optional<Refusal> refusal;
   const auto visit = [this, &refusal](const std::shared_ptr<SpendGate>& gate) {
     if (!refusal) refusal = look(*gate);
@@ -111,8 +111,8 @@ std::optional<Refusal> SpendWatch::enter(const Snapshot& snapshot, const Resolve
     return refusal;
   }
   watching_ = true;
-  started_ns_ = clock_.monotonic_ns();
-  next_progress_ns_ = started_ns_ + progress_ns;
+  started_ms_ = spend_time_ms(clock_);
+  next_progress_ns_ = clock_.monotonic_ns() + progress_ns;
   return std::nullopt;
 }
 
@@ -144,8 +144,8 @@ void SpendWatch::report(const AttemptLine* attempt, PicoUsd cost, bool ended) {
     event.model = attempt->model;
   }
   event.cost = cost;
-  event.started_ms = started_ns_ / ms_ns;
-  event.time_ms = clock_.monotonic_ns() / ms_ns;
+  event.started_ms = started_ms_;
+  event.time_ms = spend_time_ms(clock_);
   event.ended = ended;
   watching_ = !ended;
   lane_->report(std::move(event));

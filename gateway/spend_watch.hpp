@@ -37,7 +37,9 @@ struct SpendPort {
 
 class SpendLane {
  public:
+  // A lone event goes at once, so that a breaker trips soon; a rush goes in batches.
   static constexpr std::size_t batch_events = 256;
+  static constexpr std::int64_t batch_ms = 10;
 
   explicit SpendLane(const SpendPort& port) : port_(port) {}
   SpendLane(const SpendLane&) = delete;
@@ -54,6 +56,7 @@ class SpendLane {
   std::uint64_t version_ = 0;
   std::shared_ptr<const SpendSnapshot> board_;
   std::vector<SpendEvent> gathered_;
+  std::int64_t flushed_ms_ = 0;
 };
 
 class SpendWatch {
@@ -88,11 +91,11 @@ class SpendWatch {
   const ExchangeRequest& request_;
   const Clock& clock_;
   LaneMetrics& metrics_;
-  std::shared_ptr<const SpendSnapshot> board_;
-  bool watching_ = false;
+  std::shared_ptr<const SpendSnapshot> board_;  // null: there are no rules
+  bool watching_ = false;                       // what it spends is reported
   std::uint64_t conversation_ = 0;
   std::uint64_t request_hash_ = 0;
-  std::int64_t started_ns_ = 0;
+  std::int64_t started_ms_ = 0;
   std::int64_t next_progress_ns_ = 0;
   PicoUsd reported_;  // of the attempt under way
   std::vector<std::uint32_t> held_;  // deployments

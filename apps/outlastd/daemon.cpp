@@ -27,6 +27,7 @@ namespace {
 
 constexpr std::size_t admin_token_bytes = 32;
 constexpr std::size_t key_secret_bytes = 32;
+constexpr std::uint64_t spend_history_entries_max = 131'072;  // about a second to read
 constexpr auto start_timeout = std::chrono::seconds(30);
 
 class ActorOutcomeSink final : public gateway::OutcomeSink {
@@ -159,6 +160,13 @@ Result<void> Daemon::start_actors() {
         spend_board_, clock_, *notifier_, spend_counters_, [this] { return ledger_->breakers(); },
         [this](BreakerOperation operation, std::function<void(Result<void>)> done) {
           ledger_->record_breaker(std::move(operation), std::move(done));
+        },
+        [this](const std::function<void(const storage::StoredEntry&)>& visit) {
+          const std::uint64_t entries = ledger_->status().entries;
+          return ledger_->read(entries - std::min(entries, spend_history_entries_max), [&visit](const auto& entry) {
+            visit(entry);
+            return true;
+          });
         },
         parse_spend_rule};
     return parent->spawn<caf::monitored + caf::detached>(actors::spend_breakers_actor,

@@ -41,6 +41,7 @@ struct FakeLedger {
     for (const auto& done : std::exchange(waiting, {})) done({});
   }
   BreakerRecords records;
+  std::vector<storage::StoredEntry> entries;
   std::vector<BreakerOperation> operations;
   std::vector<std::function<void(Result<void>)>> waiting;
   bool waits = false;
@@ -55,6 +56,10 @@ struct Bench : testing::ActorBench {
         board, clock, notices, counters, [this]() -> Result<BreakerRecords> { return ledger.records; },
         [this](BreakerOperation operation, std::function<void(Result<void>)> done) {
           ledger.record(std::move(operation), std::move(done));
+        },
+        [this](const std::function<void(const storage::StoredEntry&)>& visit) -> Result<void> {
+          for (const storage::StoredEntry& entry : ledger.entries) visit(entry);
+          return {};
         },
         [](std::string_view definition) -> Result<SpendBreakerRule> { return rule_of(std::string(definition)); }};
     actor = adopt(system().spawn(spend_breakers_actor, std::make_shared<SpendBreakersState>(dependencies)));
@@ -75,7 +80,7 @@ struct Bench : testing::ActorBench {
     key->tenant = {"acme", "search", "ann"};
     event.key = key;
     event.cost = cost;
-    event.time_ms = event.started_ms = clock.monotonic_ns() / 1'000'000;
+    event.time_ms = event.started_ms = gateway::spend_time_ms(clock);
     event.ended = true;
     tell(actor, SpendReport{{event}, nullptr});
   }
@@ -223,4 +228,73 @@ TEST_CASE("a changed rule takes hold of what is open already", "[spend_breaker]"
   bench.configure({rule});
   CHECK(bench.report().breakers.size() == 1);
   CHECK(bench.board.get()->scopes.empty());
+}
+
+namespace {
+
+// A request of key_a's, from its reservation to its settlement, as the ledger has it.
+void add_request(Bench& bench, std::uint8_t number, std::int64_t wall_ms, PicoUsd cost, const std::string& session = {}) {
+  RequestId id;
+  id.bytes[15] = number;
+  storage::StoredEntry reserved;
+  reserved.header.time_ms = wall_ms;
+  Reservation reservation;
+  reservation.request_id = id;
+  reservation.key_id = "key_a";
+  reservation.tenant = {"acme", "search", "ann"};
+  reservation.session = session;
+  reserved.body = reservation;
+  bench.ledger.entries.push_back(reserved);
+  storage::StoredEntry settled = reserved;
+  AttemptLine attempt;
+  attempt.request_id = id;
+  attempt.cost = cost;
+  settled.body = proto::Settled{Settlement{attempt}, {}};
+  bench.ledger.entries.push_back(settled);
+}
+
+}  // namespace
+
+TEST_CASE("what was spent before a restart still counts", "[spend_breaker]") {
+  Bench bench;
+  const std::int64_t now = bench.clock.wall_ms();
+  add_request(bench, 1, now - 3'600'000, dollar * 9);  // longer ago than the window
+  add_request(bench, 2, now - 30'000, dollar * 3);
+  add_request(bench, 3, now + 900'000, dollar);  // written before the clock was set back
+  bench.start({rule_of("w")});
+  CHECK(bench.report().breakers.empty());  // recalling opens nothing
+  bench.spend(dollar * 1);
+  REQUIRE(bench.report().breakers.size() == 1);
+  CHECK(bench.report().breakers[0].trip.why == "it spent 5.00 USD within 60 s; the limit is 5.00 USD");
+}
+
+TEST_CASE("resets before a restart count as they did", "[spend_breaker]") {
+  Bench bench;
+  const std::int64_t now = bench.clock.wall_ms();
+  const std::string id = gateway::spend_breaker_id("w", {ScopeKind::key, "key_a", {}});
+  const auto reset = [&bench, &id, now](PicoUsd allowance) {
+    storage::StoredEntry entry;
+    entry.header.time_ms = now;
+    entry.body = BreakerReset{id, "ann", "why", allowance};
+    bench.ledger.entries.push_back(entry);
+  };
+  add_request(bench, 1, now - 1'000, dollar * 6);
+  SECTION("without an allowance counting began anew") {
+    reset({});
+    bench.start({rule_of("w")});
+    bench.spend(dollar * 4);
+    CHECK(bench.report().breakers.empty());
+    bench.spend(dollar);
+    CHECK(bench.report().breakers.size() == 1);
+  }
+  SECTION("of an allowance what was left is left") {
+    reset(dollar * 20);
+    bench.ledger.records.allowances[id] = dollar * 20;
+    add_request(bench, 2, now, dollar * 18);
+    bench.start({rule_of("w")});
+    bench.spend(dollar);
+    CHECK(bench.report().breakers.empty());
+    bench.spend(dollar);
+    CHECK(bench.report().breakers.size() == 1);
+  }
 }

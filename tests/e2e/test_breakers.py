@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from outlast_node import BIN, Stream, question, wait_for
+from outlast_node import BIN, Node, Stream, question, request, wait_for
 
 SECRET = "a-webhook-secret-of-the-tests"
 # $15 a million output tokens: what makes a request dear or cheap here.
@@ -129,7 +129,6 @@ def metric(node, name):
 
 
 def node_metrics(node):
-    from outlast_node import request
     return request(node.admin_address, "GET", "/metrics")[2].decode()
 
 
@@ -414,7 +413,6 @@ def test_bad_commands_say_what_would_be_right_and_change_nothing(breaker_node, a
 
 @pytest.fixture(scope="module")
 def breaker_node(tmp_path_factory):
-    from outlast_node import Node
     node = Node(tmp_path_factory.mktemp("breakers"), [])
     node.config_path.write_text("\n".join(
         line for line in node.config_text().splitlines() if not line.startswith(("[[route", 'name = "smart"', "deployments")))
@@ -448,3 +446,16 @@ def test_errors_in_the_file_name_line_and_key(alpha, make_breakers):
     assert f"outlast.toml:{line}: key 'breaker.window.amount_usd': " in result.stderr + result.stdout
     assert f"outlast.toml:{line}: key 'breaker.window.window_s': " in result.stderr + result.stdout
     assert f"outlast.toml:{line + 1}: key 'breaker.actoin': is not known; did you mean 'action'?" in result.stderr + result.stdout
+
+
+def test_what_was_spent_before_a_restart_still_counts(alpha, make_breakers):
+    node = make_breakers(alpha, rules=rule(limit='window = { amount_usd = "0.02", window_s = 3600 }'))
+    for _ in range(36):
+        assert chat(node).status == 200
+    wait_for(lambda: len(entries(node, "settle")) == 36, "every settlement")
+    node.kill()
+    node.start()
+    assert open_breakers(node) == []
+    before = alpha.stats()["requests"]
+    spend_until(node, 402)
+    assert (alpha.stats()["requests"] - before) * 32 * USD_PER_TOKEN < 0.015  # not a whole window more
