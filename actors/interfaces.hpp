@@ -27,9 +27,12 @@ using Router = caf::typed_actor<
     caf::replies_to<ApplyConfig>::with<Done>,
     // Answered when lanes can see the change.
     caf::replies_to<KeysChanged>::with<Done>,
+    caf::replies_to<BudgetsChanged>::with<Done>,
+    // Publishes to the gauges which deployments have a commitment to burn.
+    caf::reacts_to<CommitmentsChanged>,
     caf::replies_to<status_atom>::with<DeploymentList>>;
 
-// One per ledger shard: keys, prices and reports. Gives its router the keys when it starts. Detached: its handlers wait
+// One per ledger shard: keys, budgets, commitments, prices and reports. Gives its router the budgets and keys when it starts. Detached: its handlers wait
 // for the disk. Lanes meter requests through the ledger's own queue (ledger_meter.hpp), not through messages.
 using Accountant = caf::typed_actor<
     // Answered when the key is durable and the router has published it.
@@ -37,6 +40,15 @@ using Accountant = caf::typed_actor<
     // Answered when the revocation is durable and the router has published it.
     caf::replies_to<RevokeKey>::with<Done>,
     caf::replies_to<keys_atom>::with<KeyList>,
+    // Each is answered when it is durable and the router has published it.
+    caf::replies_to<SetBudget>::with<IdReply>,
+    caf::replies_to<RemoveBudget>::with<Done>,
+    caf::replies_to<budgets_atom>::with<BudgetList>,
+    caf::replies_to<AddCommitment>::with<IdReply>,
+    caf::replies_to<EndCommitment>::with<Done>,
+    caf::replies_to<bulk_atom>::with<CommitmentList>,
+    // From itself: tells the router how far commitments are used.
+    caf::reacts_to<pace_atom>,
     caf::replies_to<RecordPrices>::with<Done>,
     // Both read the whole ledger on threads of their own.
     caf::replies_to<storage::UsageQuery>::with<UsageReply>,

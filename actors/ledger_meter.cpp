@@ -29,7 +29,7 @@ LedgerMeter::LedgerMeter(asio::io_context& context, storage::LedgerStore& ledger
   const auto on_refused = [shared = shared_](std::uint64_t ticket, const storage::Refused& refusal) {
     log::warning("ledger_refused", {{"ticket", ticket}, {"error", refusal.error.message}});
     const std::lock_guard lock(shared->mutex);
-    shared->refused.emplace(ticket, refusal.error);
+    shared->refused.emplace(ticket, refusal);
     if (shared->refused.size() <= refusals_max) return;
     shared->forgotten = shared->refused.begin()->first;
     shared->refused.erase(shared->refused.begin());
@@ -74,9 +74,25 @@ asio::awaitable<Result<void>> LedgerMeter::durable(std::uint64_t ticket) {
     if (ticket > shared_->forgotten) co_return Result<void>{};
     co_return fail(storage::LedgerError::overloaded, "the ledger refused more than the lane can remember");
   }
-  Error error = std::move(refused->second);
+  told_ = std::move(refused->second);
+  told_ticket_ = ticket;
   shared_->refused.erase(refused);
-  co_return fail(std::move(error));
+  co_return fail(told_.error);
+}
+
+gateway::MeterRefusal LedgerMeter::refusal(std::uint64_t ticket) const {
+  using gateway::RefusalKind;
+  using storage::LedgerError;
+  if (ticket != told_ticket_) return {};
+  constexpr std::pair<LedgerError, RefusalKind> kinds[] = {
+      {LedgerError::budget_exhausted, RefusalKind::budget_exhausted},
+      {LedgerError::in_progress, RefusalKind::key_in_progress},
+      {LedgerError::duplicate, RefusalKind::key_used},
+      {LedgerError::mismatch, RefusalKind::key_mismatch}};
+  for (const auto& [error, kind] : kinds) {
+    if (is(told_.error, error)) return {kind, told_.shortfall};
+  }
+  return {};
 }
 
 void LedgerMeter::wake() {

@@ -24,6 +24,7 @@ class LedgerMeter final : public gateway::Meter {
   Result<std::uint64_t> submit(MeteringOperation operation, bool urgent) override;
   boost::asio::awaitable<Result<void>> durable(std::uint64_t ticket) override;
   [[nodiscard]] bool is_durable(std::uint64_t ticket) const override;
+  [[nodiscard]] gateway::MeterRefusal refusal(std::uint64_t ticket) const override;
 
  private:
   // A coroutine that waits; its handler's type is erased by one virtual call.
@@ -38,7 +39,7 @@ class LedgerMeter final : public gateway::Meter {
     std::atomic<std::uint64_t> durable{0};
     std::atomic<bool> wake_pending{false};
     std::mutex mutex;  // guards what follows
-    std::map<std::uint64_t, Error> refused;  // until durable() takes it
+    std::map<std::uint64_t, storage::Refused> refused;  // until durable() takes it
     std::uint64_t forgotten = 0;             // the newest ticket that had to go from `refused`
     LedgerMeter* owner = nullptr;
   };
@@ -51,6 +52,8 @@ class LedgerMeter final : public gateway::Meter {
   std::shared_ptr<Shared> shared_;
   std::unique_ptr<storage::LedgerSubmitter> submitter_;
   std::deque<std::unique_ptr<Waiter>> waiters_;  // by ticket
+  std::uint64_t told_ticket_ = 0;                // of the last error of durable()
+  storage::Refused told_;
 };
 
 }  // namespace outlast::actors

@@ -87,17 +87,18 @@ class MessageSink final : public gateway::CallerSink {
   asio::awaitable<void> refuse(const gateway::Refusal& refusal) override {
     ErrorKind kind = ErrorKind::provider_failed;
     const bool conflict = refusal.status == 408 || refusal.status == 409;
-    if (refusal.status == 404) kind = ErrorKind::unknown_model;
+    if (refusal.over_budget) kind = ErrorKind::over_budget;
+    else if (refusal.status == 404) kind = ErrorKind::unknown_model;
     else if (refusal.status == 429) kind = ErrorKind::rate_limited;
     else if (refusal.status == 402) kind = ErrorKind::over_budget;
     else if (refusal.status < 500 && !conflict) kind = ErrorKind::invalid_request;
-    const bool retryable = refusal.status == 429 || refusal.status >= 500 || conflict;
+    const bool retryable = (refusal.status == 429 && !refusal.over_budget) || refusal.status >= 500 || conflict;
     call_->fail(kind, refusal.message, retryable, refusal.retry_after_s.value_or(0) * 1000);
     co_return;
   }
 
   asio::awaitable<void> break_off(const gateway::UpstreamFailure& failure) override {
-    call_->fail(ErrorKind::cut, failure.message);
+    call_->fail(failure.over_budget ? ErrorKind::over_budget : ErrorKind::cut, failure.message);
     co_return;
   }
 
@@ -145,6 +146,12 @@ asio::awaitable<void> serve(std::shared_ptr<cluster::ChatCall> call, gateway::La
   exchange.caller.head.include_usage = true;
   exchange.caller.head.max_tokens = call->request().max_tokens;
   exchange.input_bytes = input_bytes_of(call->request());
+  auto labels = RequestLabels::check(call->request().tags, call->request().session);
+  if (!labels) {
+    call->fail(ErrorKind::invalid_request, labels.error().message);
+    co_return;
+  }
+  exchange.labels = std::move(*labels);
   const std::int64_t left_ms = (call->deadline_monotonic_ns() - services.clock.monotonic_ns()) / 1'000'000;
   exchange.deadline_ms = static_cast<std::uint32_t>(std::clamp<std::int64_t>(left_ms, 1, 3'600'000));
   co_await gateway::run_exchange(services, sink, std::move(exchange));

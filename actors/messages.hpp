@@ -9,6 +9,8 @@
 #include <caf/allowed_unsafe_message_type.hpp>
 #include <caf/atom.hpp>
 
+#include "core/budget_book.hpp"
+#include "core/commitment.hpp"
 #include "core/price_book.hpp"
 #include "core/result.hpp"
 #include "core/tenant.hpp"
@@ -25,6 +27,9 @@ enum class ActorError : std::uint16_t { unavailable = 1, timed_out = 2, refused 
 using status_atom = caf::atom_constant<caf::atom("status")>;
 using keys_atom = caf::atom_constant<caf::atom("keys")>;
 using verify_atom = caf::atom_constant<caf::atom("verify")>;
+using budgets_atom = caf::atom_constant<caf::atom("budgets")>;
+using bulk_atom = caf::atom_constant<caf::atom("bulk")>;  // commitments
+using pace_atom = caf::atom_constant<caf::atom("pace")>;
 using flush_atom = caf::atom_constant<caf::atom("flush")>;
 using restart_atom = caf::atom_constant<caf::atom("restart")>;
 
@@ -46,6 +51,33 @@ struct ApplyConfig {
 
 struct KeysChanged {
   std::vector<VirtualKey> keys;  // all of them, the revoked too
+};
+
+// Whenever a budget was set or removed; lanes admit by the book.
+struct BudgetsChanged {
+  std::shared_ptr<const BudgetBook> book;
+};
+// Whenever one was added or ended, and regularly: their use goes on.
+struct CommitmentsChanged {
+  std::vector<CommitmentStatus> commitments;
+};
+
+// `by` says who asks, for the ledger.
+struct SetBudget {
+  Budget budget;  // without an id: a new one, which gets one
+  std::string by;
+};
+struct RemoveBudget {
+  std::string id;
+  std::string by;
+};
+struct AddCommitment {
+  Commitment commitment;  // without an id
+  std::string by;
+};
+struct EndCommitment {
+  std::string id;
+  std::string by;
 };
 
 struct CreateKey {
@@ -77,6 +109,9 @@ struct DeploymentStatus {
 using Done = Result<bool>;  // true; CAF has no message for Result<void>
 using CreatedKeyReply = Result<CreatedKey>;
 using KeyList = std::vector<VirtualKey>;
+using IdReply = Result<std::string>;  // of what was made or changed
+using BudgetList = std::vector<BudgetStatus>;
+using CommitmentList = std::vector<CommitmentStatus>;
 using DeploymentList = std::vector<DeploymentStatus>;
 using UsageReply = Result<storage::UsageReport>;
 using VerifyReply = Result<storage::VerifyReport>;
@@ -99,6 +134,15 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::DeploymentStatus)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::Done)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::CreatedKeyReply)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::KeyList)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::BudgetsChanged)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::CommitmentsChanged)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::SetBudget)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::RemoveBudget)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::AddCommitment)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::EndCommitment)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::IdReply)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::BudgetList)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::CommitmentList)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::DeploymentList)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::UsageReply)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::VerifyReply)

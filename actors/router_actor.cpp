@@ -6,6 +6,7 @@
 #include <caf/typed_event_based_actor.hpp>
 
 #include "actors/provider_actor.hpp"
+#include "core/commitment_pace.hpp"
 #include "core/log.hpp"
 #include "core/random.hpp"
 
@@ -40,7 +41,8 @@ void apply(Self self, const RouterDependencies& dependencies, std::shared_ptr<co
 }
 
 void publish(Self self, const RouterDependencies& dependencies) {
-  if (!self->state.config || !self->state.keys) return;  // lanes are not ready before both are there
+  // Lanes are not ready before all are there: without budgets they would spend what they may not.
+  if (!self->state.config || !self->state.keys || !self->state.budgets) return;
   auto snapshot = std::make_shared<gateway::Snapshot>();
   snapshot->routing = self->state.config->routing;
   for (const gateway::Deployment& deployment : snapshot->routing->deployments()) {
@@ -49,7 +51,18 @@ void publish(Self self, const RouterDependencies& dependencies) {
   snapshot->keys = self->state.keys;
   snapshot->prices = self->state.config->prices;
   snapshot->serving = self->state.config->serving;
+  snapshot->budgets = self->state.budgets;
   dependencies.board.publish(std::move(snapshot));
+}
+
+// Which deployments have something bought that is used too slowly.
+void publish_burning(Self self, const RouterDependencies& dependencies) {
+  if (!self->state.config) return;
+  const std::int64_t now_ms = dependencies.clock.wall_ms();
+  for (const gateway::Deployment& deployment : self->state.config->routing->deployments()) {
+    const bool burns = burns_commitment(self->state.commitments, deployment.provider, deployment.model, now_ms);
+    self->state.deployments.at(deployment.name).gauge->publish_burning(burns);
+  }
 }
 
 // Asks every provider; answers when all have.
@@ -96,6 +109,7 @@ Router::behavior_type router_actor(Self self, RouterDependencies dependencies) {
       },
       [self, dependencies](const ApplyConfig& apply_config) -> Done {
         apply(self, dependencies, apply_config.config);
+        publish_burning(self, dependencies);
         publish(self, dependencies);
         return true;
       },
@@ -105,6 +119,15 @@ Router::behavior_type router_actor(Self self, RouterDependencies dependencies) {
         self->state.keys = std::move(table);
         publish(self, dependencies);
         return true;
+      },
+      [self, dependencies](const BudgetsChanged& changed) -> Done {
+        self->state.budgets = changed.book;
+        publish(self, dependencies);
+        return true;
+      },
+      [self, dependencies](const CommitmentsChanged& changed) {
+        self->state.commitments = changed.commitments;
+        publish_burning(self, dependencies);
       },
       [self](status_atom) { return collect_status(self); },
   };

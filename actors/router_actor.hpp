@@ -20,6 +20,8 @@ struct RouterDependencies {
 struct RouterState {
   std::shared_ptr<const GatewayConfig> config;
   std::shared_ptr<const KeyTable> keys;
+  std::shared_ptr<const BudgetBook> budgets;
+  std::vector<CommitmentStatus> commitments;
   // By the deployment's name, so that health and load outlive a reload.
   struct Watched {
     std::shared_ptr<gateway::DeploymentGauge> gauge;

@@ -61,6 +61,10 @@ class BudgetSlice {
   PicoUsd take_demand() { return {demand_.exchange(0, std::memory_order_relaxed)}; }
   [[nodiscard]] PicoUsd left() const { return {left_.load(std::memory_order_acquire)}; }
 
+  // Requests refused for want of this budget, since the process started; for whoever renders metrics.
+  void count_refusal() { refusals_.fetch_add(1, std::memory_order_relaxed); }
+  [[nodiscard]] std::uint64_t refusals() const { return refusals_.load(std::memory_order_relaxed); }
+
  private:
   void add(PicoUsd amount) {
     left_.fetch_add(static_cast<std::int64_t>(amount.value), std::memory_order_acq_rel);
@@ -68,6 +72,7 @@ class BudgetSlice {
   std::atomic<std::int64_t> left_{0};
   std::atomic<std::uint64_t> given_{0};
   std::atomic<std::int64_t> demand_{0};
+  std::atomic<std::uint64_t> refusals_{0};
 };
 
 struct BudgetBook {

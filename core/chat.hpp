@@ -74,6 +74,9 @@ struct Request {
   bool stream = false;
   bool include_usage = false;  // the caller asked for usage in the stream
   std::string extra_json;  // further top-level fields as the inside of a JSON object, `"seed":7,"n":1`; may be empty
+  // What the caller calls the request, for budgets and reports (core/request_labels.hpp); no provider gets them.
+  std::vector<std::string> tags = {};
+  std::string session = {};
   bool operator==(const Request&) const = default;
 };
 

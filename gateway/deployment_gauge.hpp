@@ -27,7 +27,11 @@ class DeploymentGauge {
   // The provider actor, when the probe's outcome has come.
   void release_probe() { probe_taken_.store(false, std::memory_order_relaxed); }
 
+  // The router, when commitments or their use changed: whether one that the deployment draws from is behind its pace.
+  void publish_burning(bool burning) { burning_.store(burning, std::memory_order_relaxed); }
+
   // Lanes.
+  [[nodiscard]] bool burning() const { return burning_.load(std::memory_order_relaxed); }
   [[nodiscard]] BreakerState state(std::int64_t now_ns) const {
     const std::int64_t until = open_until_ns_.load(std::memory_order_relaxed);
     if (until == closed) return BreakerState::closed;
@@ -57,6 +61,7 @@ class DeploymentGauge {
   std::atomic<std::uint32_t> consecutive_failures_{0};
   std::atomic<std::uint32_t> in_flight_{0};
   std::atomic<bool> probe_taken_{false};
+  std::atomic<bool> burning_{false};
 };
 
 }  // namespace outlast::gateway

@@ -109,6 +109,7 @@ struct UpstreamFailure {
   std::string code;
   std::optional<std::uint32_t> retry_after_ms;
   bool retry_same = false;                // whether one more try of the same deployment makes sense
+  bool over_budget = false;               // no fault of the upstream's: a budget has no more for the rest of the stream
   // The provider's body in the caller's dialect: unmodified where the dialects agree. Empty when no answer came.
   std::string caller_body;
 };

@@ -12,13 +12,19 @@
 
 #include "core/check.hpp"
 #include "core/log.hpp"
+#include "gateway/admission.hpp"
 #include "gateway/exchange_metering.hpp"
+#include "gateway/reservation_refusal.hpp"
+#include "gateway/tranches.hpp"
 
 namespace outlast::gateway {
 namespace {
 
 constexpr std::size_t error_body_bytes_max = 64 * 1024;
 constexpr std::size_t upstream_headers_max = 8;
+// A refused reservation that would fit is tried again: what it needs is in the hands of a lane this instant.
+constexpr std::uint32_t admission_retries_max = 5;
+constexpr std::uint32_t admission_retry_ms = 2;
 
 // How one attempt ended.
 struct AttemptEnd {
@@ -56,6 +62,14 @@ class Exchange {
  private:
   void plan();
   Result<void> reserve();
+  Result<void> submit_reservation(Reservation reservation);
+  asio::awaitable<bool> admitted();
+  asio::awaitable<Result<void>> reserved();
+  // Whether the reservation is known to be durable: saves a suspension.
+  [[nodiscard]] bool is_reserved() const { return reserved_ ? reserved_->has_value() : lane_.meter.is_durable(ticket_); }
+  asio::awaitable<bool> extend();
+  asio::awaitable<bool> extended();
+  asio::awaitable<void> release();
   asio::awaitable<void> try_plan();
   asio::awaitable<void> wait_unless_gone(std::uint32_t ms);
 
@@ -71,10 +85,12 @@ class Exchange {
 
   [[nodiscard]] AttemptLine line(const AttemptEnd& end) const;
   void settle(const AttemptEnd& end);
-  void submit(MeteringOperation operation);
+  bool submit(MeteringOperation operation);
+  [[nodiscard]] AttemptEnd out_of_budget() const;
 
   asio::awaitable<void> refuse_unplanned();
   asio::awaitable<void> answer_failure(const UpstreamFailure& failure);
+  asio::awaitable<void> refuse_reservation(const Error& error);
   asio::awaitable<void> refuse(Refusal refusal, std::string_view type, std::string_view code);
 
   void lose_caller();
@@ -95,8 +111,18 @@ class Exchange {
   const ResolvedRoute* route_ = nullptr;
   std::uint32_t deadline_ms_ = 0;  // for everything before the first content
   Plan plan_;
-  std::uint64_t ticket_ = 0;       // of the reservation
-  std::uint64_t output_tokens_max_ = 0;  // as reserved
+  Admission admission_;
+  bool from_slices_ = false;
+  std::optional<Reservation> awaited_;   // waits for the ledger's word before a provider is asked
+  std::uint64_t ticket_ = 0;             // of the reservation
+  std::optional<Result<void>> reserved_; // the ledger's word on it
+  MeterRefusal why_;                     // of its latest no
+  std::optional<Tranches> tranches_;     // of a stream under a hard budget
+  ReservationExtension extension_;       // the latest
+  std::uint64_t extension_ticket_ = 0;   // 0: the ledger's word on it is known
+  std::uint16_t extensions_ = 0;
+  std::uint64_t input_tokens_max_ = 0;   // as reserved
+  std::uint64_t output_tokens_max_ = 0;  // as reserved so far
   std::int64_t started_ns_ = 0;
   std::uint16_t attempts_ = 0;
 
@@ -144,6 +170,7 @@ asio::awaitable<void> Exchange::run() {
     co_await refuse(std::move(refusal), "server_error", unpriced ? "price_missing" : "ledger_unavailable");
     co_return;
   }
+  if (awaited_ && !co_await admitted()) co_return;
   sink_.on_gone([this] {
     lose_caller();
     if (!route_->policy.drain_on_disconnect) cancellation_.cancel();
@@ -174,20 +201,30 @@ asio::awaitable<void> Exchange::try_plan() {
       continue;
     }
     // An answer that came to its end is good news, whoever was left to take it.
-    lane_.outcomes.record(gauge, end.failure ? end.status : AttemptStatus::ok,
-                          end.failure ? end.failure->retry_after_ms : std::nullopt, probe);
-    if (begun_ || gone_ || !end.failure) {
+    const bool at_fault = end.failure && !end.failure->over_budget;
+    lane_.outcomes.record(gauge, at_fault ? end.status : AttemptStatus::ok,
+                          at_fault ? end.failure->retry_after_ms : std::nullopt, probe);
+    if (begun_ || gone_ || !at_fault) {
       settle(end);
+      if (admission_.holds()) co_await release();
       if (!end.failure || gone_) co_return;
       if (begun_) {
         lane_.metrics.cut.add();
+        if (end.failure->over_budget) {
+          lane_.metrics.budget_cuts.add();
+          if (why_.shortfall) admission_.count_refusal(why_.shortfall->budget_id);
+        }
         co_await sink_.break_off(*end.failure);
+      } else if (end.failure->over_budget) {
+        co_await refuse_reservation(Error{"ledger", 0, end.failure->message});
       } else {
         co_await answer_failure(*end.failure);
       }
       co_return;
     }
-    submit(line(end));
+    AttemptLine failed_line = line(end);
+    admission_.charge(failed_line);
+    submit(std::move(failed_line));
     last = std::move(*end.failure);
     // A probe is one request: its failure opens the breaker again, and the deployment is left alone.
     const FailoverState state{attempts_, route_->policy.attempts_max, next_ + 1 < plan_.deployments.size(),
@@ -200,9 +237,10 @@ asio::awaitable<void> Exchange::try_plan() {
     if (step.wait_ms > 0) co_await wait_unless_gone(step.wait_ms);
     if (gone_) break;
   }
-  submit(VoidReservation{id_, last.message.substr(0, 200)});
+  if (!submit(VoidReservation{id_, last.message.substr(0, 200)})) admission_.abandon();
   settled_ = true;
-  const auto durable = co_await lane_.meter.durable(ticket_);
+  const auto durable = co_await reserved();
+  if (admission_.holds()) co_await release();
   if (!durable) log::error("reservation_refused", {{"request_id", id_text_}, {"error", durable.error().message}});
   if (!gone_) co_await answer_failure(last);
 }
@@ -226,7 +264,7 @@ void Exchange::plan() {
     const DeploymentGauge& gauge = *snapshot.gauges[index];
     candidates.push_back({index, deployment.priority, deployment.weight, gauge.state(started_ns_), gauge.probe_free(),
                           deployment.max_concurrency > 0 && gauge.in_flight() >= deployment.max_concurrency,
-                          gauge.open_until_ns()});
+                          gauge.open_until_ns(), route_->policy.burn && gauge.burning()});
   }
   make_plan(candidates, lane_.random, plan_);
 }
@@ -236,13 +274,120 @@ Result<void> Exchange::reserve() {
                                             request_.input_bytes);
   if (!reservation) return fail(reservation.error());
   reservation->request_id = id_;
+  reservation->tags = request_.labels.tags;
+  reservation->session = request_.labels.session;
+  reservation->idempotency = request_.idempotency;
+  admission_.find(request_.snapshot->budgets.get(), *reservation);
+  const bool streamed = request_.form != CallerForm::openai_whole;
+  if (streamed && admission_.limited() && reservation->output_tokens_max > Tranches::tokens_min) {
+    tranches_.emplace(reservation->output_tokens_max);
+    reservation->output_tokens_max = tranches_->reserved();
+    reservation->amount = worst_case_amount(*request_.snapshot, plan_.deployments, reservation->input_tokens_max,
+                                            reservation->output_tokens_max);
+  }
+  input_tokens_max_ = reservation->input_tokens_max;
   output_tokens_max_ = reservation->output_tokens_max;
   if (!reservation->price_known) lane_.metrics.unpriced.add();
-  // It becomes durable while the provider works; where the provider is quicker, durable() hastens it.
-  const auto ticket = lane_.meter.submit(std::move(*reservation), false);
-  if (!ticket) return fail(ticket.error());
+  return submit_reservation(std::move(*reservation));
+}
+
+Result<void> Exchange::submit_reservation(Reservation reservation) {
+  admission_.take(reservation);
+  // Covered by slices, it becomes durable while the provider works; where the provider is quicker, durable() hastens
+  // it. Otherwise, and where it may be a repetition, the ledger is asked before the provider bills.
+  from_slices_ = reservation.from_slices;
+  const bool waits = !from_slices_ || reservation.idempotency;
+  if (waits) awaited_ = reservation;
+  else if (admission_.limited()) lane_.metrics.admitted_in_slice.add();
+  const auto ticket = lane_.meter.submit(std::move(reservation), waits);
+  if (!ticket) {
+    admission_.put_back();
+    return fail(ticket.error());
+  }
   ticket_ = *ticket;
   return {};
+}
+
+// Waits for the ledger's word. False: it said no, and the caller knows.
+asio::awaitable<bool> Exchange::admitted() {
+  for (std::uint32_t retries = 0;; ++retries) {
+    const auto durable = co_await reserved();
+    if (durable) {
+      if (admission_.limited()) (from_slices_ ? lane_.metrics.admitted_in_slice : lane_.metrics.admitted_in_step).add();
+      co_return true;
+    }
+    admission_.put_back();
+    Error error = durable.error();
+    if (why_.shortfall && why_.shortfall->left >= why_.shortfall->needed && retries < admission_retries_max) {
+      co_await wait_unless_gone(admission_retry_ms);
+      reserved_.reset();
+      const auto again = submit_reservation(std::move(*awaited_));
+      if (again) continue;
+      error = again.error();
+      why_ = {};
+    }
+    co_await refuse_reservation(error);
+    co_return false;
+  }
+}
+
+asio::awaitable<Result<void>> Exchange::reserved() {
+  if (!reserved_) {
+    reserved_ = co_await lane_.meter.durable(ticket_);
+    if (!*reserved_) why_ = lane_.meter.refusal(ticket_);
+  }
+  co_return *reserved_;
+}
+
+// Reserves the stream's next tranche. False when a budget has no more; why_ says which.
+asio::awaitable<bool> Exchange::extend() {
+  if (!co_await extended()) co_return false;
+  const std::uint64_t least = tranches_->least_tokens();
+  for (std::uint64_t tokens = tranches_->next_tokens();; tokens = least) {
+    const std::uint64_t reserved = tranches_->reserved();
+    const auto amount_of = [this](std::uint64_t output_tokens) {
+      return worst_case_amount(*request_.snapshot, plan_.deployments, input_tokens_max_, output_tokens);
+    };
+    extension_ = {id_, static_cast<std::uint16_t>(extensions_ + 1), amount_of(reserved + tokens) - amount_of(reserved),
+                  tokens};
+    admission_.take(extension_);
+    const auto ticket = lane_.meter.submit(extension_, !extension_.from_slices);
+    if (!ticket) {
+      admission_.undo(extension_);
+      why_ = {};
+      co_return false;
+    }
+    extension_ticket_ = *ticket;
+    if (extension_.from_slices || co_await extended()) break;
+    if (tokens <= least) co_return false;
+  }
+  ++extensions_;
+  lane_.metrics.extensions.add();
+  tranches_->extend(extension_.output_tokens);
+  output_tokens_max_ = tranches_->reserved();
+  co_return true;
+}
+
+// The ledger's word on the latest extension; none is as good as yes.
+asio::awaitable<bool> Exchange::extended() {
+  if (extension_ticket_ == 0) co_return true;
+  const std::uint64_t ticket = std::exchange(extension_ticket_, 0);
+  const auto durable = co_await lane_.meter.durable(ticket);
+  if (durable) co_return true;
+  why_ = lane_.meter.refusal(ticket);
+  admission_.undo(extension_);
+  co_return false;
+}
+
+// After the end was submitted: the slices get back what the request did not cost, or all if the ledger never had it.
+asio::awaitable<void> Exchange::release() {
+  const auto stands = co_await reserved();
+  if (!stands) {
+    admission_.put_back();
+    co_return;
+  }
+  co_await extended();
+  admission_.give();
 }
 
 asio::awaitable<AttemptEnd> Exchange::attempt() {
@@ -313,7 +458,10 @@ asio::awaitable<AttemptEnd> Exchange::read_answer(http::ClientResponse& response
     if (ended) co_return broken(Error{"http", 0, "the answer ended before it was complete"});
     if (spend_.due()) spend_.progress(line(AttemptEnd{}));
     const auto forwarded = co_await forward(*step);
-    if (forwarded) continue;
+    if (forwarded) {
+      if (tranches_ && tranches_->due(reader_->content_bytes()) && !co_await extend()) co_return out_of_budget();
+      continue;
+    }
     if (forwarded.error().module != error_module<http::HttpError>) co_return co_await end_unmetered(forwarded.error());
     lose_caller();
     if (!route_->policy.drain_on_disconnect) co_return broken(forwarded.error());
@@ -337,8 +485,8 @@ asio::awaitable<Result<void>> Exchange::forward(const AnswerStep& step) {
   if (gone_ || (step.bytes.empty() && step.events.empty())) co_return Result<void>{};
   if (!begun_) {
     // Nothing is told before it is durable: the provider has begun to bill.
-    if (!lane_.meter.is_durable(ticket_)) {
-      auto durable = co_await lane_.meter.durable(ticket_);
+    if (!is_reserved()) {
+      auto durable = co_await reserved();
       if (!durable) co_return durable;
     }
     begun_ = true;
@@ -354,10 +502,11 @@ asio::awaitable<AttemptEnd> Exchange::complete(const AnswerStep& last) {
   if (gone_) end.status = AttemptStatus::caller_gone;
   note_first_content();
   settle(end);
-  if (!lane_.meter.is_durable(ticket_)) {
-    const auto durable = co_await lane_.meter.durable(ticket_);
+  if (!is_reserved()) {
+    const auto durable = co_await reserved();
     if (!durable) co_return co_await end_unmetered(durable.error());
   }
+  if (admission_.holds()) co_await release();
   lane_.metrics.duration_ms.add(elapsed_ms(started_ns_));
   if (gone_) co_return end;
   Result<void> sent;
@@ -394,6 +543,14 @@ AttemptEnd Exchange::failed(UpstreamFailure failure) const {
   return AttemptEnd{status, std::move(failure), true};
 }
 
+AttemptEnd Exchange::out_of_budget() const {
+  UpstreamFailure failure;
+  failure.over_budget = true;
+  failure.message = "the answer is cut short: ";
+  failure.message += why_.shortfall ? budget_message(*why_.shortfall) : "the ledger took no further reservation for it";
+  return AttemptEnd{gone_ ? AttemptStatus::caller_gone : AttemptStatus::cut, std::move(failure), true};
+}
+
 AttemptLine Exchange::line(const AttemptEnd& end) const {
   AttemptFacts facts;
   facts.number = attempts_;
@@ -416,15 +573,16 @@ void Exchange::settle(const AttemptEnd& end) {
   settled_ = true;
   AttemptLine attempt = line(end);
   if (attempt.estimated()) lane_.metrics.usage_estimated.add();
-  submit(Settlement{std::move(attempt)});
+  admission_.charge(attempt);
+  if (!submit(Settlement{std::move(attempt)})) admission_.abandon();
 }
 
-void Exchange::submit(MeteringOperation operation) {
+bool Exchange::submit(MeteringOperation operation) {
   spend_.note(operation);
-  if (const auto ticket = lane_.meter.submit(std::move(operation), false); !ticket) {
-    // The reservation stays open and is settled as in doubt when the next incarnation starts.
-    log::error("ledger_refused", {{"request_id", id_text_}, {"error", ticket.error().message}});
-  }
+  const auto ticket = lane_.meter.submit(std::move(operation), false);
+  // The reservation stays open and is settled as in doubt when the next incarnation starts.
+  if (!ticket) log::error("ledger_refused", {{"request_id", id_text_}, {"error", ticket.error().message}});
+  return ticket.has_value();
 }
 
 asio::awaitable<void> Exchange::refuse_unplanned() {
@@ -485,14 +643,19 @@ asio::awaitable<void> Exchange::answer_failure(const UpstreamFailure& failure) {
 asio::awaitable<AttemptEnd> Exchange::end_unmetered(const Error& error) {
   const AttemptEnd end;
   settle(end);
-  lane_.metrics.ledger_refusals.add();
   log::error("reservation_refused", {{"request_id", id_text_}, {"error", error.message}});
-  if (!gone_) {
-    Refusal refusal{.status = 503, .message = "the ledger did not take the request: " + error.message};
-    refusal.retry_after_s = 1;
-    co_await refuse(std::move(refusal), "server_error", "ledger_unavailable");
-  }
+  if (!gone_) co_await refuse_reservation(error);
   co_return end;
+}
+
+asio::awaitable<void> Exchange::refuse_reservation(const Error& error) {
+  ReservationRefusal refused = reservation_refusal(error, why_, lane_.clock.wall_ms());
+  if (why_.shortfall) admission_.count_refusal(why_.shortfall->budget_id);
+  Counter& counter = refused.refusal.over_budget             ? lane_.metrics.budget_refusals
+                     : why_.kind == RefusalKind::other       ? lane_.metrics.ledger_refusals
+                                                             : lane_.metrics.idempotency_refusals;
+  counter.add();
+  co_await refuse(std::move(refused.refusal), refused.type, refused.code);
 }
 
 asio::awaitable<void> Exchange::refuse(Refusal refusal, std::string_view type, std::string_view code) {

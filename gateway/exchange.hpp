@@ -16,6 +16,7 @@
 
 #include "core/clock.hpp"
 #include "core/id.hpp"
+#include "core/request_labels.hpp"
 #include "core/virtual_key.hpp"
 #include "gateway/dialect.hpp"
 #include "gateway/lane_metrics.hpp"
@@ -28,6 +29,8 @@
 
 namespace outlast::gateway {
 
+class AnswerCache;
+
 struct AnswerHead {
   std::string_view request_id;
   std::string_view deployment;  // empty when none was tried
@@ -35,12 +38,15 @@ struct AnswerHead {
 };
 
 // An error answer before any content. `body` is in OpenAI's error shape. Failover happened here, so the sink tells the
-// caller's SDK not to multiply it (x-should-retry: false).
+// caller's SDK not to multiply it (x-should-retry: false) unless it should.
 struct Refusal {
   unsigned status = 503;
   std::string body;
   std::string message;                          // for callers that take no JSON
   std::optional<std::uint32_t> retry_after_s;   // integer seconds, as agents expect
+  bool should_retry = false;                    // x-should-retry
+  bool over_budget = false;
+  bool idempotency_conflict = false;            // another request has the caller's Idempotency-Key
   AnswerHead head;
 };
 
@@ -73,6 +79,7 @@ struct LaneServices {
   RetryBudget& retries;
   OutcomeRecorder& outcomes;
   LaneMetrics& metrics;
+  AnswerCache* answers = nullptr;  // of the node, for repeated Idempotency-Keys
   SpendLane* spend = nullptr;  // null: no spend breakers
 };
 
@@ -83,8 +90,8 @@ struct ExchangeRequest {
   CallerRequest caller;                 // views outlive the exchange
   std::uint64_t input_bytes = 0;        // of the caller's request: bounds its input tokens
   std::optional<std::uint32_t> deadline_ms;  // the caller's own, if shorter than the route's
-  std::vector<std::string> tags;        // the caller's
-  std::string session;                  // the caller's name for a run of an agent; empty for none
+  RequestLabels labels;
+  std::optional<IdempotencyKey> idempotency;  // over HTTP only
 };
 
 // Runs to the end of the request; whatever happens, the sink got an answer and the ledger an end.

@@ -24,7 +24,13 @@ Result<Reservation> worst_case_reservation(const Snapshot& snapshot, std::span<c
                                   std::max<std::uint64_t>(head.choices, 1);
   reservation.price_known = true;
   for (const std::uint32_t index : deployments) {
-    const std::string& model = snapshot.routing->deployments()[index].model;
+    const Deployment& deployment = snapshot.routing->deployments()[index];
+    const std::string& model = deployment.model;
+    const Purchase candidate{deployment.provider, model};
+    if (std::find(reservation.candidates.begin(), reservation.candidates.end(), candidate) ==
+        reservation.candidates.end()) {
+      reservation.candidates.push_back(candidate);
+    }
     const Price* price = snapshot.prices->find(snapshot.routing->provider_of(index).name, model);
     if (price != nullptr) {
       const PicoUsd amount = worst_case_of(*price, reservation.input_tokens_max, reservation.output_tokens_max);
@@ -37,6 +43,17 @@ Result<Reservation> worst_case_reservation(const Snapshot& snapshot, std::span<c
     }
   }
   return reservation;
+}
+
+PicoUsd worst_case_amount(const Snapshot& snapshot, std::span<const std::uint32_t> deployments,
+                          std::uint64_t input_tokens_max, std::uint64_t output_tokens_max) {
+  PicoUsd amount;
+  for (const std::uint32_t index : deployments) {
+    const Deployment& deployment = snapshot.routing->deployments()[index];
+    const Price* price = snapshot.prices->find(deployment.provider, deployment.model);
+    if (price != nullptr) amount = std::max(amount, worst_case_of(*price, input_tokens_max, output_tokens_max));
+  }
+  return amount;
 }
 
 AttemptLine make_attempt_line(const Snapshot& snapshot, std::uint32_t deployment, const RequestId& request_id,

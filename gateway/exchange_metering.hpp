@@ -28,6 +28,10 @@ std::uint64_t output_tokens_bound(const ChatHead& head, const ServingPolicy& ser
 Result<Reservation> worst_case_reservation(const Snapshot& snapshot, std::span<const std::uint32_t> deployments,
                                            const VirtualKey& key, const ChatHead& head, std::uint64_t input_bytes);
 
+// The dearest of the deployments, like the reservation's.
+PicoUsd worst_case_amount(const Snapshot& snapshot, std::span<const std::uint32_t> deployments,
+                          std::uint64_t input_tokens_max, std::uint64_t output_tokens_max);
+
 // How one attempt ended, as the lane saw it.
 struct AttemptFacts {
   std::uint16_t number = 1;

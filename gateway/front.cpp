@@ -8,6 +8,8 @@
 #include <utility>
 
 #include "core/json_writer.hpp"
+#include "gateway/idempotency.hpp"
+#include "gateway/reservation_refusal.hpp"
 
 namespace outlast::gateway {
 namespace {
@@ -65,7 +67,7 @@ class HttpSink final : public CallerSink {
     std::array<http::HeaderField, 7> headers;
     std::size_t count = 0;
     headers[count++] = json_type;
-    headers[count++] = {"x-should-retry", "false"};
+    headers[count++] = {"x-should-retry", refusal.should_retry ? "true" : "false"};
     headers[count++] = {"x-request-id", refusal.head.request_id};
     headers[count++] = {"x-outlast-request-id", refusal.head.request_id};
     headers[count++] = {"x-outlast-attempts", attempts.view()};
@@ -76,7 +78,9 @@ class HttpSink final : public CallerSink {
   }
 
   asio::awaitable<void> break_off(const UpstreamFailure& failure) override {
-    const std::string event = openai_error_event(failure.message, "server_error", "upstream_cut");
+    const std::string event = failure.over_budget
+                                  ? openai_error_event(failure.message, "insufficient_quota", budget_exhausted_code)
+                                  : openai_error_event(failure.message, "server_error", "upstream_cut");
     const auto sent = co_await response_.write(event);
     static_cast<void>(sent);
     response_.cut();
@@ -155,8 +159,28 @@ asio::awaitable<void> Front::chat_completions(http::Request& request, http::Resp
   exchange.caller.openai_body = request.body;
   exchange.caller.head = std::move(*head);
   exchange.input_bytes = request.body.size();
+  auto labels = RequestLabels::parse(request.header("x-outlast-tags"), request.header("x-outlast-session"));
+  if (!labels) {
+    co_await send_error(response, 400, labels.error().message, "invalid_request_error", "invalid_label");
+    co_return;
+  }
+  exchange.labels = std::move(*labels);
   HttpSink sink(response);
-  co_await run_exchange(lane_, sink, std::move(exchange));
+  const std::string_view repeatable = request.header("idempotency-key");
+  if (repeatable.empty() || lane_.answers == nullptr) {
+    co_await run_exchange(lane_, sink, std::move(exchange));
+    co_return;
+  }
+  const auto key = idempotency_key(exchange.key->id, repeatable, request.body);
+  if (!key) {
+    co_await send_error(response, 400, key.error().message, "invalid_request_error", "invalid_idempotency_key");
+    co_return;
+  }
+  const bool replayed = co_await replay(*lane_.answers, *key, lane_, sink, response);
+  if (replayed) co_return;
+  exchange.idempotency = *key;
+  IdempotentSink keeping(sink, response, lane_, *lane_.answers, *key);
+  co_await run_exchange(lane_, keeping, std::move(exchange));
 }
 
 asio::awaitable<void> Front::models(http::Request& request, http::Response& response) {

@@ -29,6 +29,7 @@ struct LaneOptions {
   http::ServerLimits limits;
   const http::TlsServerFiles* tls = nullptr;  // outlives the lane
   http::ClientOptions client;
+  AnswerCache* answers = nullptr;  // outlives the lane
   const SpendPort* spend = nullptr;  // null: no spend breakers; outlives the lane
 };
 

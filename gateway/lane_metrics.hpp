@@ -52,6 +52,13 @@ struct LaneMetrics {
   Counter usage_estimated;
   Counter unpriced;
   Counter ledger_refusals;      // reservations that the ledger did not take
+  Counter admitted_in_slice;    // under a hard budget, from the node's slices
+  Counter admitted_in_step;     // under a hard budget, by the ledger's word
+  Counter budget_refusals;      // before the first content
+  Counter budget_cuts;          // of streams whose next tranche was refused
+  Counter extensions;
+  Counter answers_replayed;     // of a repeated Idempotency-Key
+  Counter idempotency_refusals;
   Counter spend_held;           // by an open spend breaker
   Counter spend_throttled;
   Counter connections_open;     // mirrored from the HTTP server by the lane's sweep

@@ -43,12 +43,15 @@ void make_plan(std::span<const Candidate> candidates, Random& random, Plan& plan
     }
   }
   std::stable_sort(usable.begin(), usable.end(),
-                   [](const Candidate& a, const Candidate& b) { return a.priority < b.priority; });
+                   [](const Candidate& a, const Candidate& b) {
+                     return a.burns != b.burns ? a.burns : a.priority < b.priority;
+                   });
   std::vector<Candidate> group;
   for (std::size_t i = 0; i < usable.size();) {
     group.clear();
     const std::uint32_t priority = usable[i].priority;
-    while (i < usable.size() && usable[i].priority == priority) group.push_back(usable[i++]);
+    const bool burns = usable[i].burns;
+    while (i < usable.size() && usable[i].priority == priority && usable[i].burns == burns) group.push_back(usable[i++]);
     order_by_weight(group, random, plan.deployments);
   }
 }

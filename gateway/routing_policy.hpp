@@ -22,6 +22,7 @@ struct Candidate {
   bool probe_free = false;       // with half_open: no probe is under way
   bool saturated = false;        // max_concurrency is reached
   std::int64_t open_until_ns = 0;
+  bool burns = false;            // has a commitment to use up, and the route says to prefer that
 };
 
 struct Plan {
@@ -31,7 +32,7 @@ struct Plan {
   std::optional<std::int64_t> retry_at_ns;         // empty because breakers are open: when the first one may be tried
 };
 
-// Lower priorities first; within one, a weighted random order without replacement. Open and saturated deployments
+// What burns a commitment goes before the rest. Then lower priorities first; within one, a weighted random order without replacement. Open and saturated deployments
 // are left out. A half-open deployment with a free probe goes first: hold-back makes the probe safe for the caller.
 void make_plan(std::span<const Candidate> candidates, Random& random, Plan& plan);
 

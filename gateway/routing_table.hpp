@@ -39,6 +39,7 @@ struct RoutePolicy {
   std::uint32_t deadline_ms = 600'000;   // of a request over all its attempts, up to the first content
   std::uint32_t attempts_max = 4;
   bool drain_on_disconnect = false;      // true: read the upstream to its usage event when the caller goes
+  bool burn = false;                     // deployments with a commitment that is used too slowly go first
 };
 
 struct Route {

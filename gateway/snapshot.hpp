@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/budget_book.hpp"
 #include "core/price_book.hpp"
 #include "core/virtual_key.hpp"
 #include "gateway/deployment_gauge.hpp"
@@ -27,6 +28,7 @@ struct Snapshot {
   std::shared_ptr<const KeyTable> keys;
   std::shared_ptr<const PriceBook> prices;
   ServingPolicy serving;
+  std::shared_ptr<const BudgetBook> budgets;  // null: none are known
 };
 
 // Any thread.

@@ -94,14 +94,14 @@ std::optional<Refusal> SpendWatch::enter(const Snapshot& snapshot, const Resolve
     if (!refusal) refusal = look(*gate);
   };
   const VirtualKey& key = *request_.key;
-  board_->scopes.visit(SpendPath{key.tenant, key.id, request_.tags, {}}, visit);
+  board_->scopes.visit(SpendPath{key.tenant, key.id, request_.labels.tags, {}}, visit);
   if (!board_->sessions.empty()) {
     const auto visit_session = [this, &key, &visit](std::string session) {
       const auto found = board_->sessions.find(SpendSubject{ScopeKind::key, key.id, std::move(session)}.to_string());
       if (found == board_->sessions.end()) return;
       for (const auto& gate : found->second) visit(gate);
     };
-    if (!request_.session.empty()) visit_session(session_subject(request_.session));
+    if (!request_.labels.session.empty()) visit_session(session_subject(request_.labels.session));
     else if (conversation_ != 0) visit_session(conversation_subject(conversation_));
     if (request_hash_ != 0) visit_session(request_subject(request_hash_));
   }
@@ -135,8 +135,8 @@ void SpendWatch::progress(const AttemptLine& attempt) {
 void SpendWatch::report(const AttemptLine* attempt, PicoUsd cost, bool ended) {
   SpendEvent event;
   event.key = request_.key;
-  event.tags = request_.tags;
-  event.session = request_.session;
+  event.tags = request_.labels.tags;
+  event.session = request_.labels.session;
   event.conversation = conversation_;
   event.request = request_hash_;
   if (attempt != nullptr) {

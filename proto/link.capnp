@@ -90,6 +90,8 @@ struct Request @0xb0d2ab9f5fd35c07 {
   stream @15 :Bool;
   includeUsage @16 :Bool;
   extraJson @17 :Text;
+  tags @18 :List(Text);  # for the node's ledger; no provider gets them
+  session @19 :Text;
 }
 
 struct Event @0xb0d2ab9f5fd35c08 {

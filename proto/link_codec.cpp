@@ -8,6 +8,7 @@
 #include <kj/exception.h>
 
 #include "core/check.hpp"
+#include "core/request_labels.hpp"
 #include "proto/link.capnp.h"
 
 namespace outlast::link {
@@ -108,6 +109,11 @@ void write_options(const chat::Request& request, schema::Request::Builder out) {
   out.setStream(request.stream);
   out.setIncludeUsage(request.include_usage);
   out.setExtraJson(text_of(request.extra_json));
+  if (!request.tags.empty()) {
+    auto tags = out.initTags(count_of(request.tags.size()));
+    for (unsigned i = 0; i < tags.size(); ++i) tags.set(i, text_of(request.tags[i]));
+  }
+  if (!request.session.empty()) out.setSession(text_of(request.session));
 }
 
 void write_request(const chat::Request& request, schema::Request::Builder out) {
@@ -256,6 +262,11 @@ Result<void> within_limits(const chat::Request& request) {
   if (request.messages.size() > messages_max) return over("messages", messages_max);
   if (request.tools.size() > tools_max) return over("tools", tools_max);
   if (request.stop.size() > stops_max) return over("stop texts", stops_max);
+  if (request.tags.size() > tags_max) return over("tags", tags_max);
+  for (const std::string& tag : request.tags) {
+    if (tag.size() > tag_bytes_max) return over("bytes of a tag", tag_bytes_max);
+  }
+  if (request.session.size() > session_bytes_max) return over("bytes of the session's name", session_bytes_max);
   for (const chat::Message& message : request.messages) {
     if (message.parts.size() > parts_max) return over("parts per message", parts_max);
   }
@@ -374,6 +385,9 @@ void read_options(schema::Request::Reader in, chat::Request& request) {
   request.stream = in.getStream();
   request.include_usage = in.getIncludeUsage();
   request.extra_json = string_of(in.getExtraJson());
+  for (const auto tag : bounded(in.getTags(), tags_max, "tags"))
+    request.tags.push_back(short_string_of(tag, tag_bytes_max, "a tag"));
+  request.session = short_string_of(in.getSession(), session_bytes_max, "the session's name");
 }
 
 chat::Request read_request(schema::Request::Reader in) {

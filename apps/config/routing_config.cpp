@@ -149,10 +149,11 @@ void read_route(TableReader& reader, const Names& deployments, Names& names, Nod
     }
   }
   TableReader policy = reader.table(
-      "policy", "policy = { deadline_ms = 600000, attempts_max = 4, drain_on_disconnect = false }");
+      "policy", "policy = { deadline_ms = 600000, attempts_max = 4, drain_on_disconnect = false, burn = false }");
   policy.integer("deadline_ms", route.policy.deadline_ms, 1, timeout_ms_max);
   policy.integer("attempts_max", route.policy.attempts_max, 1, attempts_most);
   policy.boolean("drain_on_disconnect", route.policy.drain_on_disconnect);
+  policy.boolean("burn", route.policy.burn);
   policy.refuse_unknown_keys();
   reader.refuse_unknown_keys();
   config.routes.push_back(std::move(route));

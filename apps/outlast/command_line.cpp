@@ -72,13 +72,15 @@ int report_usage(const CLI::App& root, const std::vector<std::string>& words,
 }  // namespace
 
 CommandLine::CommandLine()
-    : app("Talks to an Outlast node: keys, usage, the ledger, configuration and chat.", "outlast") {
+    : app("Talks to an Outlast node: keys, budgets, commitments, usage, the ledger, configuration and chat.", "outlast") {
   app.require_subcommand(1);
   app.footer(exit_codes);
   app.set_version_flag("--version", OUTLAST_VERSION);
   app.get_formatter()->column_width(34);
   add_global_options(app);
   add_key_commands(*this);
+  add_budget_commands(*this);
+  add_commitment_commands(*this);
   add_usage_command(*this);
   add_ledger_commands(*this);
   add_breaker_commands(*this);

@@ -35,13 +35,18 @@ class CommandLine {
 
 // One per file: each adds its commands.
 void add_breaker_commands(CommandLine& line);
+void add_budget_commands(CommandLine& line);
 void add_chat_command(CommandLine& line);
+void add_commitment_commands(CommandLine& line);
 void add_completion_command(CommandLine& line);
 void add_config_commands(CommandLine& line);
 void add_key_commands(CommandLine& line);
 void add_ledger_commands(CommandLine& line);
 void add_node_commands(CommandLine& line);
 void add_usage_command(CommandLine& line);
+
+// Who the ledger is told asks for a change: the user of this machine.
+std::string who_asks();
 
 // Parses, runs, and gives the exit code of the process. The one place that writes errors: one line
 // to stderr.

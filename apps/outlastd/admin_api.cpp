@@ -32,15 +32,22 @@ constexpr std::size_t key_name_max = 200;
 
 unsigned status_of(const Error& error) {
   using storage::LedgerError;
-  if (is(error, LedgerError::unknown_key)) return 404;
+  for (const auto absent : {LedgerError::unknown_key, LedgerError::unknown_budget, LedgerError::unknown_commitment}) {
+    if (is(error, absent)) return 404;
+  }
+  if (is(error, LedgerError::invalid)) return 400;
+  if (is(error, LedgerError::overlap) || is(error, LedgerError::duplicate)) return 409;
   if (is(error, LedgerError::disk_full) || is(error, LedgerError::overloaded)) return 503;
-  if (error.module == "config" || error.module == "routing" || error.module == "tenant") return 400;
+  for (const std::string_view callers : {"config", "routing", "tenant", "scope", "request"}) {
+    if (error.module == callers) return 400;
+  }
   if (error.module == "actors") return 503;
   return 500;
 }
 
-// The value of one query parameter, percent-decoded; nothing when it is absent.
-std::optional<std::string> parameter(std::string_view query, std::string_view name) {
+}  // namespace
+
+std::optional<std::string> query_parameter(std::string_view query, std::string_view name) {
   while (!query.empty()) {
     const std::string_view pair = query.substr(0, query.find('&'));
     query.remove_prefix(std::min(query.size(), pair.size() + 1));
@@ -63,9 +70,11 @@ std::optional<std::string> parameter(std::string_view query, std::string_view na
   return std::nullopt;
 }
 
+namespace {
+
 // Absent is nothing; anything but a whole number is an error.
 Result<std::optional<std::int64_t>> number_parameter(std::string_view query, std::string_view name) {
-  const auto text = parameter(query, name);
+  const auto text = query_parameter(query, name);
   if (!text) return std::optional<std::int64_t>{};
   std::int64_t value = 0;
   const auto end = std::from_chars(text->data(), text->data() + text->size(), value);
@@ -77,7 +86,7 @@ Result<std::optional<std::int64_t>> number_parameter(std::string_view query, std
 
 Result<storage::UsageQuery> read_usage_query(std::string_view query) {
   storage::UsageQuery parsed;
-  const std::string by = parameter(query, "by").value_or("");
+  const std::string by = query_parameter(query, "by").value_or("");
   std::string_view rest = by;
   while (!rest.empty()) {
     const std::string_view name = rest.substr(0, rest.find(','));
@@ -135,6 +144,11 @@ Refused refused(const Error& error) { return {status_of(error), admin_error_body
 
 }  // namespace
 
+AdminApi::Answer AdminApi::error_answer(const Error& error) {
+  auto [status, body] = refused(error);
+  return Answer{status, std::move(body)};
+}
+
 asio::awaitable<void> AdminApi::handle(http::Request& request, http::Response& response) {
   Answer answer;
   const std::string_view path = request.path();
@@ -183,6 +197,7 @@ asio::awaitable<AdminApi::Answer> AdminApi::route(const http::Request& request) 
   if (name == "ledger/verify" && post) return verify();
   if (name == "config/reload" && post) return reload();
   if (name.starts_with("breaker")) return breakers(request, name);
+  if (name.starts_with("budgets") || name.starts_with("commitments")) return money(request, name);
   const auto unknown = []() -> asio::awaitable<Answer> {
     co_return Answer{404, admin_error_body("no such path or method; see docs/admin-api.md", "not_found")};
   };

@@ -2,6 +2,7 @@
 // to who brings the node's token. On the control thread; long reads run on threads of their own.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -43,6 +44,16 @@ class AdminApi {
   boost::asio::awaitable<Answer> verify();
   boost::asio::awaitable<Answer> reload();
   boost::asio::awaitable<Answer> breakers(const http::Request& request, std::string_view name);
+  // Everything under budgets and commitments (admin_money.cpp).
+  boost::asio::awaitable<Answer> money(const http::Request& request, std::string_view name);
+  boost::asio::awaitable<Answer> list_budgets();
+  boost::asio::awaitable<Answer> set_budget(std::string_view body);
+  boost::asio::awaitable<Answer> list_commitments();
+  boost::asio::awaitable<Answer> add_commitment(std::string_view body);
+  boost::asio::awaitable<Answer> end_money(std::string id, const http::Request& request, bool budget);
+  template <class Reply, class Message>
+  boost::asio::awaitable<Result<Reply>> ask_accountant(Message message);
+  static Answer error_answer(const Error& error);
   boost::asio::awaitable<Result<actors::Children>> children();
   boost::asio::awaitable<Result<actors::DeploymentList>> deployment_list();
 
@@ -52,5 +63,7 @@ class AdminApi {
 };
 
 std::string admin_error_body(std::string_view message, std::string_view code);
+// The value of one query parameter, percent-decoded; nothing when it is absent.
+std::optional<std::string> query_parameter(std::string_view query, std::string_view name);
 
 }  // namespace outlast::apps

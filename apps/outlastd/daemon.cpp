@@ -180,6 +180,9 @@ Result<void> Daemon::start_actors() {
   const auto children = ask_now<actors::ChildrenReply>(*system_, node_, actors::children_atom::value);
   if (!children) return fail(children.error());
   if (!*children) return fail(children->error());
+  const auto budgeted =
+      ask_now<actors::Done>(*system_, (*children)->router, actors::BudgetsChanged{ledger_->budget_book()});
+  if (!budgeted) return fail(budgeted.error());
   const auto published = ask_now<actors::Done>(*system_, (*children)->router, actors::KeysChanged{ledger_->keys()});
   if (!published) return fail(published.error());
   outcome_sink_ = std::make_unique<ActorOutcomeSink>(node_);
@@ -220,7 +223,7 @@ Result<void> Daemon::start_lanes() {
   const std::string host = config_.http_listen.substr(0, config_.http_listen.rfind(':'));
   http_address_ = config_.http_listen;
   for (std::uint32_t i = 0; i < count; ++i) {
-    gateway::LaneOptions options{i, config_.limits.http, tls_.get(), {}, spend_port_.get()};
+    gateway::LaneOptions options{i, config_.limits.http, tls_.get(), {}, &answers_, spend_port_.get()};
     const auto make_meter = [this](boost::asio::io_context& loop) -> std::unique_ptr<gateway::Meter> {
       return std::make_unique<actors::LedgerMeter>(loop, *ledger_);
     };

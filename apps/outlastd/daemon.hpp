@@ -18,6 +18,7 @@
 #include "cluster/client_listener.hpp"
 #include "core/clock.hpp"
 #include "core/crypto.hpp"
+#include "gateway/idempotency.hpp"
 #include "gateway/lane.hpp"
 #include "storage/ledger_store.hpp"
 
@@ -78,6 +79,7 @@ class Daemon {
   std::unique_ptr<http::TlsServerFiles> tls_;
   std::shared_ptr<const HmacSha256> key_hasher_;
   gateway::SnapshotBoard board_;
+  gateway::AnswerCache answers_;
   gateway::SpendBoard spend_board_;
   actors::SpendCounters spend_counters_;
   std::unique_ptr<actors::SpendNotifier> notifier_;  // before the ledger, whose committer tells it what is durable

@@ -57,6 +57,19 @@ constexpr CounterName counters[] = {
     {&LaneMetrics::usage_estimated, "outlast_usage_estimated_total", "counter", "Requests settled with estimated usage."},
     {&LaneMetrics::unpriced, "outlast_requests_unpriced_total", "counter", "Requests whose model has no price."},
     {&LaneMetrics::ledger_refusals, "outlast_ledger_refusals_total", "counter", "Requests that the ledger did not take."},
+    {&LaneMetrics::admitted_in_slice, "outlast_budget_admissions_in_slice_total", "counter",
+     "Requests under a hard budget that the node's slices covered."},
+    {&LaneMetrics::admitted_in_step, "outlast_budget_admissions_synchronous_total", "counter",
+     "Requests under a hard budget that waited for the ledger's word."},
+    {&LaneMetrics::budget_refusals, "outlast_budget_refused_requests_total", "counter",
+     "Requests refused for want of budget."},
+    {&LaneMetrics::budget_cuts, "outlast_budget_cut_streams_total", "counter",
+     "Streams cut since a budget had no more for them."},
+    {&LaneMetrics::extensions, "outlast_reservation_extensions_total", "counter", "Further tranches of long streams."},
+    {&LaneMetrics::answers_replayed, "outlast_idempotent_replays_total", "counter",
+     "Repeated requests that got the first one's answer."},
+    {&LaneMetrics::idempotency_refusals, "outlast_idempotency_refusals_total", "counter",
+     "Repeated requests that were refused."},
     {&LaneMetrics::spend_held, "outlast_requests_spend_held_total", "counter", "Requests that a spend breaker held."},
     {&LaneMetrics::spend_throttled, "outlast_requests_spend_throttled_total", "counter",
      "Requests that a spend breaker throttled."},
@@ -123,6 +136,16 @@ void spend_metrics(Text& text, const actors::SpendCounters& spend, const actors:
            notices.webhook_retries.load());
 }
 
+void budget_metrics(Text& text, const Daemon& daemon) {
+  const auto snapshot = daemon.board().get();
+  if (!snapshot || !snapshot->budgets || snapshot->budgets->by_scope.empty()) return;
+  const BudgetBook& book = *snapshot->budgets;
+  text.head("outlast_budget_refusals_total", "counter", "Requests and streams refused, by the budget that was short.");
+  book.by_scope.visit_all([&text](const BudgetBook::Entry& entry) {
+    if (entry.slice) text.value("outlast_budget_refusals_total", label("budget", entry.budget.id), entry.slice->refusals());
+  });
+}
+
 }  // namespace
 
 std::string metrics_text(const Daemon& daemon, const storage::LedgerStore::Status& ledger,
@@ -137,6 +160,7 @@ std::string metrics_text(const Daemon& daemon, const storage::LedgerStore::Statu
             "From the request to its first content.");
   histogram(text, daemon, &LaneMetrics::duration_ms, "outlast_duration_milliseconds", "From the request to its end.");
   deployment_metrics(text, deployments);
+  budget_metrics(text, daemon);
   spend_metrics(text, daemon.spend_counters(), daemon.notifier().counters());
   text.one("outlast_ledger_entries", "gauge", "Entries in the ledger.", ledger.entries);
   text.one("outlast_ledger_open_reservations", "gauge", "Reservations that are not settled yet.", ledger.open_reservations);

@@ -22,6 +22,7 @@ struct AccountantLog {
 
 // Stands in for the ledger's actor: no disk. Gives its router the keys, like the real one.
 Accountant::behavior_type fake_accountant(Accountant::pointer, std::shared_ptr<AccountantLog> log, Router router) {
+  caf::anon_send(router, BudgetsChanged{std::make_shared<const BudgetBook>()});
   caf::anon_send(router, KeysChanged{});
   return {
       [](const CreateKey&) -> CreatedKeyReply { return fail(ActorError::refused, "not in this test"); },

@@ -27,6 +27,7 @@ struct Bench : testing::ActorBench {
     REQUIRE(ask<Done>(router, ApplyConfig{config_of(deployments)}).has_value());
   }
   void set_keys(std::vector<VirtualKey> keys) {
+    REQUIRE(ask<Done>(router, BudgetsChanged{std::make_shared<const BudgetBook>()}).has_value());
     REQUIRE(ask<Done>(router, KeysChanged{std::move(keys)}).has_value());
   }
   void report(const std::string& deployment, const gateway::Outcome& outcome) {

@@ -459,3 +459,22 @@ def test_what_was_spent_before_a_restart_still_counts(alpha, make_breakers):
     before = alpha.stats()["requests"]
     spend_until(node, 402)
     assert (alpha.stats()["requests"] - before) * 32 * USD_PER_TOKEN < 0.015  # not a whole window more
+
+
+def test_a_named_session_and_a_tag_are_held_alone(alpha, make_breakers):
+    rules = rule("run", limit='session = { max_amount_usd = "0.002" }') + rule("batch", scope="tag:batch")
+    node = make_breakers(alpha, rules=rules)
+
+    def ask(number, **labels):
+        headers = {"x-outlast-" + name: value for name, value in labels.items()}
+        return node.post(question(f"question {number}"), headers=headers).status
+
+    numbers = iter(range(1000))
+    wait_for(lambda: ask(next(numbers), session="nightly") == 402, "the session held, whatever it talks about")
+    assert open_breakers(node)[0]["session"] == "session nightly"
+    assert ask(next(numbers), session="daily") == 200
+    wait_for(lambda: ask(next(numbers), tags="batch,blue", session=f"s{next(numbers)}") == 402, "the tag held")
+    assert ask(next(numbers), tags="blue") == 200
+    node.kill()
+    node.start()
+    assert ask(next(numbers), session="nightly") == 402 and ask(next(numbers), tags="batch") == 402

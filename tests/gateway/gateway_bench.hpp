@@ -24,6 +24,7 @@
 
 #include "core/virtual_key.hpp"
 #include "gateway/front.hpp"
+#include "gateway/idempotency.hpp"
 #include "http/client.hpp"
 #include "http/server.hpp"
 
@@ -97,10 +98,13 @@ class FakeMeter final : public Meter {
       static_cast<void>(woken);
     }
     if (refuse_durable) co_return fail(RoutingError::out_of_range, "the ledger said no");
-    static_cast<void>(ticket);
+    if (refuses && refuses(operations.at(ticket - 1))) co_return fail(RoutingError::out_of_range, "the ledger said no");
     co_return Result<void>{};
   }
-  [[nodiscard]] bool is_durable(std::uint64_t) const override { return !held && delay_ms == 0 && !refuse_durable; }
+  [[nodiscard]] bool is_durable(std::uint64_t) const override {
+    return !held && delay_ms == 0 && !refuse_durable && !refuses;
+  }
+  [[nodiscard]] MeterRefusal refusal(std::uint64_t) const override { return why; }
 
   void release() {
     held = false;
@@ -129,6 +133,8 @@ class FakeMeter final : public Meter {
   bool held = false;
   bool full = false;
   bool refuse_durable = false;
+  std::function<bool(const MeteringOperation&)> refuses;  // of what durable() is asked for
+  MeterRefusal why;
 
  private:
   asio::steady_timer timer_;
@@ -319,6 +325,14 @@ class GatewayBench {
     breaker.record({.credential_failures = 1}, clock.monotonic_ns());
     gauges_[index]->publish(breaker);
   }
+  // A hard budget on a scope, of which this node's slice has so much.
+  std::shared_ptr<BudgetSlice> set_budget(const std::string& scope, PicoUsd slice, bool soft = false) {
+    Budget budget{.id = "bud_" + std::to_string(budgets_.size()), .scope = *Scope::parse(scope), .soft = soft};
+    budgets_.push_back({budget, soft ? nullptr : std::make_shared<BudgetSlice>()});
+    if (!soft) budgets_.back().slice->grant(slice);
+    publish();
+    return budgets_.back().slice;
+  }
   void set_serving(ServingPolicy serving) {
     serving_ = serving;
     publish();
@@ -359,7 +373,8 @@ class GatewayBench {
   UuidGenerator ids{clock, 42};
   RetryBudget retries;
   http::Client client{context, {}};
-  LaneServices services{client, meter, clock, ids, random, retries, outcomes, metrics};
+  AnswerCache answers;
+  LaneServices services{client, meter, clock, ids, random, retries, outcomes, metrics, &answers};
   SnapshotBoard board;
   SnapshotReader snapshots{board};
   bool ready = true;
@@ -401,11 +416,15 @@ class GatewayBench {
     snapshot->keys = keys_;
     snapshot->prices = std::make_shared<const PriceBook>(std::move(prices));
     snapshot->serving = serving_;
+    auto book = std::make_shared<BudgetBook>();
+    for (const BudgetBook::Entry& entry : budgets_) book->by_scope.add(entry.budget.scope, entry);
+    snapshot->budgets = std::move(book);
     board.publish(std::move(snapshot));
   }
 
   BenchOptions options_;
   ServingPolicy serving_;
+  std::vector<BudgetBook::Entry> budgets_;
   std::shared_ptr<const HmacSha256> hasher_ =
       std::make_shared<const HmacSha256>(std::as_bytes(std::span("bench", 5)));
   std::shared_ptr<const KeyTable> keys_;

@@ -58,6 +58,8 @@ class Maker {
     if (random_.below(2) == 1) out.temperature = random_.fraction();
     if (random_.below(2) == 1) out.top_p = random_.fraction();
     for (auto n = random_.below(3); n > 0; --n) out.stop.push_back(text());
+    for (auto n = random_.below(3); n > 0; --n) out.tags.push_back("tag-" + std::to_string(n));
+    if (random_.below(2) == 0) out.session = "nightly";
     out.user = text();
     out.stream = random_.below(2) == 1;
     out.include_usage = random_.below(2) == 1;
@@ -179,6 +181,9 @@ TEST_CASE("requests over a limit are refused before they are sent, and frames ov
   SECTION("parts") { chat.request.messages[0].parts.resize(parts_max + 1); }
   SECTION("tools") { chat.request.tools.resize(tools_max + 1); }
   SECTION("stops") { chat.request.stop.resize(stops_max + 1); }
+  SECTION("tags") { chat.request.tags.resize(tags_max + 1); }
+  SECTION("a tag") { chat.request.tags = {std::string(tag_bytes_max + 1, 't')}; }
+  SECTION("a session") { chat.request.session.resize(session_bytes_max + 1); }
   SECTION("model") { chat.request.model.assign(name_bytes_max + 1, 'm'); }
   SECTION("bytes") { chat.request.user.assign(frame_bytes_max, 'u'); }
   CHECK(is(encode(chat).error(), FrameError::too_large));
