@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <array>
-#include <future>
 #include <span>
 #include <utility>
 
 #include <caf/send.hpp>
 #include <caf/typed_event_based_actor.hpp>
 
+#include "actors/durable_write.hpp"
 #include "core/crypto.hpp"
 #include "core/log.hpp"
 #include "core/random.hpp"
@@ -17,19 +17,6 @@ namespace outlast::actors {
 namespace {
 
 constexpr auto pace_interval = std::chrono::seconds(10);
-constexpr auto durable_timeout = std::chrono::seconds(8);  // below request_timeout, so that the reason gets through
-
-// Waits, on the accountant's own thread, until the committer has called back.
-template <class Write>
-Result<void> write_durably(Write write) {
-  auto promise = std::make_shared<std::promise<Result<void>>>();
-  auto written = promise->get_future();
-  write([promise](Result<void> result) { promise->set_value(std::move(result)); });
-  if (written.wait_for(durable_timeout) != std::future_status::ready) {
-    return fail(ActorError::timed_out, "the ledger has not written within 8 s; the change may still become durable");
-  }
-  return written.get();
-}
 
 using UsageReader = caf::typed_actor<caf::replies_to<storage::UsageQuery>::with<UsageReply>>;
 using Verifier = caf::typed_actor<caf::replies_to<verify_atom>::with<VerifyReply>>;

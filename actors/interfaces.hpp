@@ -7,6 +7,7 @@
 #include <caf/typed_actor.hpp>
 
 #include "actors/messages.hpp"
+#include "actors/spend_messages.hpp"
 
 namespace outlast::actors {
 
@@ -53,9 +54,24 @@ using Accountant = caf::typed_actor<
     caf::replies_to<storage::UsageQuery>::with<UsageReply>,
     caf::replies_to<verify_atom>::with<VerifyReply>>;
 
+// One per gateway node: runs the engine of spend breakers and publishes what is open to the lanes. Detached: its
+// handlers of what people ask for wait for the disk.
+using SpendBreakers = caf::typed_actor<
+    // What lanes saw being spent.
+    caf::reacts_to<SpendReport>,
+    caf::reacts_to<tick_atom>,
+    // Answered when lanes go by it.
+    caf::replies_to<ApplySpendConfig>::with<Done>,
+    // These are answered when the change is durable and lanes go by it.
+    caf::replies_to<ResetBreaker>::with<Done>,
+    caf::replies_to<AddBreakerRule>::with<Done>,
+    caf::replies_to<RemoveBreakerRule>::with<Done>,
+    caf::replies_to<breakers_atom>::with<BreakerReport>>;
+
 struct Children {
   Router router;
   Accountant accountant;
+  SpendBreakers spend_breakers;  // null where the node has none
 };
 using ChildrenReply = Result<Children>;
 using children_atom = caf::atom_constant<caf::atom("children")>;
@@ -63,8 +79,10 @@ using children_atom = caf::atom_constant<caf::atom("children")>;
 // One per daemon: spawns the others, restarts them with backoff when one fails, and knows where they are.
 using Node = caf::typed_actor<
     caf::reacts_to<OutcomeReport>,
+    caf::reacts_to<SpendReport>,
     // Prices are recorded in the ledger first, then the router publishes.
     caf::replies_to<ApplyConfig>::with<Done>,
+    caf::replies_to<ApplySpendConfig>::with<Done>,
     // An error while they are being restarted.
     caf::replies_to<children_atom>::with<ChildrenReply>,
     caf::reacts_to<restart_atom>>;

@@ -90,6 +90,7 @@ class MessageSink final : public gateway::CallerSink {
     if (refusal.over_budget) kind = ErrorKind::over_budget;
     else if (refusal.status == 404) kind = ErrorKind::unknown_model;
     else if (refusal.status == 429) kind = ErrorKind::rate_limited;
+    else if (refusal.status == 402) kind = ErrorKind::over_budget;
     else if (refusal.status < 500 && !conflict) kind = ErrorKind::invalid_request;
     const bool retryable = (refusal.status == 429 && !refusal.over_budget) || refusal.status >= 500 || conflict;
     call_->fail(kind, refusal.message, retryable, refusal.retry_after_s.value_or(0) * 1000);

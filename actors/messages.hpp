@@ -22,7 +22,7 @@
 namespace outlast::actors {
 
 // Append-only.
-enum class ActorError : std::uint16_t { unavailable = 1, timed_out = 2, refused = 3 };
+enum class ActorError : std::uint16_t { unavailable = 1, timed_out = 2, refused = 3, not_found = 4 };
 
 using status_atom = caf::atom_constant<caf::atom("status")>;
 using keys_atom = caf::atom_constant<caf::atom("keys")>;

@@ -38,14 +38,18 @@ void apply_config(Self self, const std::shared_ptr<const GatewayConfig>& config,
 void start_children(Self self, const NodeDependencies& dependencies) {
   Router router = dependencies.spawn_router(self);
   Accountant accountant = dependencies.spawn_accountant(self, router);
-  self->state.children = Children{router, accountant};
+  SpendBreakers spend_breakers;
+  if (dependencies.spawn_spend_breakers) spend_breakers = dependencies.spawn_spend_breakers(self);
+  self->state.children = Children{router, accountant, spend_breakers};
   if (self->state.config) caf::anon_send(router, ApplyConfig{self->state.config});
+  if (self->state.spend_config) caf::anon_send(spend_breakers, ApplySpendConfig{self->state.spend_config});
 }
 
 void schedule_restart(Self self, const NodeDependencies& dependencies) {
   NodeState& state = self->state;
   self->send_exit(state.children->router, caf::exit_reason::kill);
   self->send_exit(state.children->accountant, caf::exit_reason::kill);
+  if (state.children->spend_breakers) self->send_exit(state.children->spend_breakers, caf::exit_reason::kill);
   state.children.reset();
   const auto now = std::chrono::steady_clock::now();
   if (now - state.last_restart > dependencies.restarts.calm) state.restarts = 0;
@@ -66,7 +70,8 @@ Node::behavior_type node_actor(Self self, NodeDependencies dependencies) {
   self->set_down_handler([self, dependencies](const caf::down_msg& down) {
     if (!self->state.children) return;  // news of a child that is already being replaced
     const Children& children = *self->state.children;
-    if (children.router.address() != down.source && children.accountant.address() != down.source) return;
+    const bool spend = children.spend_breakers && children.spend_breakers.address() == down.source;
+    if (children.router.address() != down.source && children.accountant.address() != down.source && !spend) return;
     log::error("child_actor_failed", {{"reason", self->system().render(down.reason)}});
     schedule_restart(self, dependencies);
   });
@@ -75,10 +80,27 @@ Node::behavior_type node_actor(Self self, NodeDependencies dependencies) {
       [self](const OutcomeReport& report) {
         if (self->state.children) self->send(self->state.children->router, report);
       },
+      [self](const SpendReport& report) {
+        if (self->state.children && self->state.children->spend_breakers) {
+          self->send(self->state.children->spend_breakers, report);
+        }
+      },
       [self](const ApplyConfig& apply) {
         auto promise = self->make_response_promise<Done>();
         if (self->state.children) apply_config(self, apply.config, promise);
         else promise.deliver(unavailable("the router"));
+        return promise;
+      },
+      [self](const ApplySpendConfig& apply) {
+        auto promise = self->make_response_promise<Done>();
+        if (!self->state.children || !self->state.children->spend_breakers) {
+          promise.deliver(unavailable("the spend breakers' actor"));
+          return promise;
+        }
+        self->state.spend_config = apply.config;
+        self->request(self->state.children->spend_breakers, request_timeout, apply)
+            .then([promise](const Done& done) mutable { promise.deliver(done); },
+                  [promise](const caf::error&) mutable { promise.deliver(unavailable("the spend breakers' actor")); });
         return promise;
       },
       [self](children_atom) -> ChildrenReply {

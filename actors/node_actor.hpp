@@ -20,6 +20,7 @@ struct RestartPolicy {
 struct NodeDependencies {
   std::function<Router(Node::pointer parent)> spawn_router;  // both spawn monitored by the parent
   std::function<Accountant(Node::pointer parent, Router router)> spawn_accountant;
+  std::function<SpendBreakers(Node::pointer parent)> spawn_spend_breakers;  // empty: the node has none
   RestartPolicy restarts;
   std::function<void()> on_give_up;  // the daemon cannot go on
 };
@@ -27,6 +28,7 @@ struct NodeDependencies {
 struct NodeState {
   std::optional<Children> children;
   std::shared_ptr<const GatewayConfig> config;  // the latest, for children that are started again
+  std::shared_ptr<const gateway::SpendConfig> spend_config;
   std::uint32_t restarts = 0;
   std::chrono::steady_clock::time_point last_restart;
 };

@@ -19,6 +19,7 @@ constexpr std::size_t depth_max = 128;
 constexpr std::uint64_t choices_max = 128;
 constexpr std::size_t top_level_keys_max = 256;
 constexpr std::size_t model_bytes_max = 512;
+constexpr std::size_t beginning_messages_max = 16;  // before the first user message
 // A parser that has grown beyond this is given back after its body.
 constexpr std::size_t kept_bytes_max = 1024 * 1024;
 
@@ -34,8 +35,25 @@ class ValueWalk {
   // Stands on the value of the first member of the object whose brace is structural `brace`.
   void enter(std::size_t brace) { value_ = brace + 3; }
   [[nodiscard]] std::size_t value() const { return value_; }
+  // Stands on the first element of the array whose bracket is structural `bracket`.
+  void enter_array(std::size_t bracket) { value_ = bracket + 1; }
   // The value under the walk; moves on to the next member's value.
   ByteRange take() {
+    const ByteRange range = take_value();
+    value_ += 3;  // past ',' key ':'
+    return range;
+  }
+  // The same for an element of an array.
+  ByteRange take_element() {
+    const ByteRange range = take_value();
+    ++value_;  // past ','
+    return range;
+  }
+  [[nodiscard]] std::size_t depth() const { return depth_; }
+
+ private:
+  // Leaves the walk on the structural character after the value.
+  ByteRange take_value() {
     const std::size_t begin = structurals_[value_];
     std::size_t end_structural = value_ + 1;
     std::size_t end = 0;
@@ -46,12 +64,9 @@ class ValueWalk {
       end = structurals_[end_structural];
       while (is_space(text_[end - 1])) --end;
     }
-    value_ = end_structural + 3;  // past ',' key ':'
+    value_ = end_structural;
     return {begin, end};
   }
-  [[nodiscard]] std::size_t depth() const { return depth_; }
-
- private:
   static bool is_open(char c) { return (c | 0x20) == '{'; }
   static bool is_close(char c) { return (c | 0x20) == '}'; }
   static bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
@@ -120,7 +135,7 @@ class HeadReader {
   Result<void> read_field(std::string_view key, dom::element value, ByteRange range,
                           std::size_t structural) {
     if (key == "model") return read_model(value, range);
-    if (key == "messages") return read_messages(value);
+    if (key == "messages") return read_messages(value, structural);
     if (key == "stream") return read_flag(value, head_.stream, "stream");
     if (key == "stream_options") return read_stream_options(value, range, structural);
     if (key == "max_tokens") {
@@ -142,13 +157,33 @@ class HeadReader {
     return {};
   }
 
-  Result<void> read_messages(dom::element value) {
+  Result<void> read_messages(dom::element value, std::size_t structural) {
     dom::array messages;
     if (value.get(messages)) return invalid("'messages' must be an array");
     if (messages.begin() == messages.end())
       return invalid("'messages' is empty; at least one message is expected");
     messages_ = true;
+    find_beginning(messages, structural);
     return {};
+  }
+
+  // Where the conversation begins: what makes two requests parts of one.
+  void find_beginning(dom::array messages, std::size_t structural) {
+    ValueWalk walk(body_, structurals_);
+    walk.enter_array(structural);
+    std::size_t looked_at = 0;
+    for (const dom::element message : messages) {
+      if (++looked_at > beginning_messages_max) return;
+      const ByteRange range = walk.take_element();
+      dom::object object;
+      std::string_view role;
+      if (message.get(object) || object["role"].get(role)) continue;
+      if ((role == "system" || role == "developer") && head_.system_message.empty())
+        head_.system_message = range;
+      if (role != "user") continue;
+      head_.first_user_message = range;
+      return;
+    }
   }
 
   static Result<void> read_flag(dom::element value, bool& flag, std::string_view name) {

@@ -59,6 +59,8 @@ struct ChatHead {
   ByteRange max_tokens_value;      // only where it is null
   ByteRange stream_options_value;
   ByteRange include_usage_value;   // inside stream_options
+  ByteRange system_message;        // the first of role system or developer before the first user message
+  ByteRange first_user_message;
 };
 
 // Reads ChatHeads. One per lane (holds the parser's buffers).

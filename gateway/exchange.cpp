@@ -52,7 +52,10 @@ class InFlight {
 class Exchange {
  public:
   Exchange(LaneServices& lane, CallerSink& sink, ExchangeRequest request)
-      : lane_(lane), sink_(sink), request_(std::move(request)) {}
+      : lane_(lane),
+        sink_(sink),
+        request_(std::move(request)),
+        spend_(lane.spend, request_, lane.clock, lane.metrics) {}
 
   asio::awaitable<void> run();
 
@@ -102,6 +105,7 @@ class Exchange {
   LaneServices& lane_;
   CallerSink& sink_;
   ExchangeRequest request_;
+  SpendWatch spend_;
 
   RequestId id_;
   Uuid::Text id_text_;
@@ -147,6 +151,10 @@ asio::awaitable<void> Exchange::run() {
     Refusal unknown{.status = 404, .message = "the model '" + request_.caller.head.model.substr(0, 200) +
                                               "' is not a route or model of this gateway; GET /v1/models lists them"};
     co_await refuse(std::move(unknown), "invalid_request_error", "model_not_found");
+    co_return;
+  }
+  if (auto held = spend_.enter(*request_.snapshot, *route_)) {
+    co_await refuse(std::move(*held), {}, {});
     co_return;
   }
   deadline_ms_ = std::min(route_->policy.deadline_ms, request_.deadline_ms.value_or(route_->policy.deadline_ms));
@@ -252,6 +260,7 @@ void Exchange::plan() {
   std::vector<Candidate> candidates;
   candidates.reserve(route_->deployments.size());
   for (const std::uint32_t index : route_->deployments) {
+    if (spend_.holds(index)) continue;
     const Deployment& deployment = snapshot.routing->deployments()[index];
     const DeploymentGauge& gauge = *snapshot.gauges[index];
     candidates.push_back({index, deployment.priority, deployment.weight, gauge.state(started_ns_), gauge.probe_free(),
@@ -446,6 +455,7 @@ asio::awaitable<AttemptEnd> Exchange::read_answer(http::ClientResponse& response
     }
     if (step->done) co_return co_await complete(*step);
     if (ended) co_return broken(Error{"http", 0, "the answer ended before it was complete"});
+    if (spend_.due()) spend_.progress(line(AttemptEnd{}));
     const auto forwarded = co_await forward(*step);
     if (forwarded) {
       if (tranches_ && tranches_->due(reader_->content_bytes()) && !co_await extend()) co_return out_of_budget();
@@ -567,6 +577,7 @@ void Exchange::settle(const AttemptEnd& end) {
 }
 
 bool Exchange::submit(MeteringOperation operation) {
+  spend_.note(operation);
   const auto ticket = lane_.meter.submit(std::move(operation), false);
   // The reservation stays open and is settled as in doubt when the next incarnation starts.
   if (!ticket) log::error("ledger_refused", {{"request_id", id_text()}, {"error", ticket.error().message}});

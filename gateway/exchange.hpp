@@ -24,6 +24,7 @@
 #include "gateway/routing_policy.hpp"
 #include "gateway/seams.hpp"
 #include "gateway/snapshot.hpp"
+#include "gateway/spend_watch.hpp"
 #include "http/client.hpp"
 
 namespace outlast::gateway {
@@ -79,6 +80,7 @@ struct LaneServices {
   OutcomeRecorder& outcomes;
   LaneMetrics& metrics;
   AnswerCache* answers = nullptr;  // of the node, for repeated Idempotency-Keys
+  SpendLane* spend = nullptr;  // null: no spend breakers
 };
 
 struct ExchangeRequest {

@@ -52,8 +52,9 @@ class Lane::Impl {
         meter_(make_meter(context_)),
         snapshots_(board),
         metrics_(metrics),
+        spend_(options.spend != nullptr ? std::make_unique<SpendLane>(*options.spend) : nullptr),
         services_{client_, *meter_, clock, ids_, random_, retries_, outcomes_, metrics,
-                  options.answers},
+                  options.answers, spend_.get()},
         front_(services_, snapshots_, [&draining] { return !draining.load(std::memory_order_relaxed); }),
         server_(context_,
                 http::ServerOptions{.limits = options.limits, .error_body = protocol_error_body, .tls = options.tls},
@@ -79,6 +80,7 @@ class Lane::Impl {
 
   void sweep() {
     outcomes_.flush();
+    if (spend_) spend_->flush();
     const http::ServerCounters& counters = server_.counters();
     const auto mirror = [](Counter& to, std::uint64_t value) { to.add(value - to.value()); };
     mirror(metrics_.connections_open, counters.connections_open);
@@ -100,6 +102,7 @@ class Lane::Impl {
   std::unique_ptr<Meter> meter_;
   SnapshotReader snapshots_;
   LaneMetrics& metrics_;
+  std::unique_ptr<SpendLane> spend_;
   LaneServices services_;
   Front front_;
   http::Server server_;

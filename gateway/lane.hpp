@@ -30,6 +30,7 @@ struct LaneOptions {
   const http::TlsServerFiles* tls = nullptr;  // outlives the lane
   http::ClientOptions client;
   AnswerCache* answers = nullptr;  // outlives the lane
+  const SpendPort* spend = nullptr;  // null: no spend breakers; outlives the lane
 };
 
 using MakeMeter = std::function<std::unique_ptr<Meter>(asio::io_context&)>;

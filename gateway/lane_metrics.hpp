@@ -59,6 +59,8 @@ struct LaneMetrics {
   Counter extensions;
   Counter answers_replayed;     // of a repeated Idempotency-Key
   Counter idempotency_refusals;
+  Counter spend_held;           // by an open spend breaker
+  Counter spend_throttled;
   Counter connections_open;     // mirrored from the HTTP server by the lane's sweep
   Counter connections_accepted;
   Counter protocol_errors;

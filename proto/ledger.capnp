@@ -26,6 +26,9 @@ struct LedgerEntry {
     commitmentAdded @16 :CommitmentAdded;
     commitmentEnded @17 :CommitmentEnded;
     extend @18 :Extension;
+    breakerTripped @19 :BreakerTripped;
+    breakerReset @20 :BreakerReset;
+    breakerRule @21 :BreakerRule;
   }
 }
 
@@ -192,4 +195,30 @@ struct CommitmentAdded {
 struct CommitmentEnded {
   id @0 :Text;
   by @1 :Text;
+}
+
+# A spend breaker opened.
+struct BreakerTripped {
+  id @0 :Text;                # follows from the rule and from what it is about
+  rule @1 :Text;
+  scope @2 :Text;             # KIND:VALUE
+  session @3 :Text;           # one session or request of that scope; empty: all of it
+  action @4 :UInt8;           # outlast::SpendAction
+  why @5 :Text;
+}
+
+struct BreakerReset {
+  id @0 :Text;
+  by @1 :Text;                # who closed it
+  reason @2 :Text;
+  allowanceHigh @3 :Int64;    # may be spent before it can open again
+  allowanceLow @4 :UInt64;
+}
+
+# A rule made by API, new or changed.
+struct BreakerRule {
+  name @0 :Text;
+  definition @1 :Text;        # JSON (docs/breakers.md); empty: removed
+  by @2 :Text;
+  reason @3 :Text;
 }

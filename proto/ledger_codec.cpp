@@ -143,6 +143,9 @@ std::optional<EntryBody> read(wire::LedgerEntry::Body::Reader body) {
     case Body::COMMITMENT_ADDED: return read(body.getCommitmentAdded());
     case Body::COMMITMENT_ENDED: return read(body.getCommitmentEnded());
     case Body::EXTEND: return read(body.getExtend());
+    case Body::BREAKER_TRIPPED: return read(body.getBreakerTripped());
+    case Body::BREAKER_RESET: return read(body.getBreakerReset());
+    case Body::BREAKER_RULE: return read(body.getBreakerRule());
   }
   return std::nullopt;
 }
@@ -306,6 +309,27 @@ std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
                                   const ReservationExtension& body) {
   return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
     fill(entry.initExtend(), body);
+  });
+}
+
+std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
+                                  const BreakerTripped& body) {
+  return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
+    fill(entry.initBreakerTripped(), body);
+  });
+}
+
+std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
+                                  const BreakerReset& body) {
+  return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
+    fill(entry.initBreakerReset(), body);
+  });
+}
+
+std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
+                                  const BreakerRuleChange& body) {
+  return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
+    fill(entry.initBreakerRule(), body);
   });
 }
 

@@ -13,6 +13,7 @@
 #include "core/commitment.hpp"
 #include "core/metering.hpp"
 #include "core/result.hpp"
+#include "core/spend_breaker.hpp"
 #include "core/virtual_key.hpp"
 
 namespace outlast::proto {
@@ -109,7 +110,8 @@ struct CommitmentEnded {
 using EntryBody =
     std::variant<IncarnationStarted, Reservation, AttemptLine, Settled, Voided, KeyCreated,
                  KeyRevoked, PricesRecorded, BudgetSet, BudgetRemoved, BudgetRolled, SliceGranted,
-                 SliceReturned, CommitmentAdded, CommitmentEnded, ReservationExtension>;
+                 SliceReturned, CommitmentAdded, CommitmentEnded, ReservationExtension,
+                 BreakerTripped, BreakerReset, BreakerRuleChange>;
 
 struct LedgerEntry {
   EntryHeader header;
@@ -144,6 +146,9 @@ class LedgerEncoder {
   std::size_t append(std::string& out, const EntryHeader& header, const CommitmentAdded& body);
   std::size_t append(std::string& out, const EntryHeader& header, const CommitmentEnded& body);
   std::size_t append(std::string& out, const EntryHeader& header, const ReservationExtension& body);
+  std::size_t append(std::string& out, const EntryHeader& header, const BreakerTripped& body);
+  std::size_t append(std::string& out, const EntryHeader& header, const BreakerReset& body);
+  std::size_t append(std::string& out, const EntryHeader& header, const BreakerRuleChange& body);
   std::size_t append(std::string& out, const LedgerEntry& entry);
 
  private:

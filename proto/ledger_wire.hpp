@@ -77,4 +77,12 @@ BudgetRolled read(wire::BudgetRolled::Reader from);
 CommitmentAdded read(wire::CommitmentAdded::Reader from);
 CommitmentEnded read(wire::CommitmentEnded::Reader from);
 
+// Spend breakers (breaker_codec.cpp).
+void fill(wire::BreakerTripped::Builder to, const BreakerTripped& from);
+void fill(wire::BreakerReset::Builder to, const BreakerReset& from);
+void fill(wire::BreakerRule::Builder to, const BreakerRuleChange& from);
+BreakerTripped read(wire::BreakerTripped::Reader from);
+BreakerReset read(wire::BreakerReset::Reader from);
+BreakerRuleChange read(wire::BreakerRule::Reader from);
+
 }  // namespace outlast::proto

@@ -57,8 +57,8 @@ struct MoneyWanted {
 // An operation that is no request's: rare, with its own callback.
 struct ControlOperation {
   std::variant<VirtualKey, proto::KeyRevoked, proto::PricesRecorded, proto::BudgetSet,
-               proto::BudgetRemoved, proto::CommitmentAdded, proto::CommitmentEnded, SnapshotWanted,
-               MoneyWanted>
+               proto::BudgetRemoved, proto::CommitmentAdded, proto::CommitmentEnded, BreakerTripped,
+               BreakerReset, BreakerRuleChange, SnapshotWanted, MoneyWanted>
       operation;
   std::function<void(Result<void>)> done;
 };

@@ -28,12 +28,16 @@ enum class EntryKind : std::uint8_t {
   commitment_added = 13,
   commitment_ended = 14,
   extend = 15,  // more for an open reservation
+  breaker_tripped = 16,
+  breaker_reset = 17,
+  breaker_rule = 18,
 };
 inline constexpr std::string_view entry_kind_names[] = {
     "incarnation", "reserve",          "attempt",          "settle",
     "void",        "key_created",      "key_revoked",      "prices",
     "budget_set",  "budget_removed",   "budget_rolled",    "slice_granted",
-    "slice_returned", "commitment_added", "commitment_ended", "extend"};
+    "slice_returned", "commitment_added", "commitment_ended", "extend",
+    "breaker_tripped", "breaker_reset", "breaker_rule"};
 inline std::string_view name_of(EntryKind kind) {
   return entry_kind_names[static_cast<std::size_t>(kind)];
 }

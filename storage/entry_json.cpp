@@ -117,6 +117,26 @@ class EntryWriter {
     text("commitment", body.id);
     text("by", body.by);
   }
+  void operator()(const BreakerTripped& body) {
+    text("breaker", body.id);
+    text("rule", body.rule);
+    text("scope", body.scope);
+    text("session", body.session);
+    text("action", name_of(body.action));
+    text("why", body.why);
+  }
+  void operator()(const BreakerReset& body) {
+    text("breaker", body.id);
+    text("by", body.by);
+    text("reason", body.reason);
+    text("allowance_pico_usd", body.allowance.to_string());
+  }
+  void operator()(const BreakerRuleChange& body) {
+    text("rule", body.name);
+    text("definition", body.definition);
+    text("by", body.by);
+    text("reason", body.reason);
+  }
 
  private:
   void text(std::string_view name, std::string_view value) { json_.key(name).string(value); }

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "core/result.hpp"
+#include "core/spend_breaker.hpp"
 #include "storage/accounts.hpp"
 #include "storage/entry.hpp"
 #include "storage/log.hpp"
@@ -22,6 +23,8 @@ Result<void> read_entries(const LedgerView& view, std::uint64_t from,
 // Sums the roll-ups of the query's hours.
 Result<UsageReport> usage_of(const LedgerView& view, const UsageQuery& query);
 
+// Open spend breakers, allowances and rules made by API.
+Result<BreakerRecords> breakers_of(const LedgerView& view);
 // Where budgets and commitments stand, as of the ledger's last entry.
 Result<MoneyStatus> money_of(const LedgerView& view);
 // Every account of the double entry.

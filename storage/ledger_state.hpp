@@ -19,6 +19,7 @@
 #include "core/metering.hpp"
 #include "core/virtual_key.hpp"
 #include "proto/ledger_codec.hpp"
+#include "storage/breaker_table.hpp"
 #include "storage/budget_state.hpp"
 #include "storage/commitment_state.hpp"
 #include "storage/ledger_error.hpp"
@@ -82,6 +83,15 @@ class LedgerState {
   Result<Applied> apply(const proto::EntryHeader& header, const proto::CommitmentAdded& operation);
   Result<Applied> apply(const proto::EntryHeader& header, const proto::CommitmentEnded& operation);
   Result<Applied> apply(const proto::EntryHeader& header, const ReservationExtension& operation);
+  Result<Applied> apply(const proto::EntryHeader& header, const BreakerTripped& operation) {
+    return apply_breaker(header, operation);
+  }
+  Result<Applied> apply(const proto::EntryHeader& header, const BreakerReset& operation) {
+    return apply_breaker(header, operation);
+  }
+  Result<Applied> apply(const proto::EntryHeader& header, const BreakerRuleChange& operation) {
+    return apply_breaker(header, operation);
+  }
   // An entry of the log; refused with `corrupt` when its overrun is not what follows from the
   // entries before it.
   Result<Applied> apply(const proto::LedgerEntry& entry);
@@ -101,6 +111,9 @@ class LedgerState {
   void restore(CommitmentStatus commitment) { commitments_.restore(std::move(commitment)); }
   void restore(const OpenRow& row);
   void restore(VirtualKey key);
+  bool restore_breaker(std::string_view key, std::string_view value) {
+    return breakers_.restore(key, value);
+  }
   Result<void> replay(const proto::LedgerEntry& entry, bool charged);
 
   [[nodiscard]] std::size_t open_count() const { return open_.size(); }
@@ -172,6 +185,11 @@ class LedgerState {
   void expect_new_rows(std::string_view budget_id);
   Applied exhausted(BudgetAccount& budget, PicoUsd needed);
   void forget(OpenMap::iterator at);
+  template <class Operation>
+  Result<Applied> apply_breaker(const proto::EntryHeader& header, const Operation& operation) {
+    const BreakerTable::Applied applied = breakers_.apply(header, operation, changes_);
+    return Applied{static_cast<Outcome>(applied.verdict), applied.error, {}};
+  }
   void put_dedup_row(const RequestId& id, const Open& open, std::uint64_t end_index);
   void checkpoint();
   Result<void> replay_money(const proto::LedgerEntry& entry);
@@ -194,6 +212,7 @@ class LedgerState {
   // Ended, with a row still: it goes with the next collection of open reservations, since until
   // then a replay needs it.
   std::vector<RequestId> ended_rows_;
+  BreakerTable breakers_;
   // Idempotency keys of the batch that is being made.
   std::unordered_map<std::string, IdempotencyRow> batch_keys_;
   BudgetAccount* short_budget_ = nullptr;

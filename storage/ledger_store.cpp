@@ -39,6 +39,7 @@ const char* text_of(LedgerError error) {
     case LedgerError::already_ended: return "the reservation has ended with other parameters";
     case LedgerError::too_old: return "the id is older than 35 days; make a new one";
     case LedgerError::unknown_key: return "there is no such key";
+    case LedgerError::unknown_breaker: return "no such spend breaker is open, or there is no such rule";
     case LedgerError::invalid: return "an amount or a text of the operation is outside its limits";
     case LedgerError::unknown_budget: return "there is no such budget";
     case LedgerError::unknown_commitment: return "there is no such commitment";
@@ -165,6 +166,13 @@ class Store final : public LedgerStore {
                       std::function<void(Result<void>)> done) override {
     push({proto::CommitmentEnded{std::move(id), std::move(by)}, std::move(done)});
   }
+  void record_breaker(BreakerOperation operation,
+                      std::function<void(Result<void>)> done) override {
+    std::visit(
+        [this, &done]<class T>(T& concrete) { push({std::move(concrete), std::move(done)}); },
+        operation);
+  }
+  Result<BreakerRecords> breakers() const override { return breakers_of(*log_->snapshot()); }
   std::vector<CommitmentStatus> commitments() const override {
     return money(false).money.commitments;
   }

@@ -21,6 +21,7 @@
 #include "core/commitment.hpp"
 #include "core/metering.hpp"
 #include "core/result.hpp"
+#include "core/spend_breaker.hpp"
 #include "core/virtual_key.hpp"
 #include "storage/accounts.hpp"
 #include "storage/disk_guard.hpp"
@@ -110,6 +111,11 @@ class LedgerStore {
   virtual void end_commitment(std::string id, std::string by,
                               std::function<void(Result<void>)> done) = 0;
   [[nodiscard]] virtual std::vector<CommitmentStatus> commitments() const = 0;
+
+  // Errors: invalid, unknown_breaker (a reset of one that is not open, a rule that is not there).
+  virtual void record_breaker(BreakerOperation operation,
+                              std::function<void(Result<void>)> done) = 0;
+  [[nodiscard]] virtual Result<BreakerRecords> breakers() const = 0;
 
   // Readers, on the calling thread, over a snapshot; may take as long as the ledger is large. Never
   // from a callback: usage() and verify() wait for the committer to write out what it holds in

@@ -159,6 +159,13 @@ Result<void> LedgerWriter::recover() {
                                          });
   if (!scanned) return scanned;
   if (!readable) return corrupt("a row of a virtual key cannot be read");
+  const Result<void> breakers = log_.scan(
+      Table::meta, std::string(1, breaker_prefix), std::string(1, breaker_prefix + 1),
+      [this, &readable](std::string_view key, std::string_view value) {
+        return readable = state_.restore_breaker(key, value);
+      });
+  if (!breakers) return breakers;
+  if (!readable) return corrupt("a row of a spend breaker cannot be read");
   return replay_tail(log_, head_, state_);
 }
 
@@ -305,6 +312,9 @@ template Result<Applied> LedgerWriter::add(const proto::SliceReturned&);
 template Result<Applied> LedgerWriter::add(const proto::CommitmentAdded&);
 template Result<Applied> LedgerWriter::add(const proto::CommitmentEnded&);
 template Result<Applied> LedgerWriter::add(const ReservationExtension&);
+template Result<Applied> LedgerWriter::add(const BreakerTripped&);
+template Result<Applied> LedgerWriter::add(const BreakerReset&);
+template Result<Applied> LedgerWriter::add(const BreakerRuleChange&);
 
 Result<void> LedgerWriter::commit() {
   if (pending_entries() == 0) {

@@ -301,6 +301,7 @@ Result<void> Verifier::compare_rows() {
 Result<void> Verifier::compare_tables() {
   Result<void> compared = compare(Table::meta, key_prefix, "virtual key");
   if (compared) compared = compare(Table::meta, prices_prefix, "price book");
+  if (compared) compared = compare(Table::meta, breaker_prefix, "spend breaker");
   return compared;
 }
 

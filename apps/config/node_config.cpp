@@ -10,6 +10,7 @@
 #include <fstream>
 
 #include "apps/config/sections.hpp"
+#include "apps/config/spend_breaker_config.hpp"
 
 namespace outlast::apps {
 namespace {
@@ -278,6 +279,7 @@ Result<NodeConfig> load_node_config(const std::string& file) {
   read_limits(root.table("limits"), config.limits);
   read_log(root.table("log"), config);
   read_routing(root, folder, config);
+  read_spend_breakers(root, folder, config);
   const std::string book_errors = read_prices(root.table("prices"), folder, config);
   root.refuse_unknown_keys();
 

@@ -11,6 +11,7 @@
 #include "core/price_book.hpp"
 #include "core/result.hpp"
 #include "gateway/routing_table.hpp"
+#include "gateway/spend_config.hpp"
 #include "http/server.hpp"
 
 namespace outlast::apps {
@@ -54,6 +55,8 @@ struct NodeConfig {
   std::string prices_toml;  // its text
   PriceBook prices;
   bool refuse_unpriced = false;  // [prices] unpriced = "serve" | "refuse"
+
+  gateway::SpendConfig breakers;  // [breakers] and [[breaker]]; without the node's name
 };
 
 // All errors found, not only the first, one per line in the message:

@@ -1,7 +1,7 @@
 // Providers, deployments and routes: names, references, URLs and credentials.
 #include <algorithm>
-#include <cstdlib>
 
+#include "apps/config/secret_reader.hpp"
 #include "apps/config/sections.hpp"
 #include "apps/config/words.hpp"
 #include "http/client.hpp"
@@ -73,69 +73,6 @@ class Names {
 
 constexpr std::string_view api_key_advice = R"(api_key = { env = "NAME" } or { file = "PATH" })";
 
-// Says what is wrong with a credential without showing it; empty when nothing is.
-std::string_view credential_fault(const std::string& secret) {
-  if (secret.empty()) return "is empty";
-  const bool clean =
-      std::all_of(secret.begin(), secret.end(), [](char c) { return c > ' ' && c < 0x7f; });
-  return clean ? std::string_view{} : "holds spaces, line breaks or characters that no key has";
-}
-
-std::string read_api_key_file(TableReader& reader, const std::string& folder,
-                              const std::string& path) {
-  const std::string file = resolve_path(folder, path);
-  auto content = read_small_file(file);
-  if (!content) {
-    reader.error("file", "'" + file + "' cannot be read: " + content.error().message +
-                             "; write the key into that file, readable by this user only");
-    return {};
-  }
-  while (!content->empty() && (content->back() == '\n' || content->back() == '\r'))
-    content->pop_back();
-  if (const auto fault = credential_fault(*content); !fault.empty()) {
-    reader.error("file",
-                 "'" + file + "' " + std::string(fault) + "; it is to hold the key on one line");
-  }
-  return std::move(*content);
-}
-
-std::string read_api_key_variable(TableReader& reader, const std::string& variable) {
-  const char* value = std::getenv(variable.c_str());
-  if (value == nullptr) {
-    reader.error("env", "the environment variable " + variable + " is not set; set it, or write " +
-                            R"(api_key = { file = "PATH" })");
-    return {};
-  }
-  std::string secret = value;
-  if (const auto fault = credential_fault(secret); !fault.empty()) {
-    reader.error("env", "the environment variable " + variable + " " + std::string(fault) +
-                            "; set it to the provider's key");
-  }
-  return secret;
-}
-
-std::string read_api_key(TableReader& provider, const std::string& folder) {
-  const bool given = provider.has("api_key");
-  TableReader reader = provider.table("api_key", api_key_advice);
-  if (!given || !provider.holds_table("api_key")) return {};
-  std::string variable;
-  std::string file;
-  const bool has_env = reader.has("env");
-  const bool has_file = reader.has("file");
-  const bool env_read = reader.text("env", variable);
-  const bool file_read = reader.text("file", file);
-  reader.refuse_unknown_keys();
-  if (has_env == has_file) {
-    provider.error("api_key",
-                   std::string(has_env ? "names both env and file" : "names neither env nor file") +
-                       "; write " + std::string(api_key_advice));
-    return {};
-  }
-  if (env_read) return read_api_key_variable(reader, variable);
-  if (file_read) return read_api_key_file(reader, folder, file);
-  return {};
-}
-
 void read_base_url(TableReader& reader, http::Origin& into) {
   std::string url;
   if (!reader.required_text("base_url", url, R"(base_url = "https://api.example.com/v1")")) return;
@@ -165,7 +102,7 @@ void read_provider(TableReader& reader, const std::string& folder, Names& names,
     provider.dialect = dialects[*index];
   }
   read_base_url(reader, provider.origin);
-  provider.api_key = read_api_key(reader, folder);
+  provider.api_key = read_secret(reader, "api_key", folder, {"key", "the provider's key"});
   reader.refuse_unknown_keys();
   config.providers.push_back(std::move(provider));
 }

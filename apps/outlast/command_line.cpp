@@ -83,6 +83,7 @@ CommandLine::CommandLine()
   add_commitment_commands(*this);
   add_usage_command(*this);
   add_ledger_commands(*this);
+  add_breaker_commands(*this);
   add_config_commands(*this);
   add_node_commands(*this);
   add_chat_command(*this);

@@ -34,6 +34,7 @@ class CommandLine {
 };
 
 // One per file: each adds its commands.
+void add_breaker_commands(CommandLine& line);
 void add_budget_commands(CommandLine& line);
 void add_chat_command(CommandLine& line);
 void add_commitment_commands(CommandLine& line);

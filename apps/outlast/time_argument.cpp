@@ -26,19 +26,6 @@ bool take(std::string_view& text, char c) {
   return true;
 }
 
-std::optional<std::int64_t> parse_age_ms(std::string_view text) {
-  std::int64_t count = 0;
-  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), count);
-  if (parsed.ec != std::errc{} || count < 0 || count > age_units_max) return std::nullopt;
-  const std::string_view unit = text.substr(static_cast<std::size_t>(parsed.ptr - text.data()));
-  if (unit == "s") return count * 1'000;
-  if (unit == "m") return count * 60'000;
-  if (unit == "h") return count * 3'600'000;
-  if (unit == "d") return count * 86'400'000;
-  if (unit == "w") return count * 7 * 86'400'000;
-  return std::nullopt;
-}
-
 // HH:MM[:SS][Z], all of it.
 std::optional<std::int64_t> parse_clock_ms(std::string_view text) {
   const auto hour = take_number(text, 2);
@@ -58,8 +45,21 @@ std::optional<std::int64_t> parse_clock_ms(std::string_view text) {
 
 }  // namespace
 
+std::optional<std::int64_t> parse_duration_ms(std::string_view text) {
+  std::int64_t count = 0;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), count);
+  if (parsed.ec != std::errc{} || count < 0 || count > age_units_max) return std::nullopt;
+  const std::string_view unit = text.substr(static_cast<std::size_t>(parsed.ptr - text.data()));
+  if (unit == "s") return count * 1'000;
+  if (unit == "m") return count * 60'000;
+  if (unit == "h") return count * 3'600'000;
+  if (unit == "d") return count * 86'400'000;
+  if (unit == "w") return count * 7 * 86'400'000;
+  return std::nullopt;
+}
+
 std::optional<std::int64_t> parse_time_argument(std::string_view text, std::int64_t now_ms) {
-  if (const auto age = parse_age_ms(text)) return now_ms - *age;
+  if (const auto age = parse_duration_ms(text)) return now_ms - *age;
   const auto year = take_number(text, 4);
   if (!year || !take(text, '-')) return std::nullopt;
   const auto month = take_number(text, 2);

@@ -11,4 +11,7 @@ namespace outlast::apps {
 // "2026-11-01T12:30:15Z" in UTC. Milliseconds since 1970; nothing when the text is neither.
 std::optional<std::int64_t> parse_time_argument(std::string_view text, std::int64_t now_ms);
 
+// "90s", "30m", "24h", "7d", "2w"; nothing when the text is none of these.
+std::optional<std::int64_t> parse_duration_ms(std::string_view text);
+
 }  // namespace outlast::apps

@@ -196,6 +196,7 @@ asio::awaitable<AdminApi::Answer> AdminApi::route(const http::Request& request) 
   if (name == "ledger/entries" && get) return entries(request.query());
   if (name == "ledger/verify" && post) return verify();
   if (name == "config/reload" && post) return reload();
+  if (name.starts_with("breaker")) return breakers(request, name);
   if (name.starts_with("budgets") || name.starts_with("commitments")) return money(request, name);
   const auto unknown = []() -> asio::awaitable<Answer> {
     co_return Answer{404, admin_error_body("no such path or method; see docs/admin-api.md", "not_found")};
@@ -394,6 +395,14 @@ asio::awaitable<AdminApi::Answer> AdminApi::verify() {
     co_return Answer{status, std::move(body)};
   }
   co_return Answer{200, verify_json(*report)};
+}
+
+asio::awaitable<AdminApi::Answer> AdminApi::breakers(const http::Request& request, std::string_view name) {
+  std::string method(request.method);  // named: gcc 12 frees a temporary of a co_await expression twice
+  std::string path(name);
+  std::string body(request.body);
+  auto reply = co_await breakers_.handle(std::move(method), std::move(path), std::move(body));
+  co_return Answer{reply.status, std::move(reply.body)};
 }
 
 asio::awaitable<AdminApi::Answer> AdminApi::reload() {

@@ -9,6 +9,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/io_context.hpp>
 
+#include "apps/outlastd/breaker_api.hpp"
 #include "apps/outlastd/daemon.hpp"
 #include "http/server.hpp"
 
@@ -16,7 +17,8 @@ namespace outlast::apps {
 
 class AdminApi {
  public:
-  AdminApi(boost::asio::io_context& loop, Daemon& daemon) : loop_(loop), daemon_(daemon) {}
+  AdminApi(boost::asio::io_context& loop, Daemon& daemon)
+      : loop_(loop), daemon_(daemon), breakers_(loop, daemon) {}
 
   boost::asio::awaitable<void> handle(http::Request& request, http::Response& response);
 
@@ -41,6 +43,7 @@ class AdminApi {
   boost::asio::awaitable<Answer> entries(std::string_view query);
   boost::asio::awaitable<Answer> verify();
   boost::asio::awaitable<Answer> reload();
+  boost::asio::awaitable<Answer> breakers(const http::Request& request, std::string_view name);
   // Everything under budgets and commitments (admin_money.cpp).
   boost::asio::awaitable<Answer> money(const http::Request& request, std::string_view name);
   boost::asio::awaitable<Answer> list_budgets();
@@ -56,6 +59,7 @@ class AdminApi {
 
   boost::asio::io_context& loop_;
   Daemon& daemon_;
+  BreakerApi breakers_;
 };
 
 std::string admin_error_body(std::string_view message, std::string_view code);

@@ -52,6 +52,7 @@ class Control {
       std::fprintf(stderr, "outlastd: %s\n", written.error().message.c_str());
       return 1;
     }
+    daemon_.announce_admin((daemon_.tls() != nullptr ? "https://" : "http://") + admin);
     asio::co_spawn(loop_, watch_signals(), [](std::exception_ptr error) {
       if (error) std::rethrow_exception(error);
     });

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <thread>
 #include <utility>
@@ -16,6 +17,7 @@
 #include "actors/message_call.hpp"
 #include "actors/node_actor.hpp"
 #include "actors/router_actor.hpp"
+#include "apps/config/spend_breaker_config.hpp"
 #include "apps/outlastd/secrets.hpp"
 #include "cluster/curve.hpp"
 #include "core/log.hpp"
@@ -25,6 +27,7 @@ namespace {
 
 constexpr std::size_t admin_token_bytes = 32;
 constexpr std::size_t key_secret_bytes = 32;
+constexpr std::uint64_t spend_history_entries_max = 131'072;  // about a second to read
 constexpr auto start_timeout = std::chrono::seconds(30);
 
 class ActorOutcomeSink final : public gateway::OutcomeSink {
@@ -81,7 +84,8 @@ Daemon::Daemon(NodeConfig config) : config_(std::move(config)), started_ms_(cloc
 
 Result<std::unique_ptr<Daemon>> Daemon::start(NodeConfig config) {
   std::unique_ptr<Daemon> daemon(new Daemon(std::move(config)));
-  for (const auto step : {&Daemon::open_ledger, &Daemon::start_actors, &Daemon::start_lanes, &Daemon::start_listener}) {
+  for (const auto step : {&Daemon::open_ledger, &Daemon::start_actors, &Daemon::start_spend_breakers, &Daemon::start_lanes,
+                          &Daemon::start_listener}) {
     if (const auto done = ((*daemon).*step)(); !done) return fail(done.error());
   }
   return daemon;
@@ -93,6 +97,8 @@ Daemon::~Daemon() {
   for (const auto& lane : lanes_) lane->stop();
   lanes_.clear();
   outcome_sink_.reset();
+  spend_port_.reset();
+  spend_sink_.reset();
   if (system_) {
     if (node_) {
       const auto children = ask_now<actors::ChildrenReply>(*system_, node_, actors::children_atom::value);
@@ -100,6 +106,7 @@ Daemon::~Daemon() {
       if (children && *children) {
         caf::anon_send_exit((*children)->router, caf::exit_reason::kill);
         caf::anon_send_exit((*children)->accountant, caf::exit_reason::kill);
+        if ((*children)->spend_breakers) caf::anon_send_exit((*children)->spend_breakers, caf::exit_reason::kill);
       }
     }
     node_ = nullptr;
@@ -109,6 +116,7 @@ Daemon::~Daemon() {
 }
 
 Result<void> Daemon::open_ledger() {
+  notifier_ = std::make_unique<actors::SpendNotifier>();
   std::error_code error;
   std::filesystem::create_directories(config_.data, error);
   if (error) return fail(DaemonError::start_failed, "node.data " + config_.data + ": " + error.message());
@@ -147,6 +155,23 @@ Result<void> Daemon::start_actors() {
     return parent->spawn<caf::monitored + caf::detached>(
         actors::accountant_actor, actors::AccountantDependencies{*ledger_, clock_, key_hasher_, std::move(router)});
   };
+  dependencies.spawn_spend_breakers = [this](actors::Node::pointer parent) {
+    const actors::SpendBreakersDependencies spend{
+        spend_board_, clock_, *notifier_, spend_counters_, [this] { return ledger_->breakers(); },
+        [this](BreakerOperation operation, std::function<void(Result<void>)> done) {
+          ledger_->record_breaker(std::move(operation), std::move(done));
+        },
+        [this](const std::function<void(const storage::StoredEntry&)>& visit) {
+          const std::uint64_t entries = ledger_->status().entries;
+          return ledger_->read(entries - std::min(entries, spend_history_entries_max), [&visit](const auto& entry) {
+            visit(entry);
+            return true;
+          });
+        },
+        parse_spend_rule};
+    return parent->spawn<caf::monitored + caf::detached>(actors::spend_breakers_actor,
+                                                         std::make_shared<actors::SpendBreakersState>(spend));
+  };
   dependencies.on_give_up = [] { std::_Exit(70); };  // whoever supervises the daemon starts it anew
   node_ = system_->spawn(actors::node_actor, std::move(dependencies));
   const auto applied = ask_now<actors::Done>(*system_, node_, actors::ApplyConfig{*config});
@@ -164,6 +189,31 @@ Result<void> Daemon::start_actors() {
   return {};
 }
 
+std::shared_ptr<const gateway::SpendConfig> Daemon::spend_config(const NodeConfig& config) const {
+  auto spend = std::make_shared<gateway::SpendConfig>(config.breakers);
+  spend->node = config.name;
+  if (spend->link_base.empty()) spend->link_base = admin_url_ + "/admin/v1";
+  return spend;
+}
+
+Result<void> Daemon::start_spend_breakers() {
+  admin_url_ = (config_.tls_cert.empty() ? "http://" : "https://") + config_.admin_listen;
+  const auto applied = ask_now<actors::Done>(*system_, node_, actors::ApplySpendConfig{spend_config(config_)});
+  if (!applied) return fail(applied.error());
+  if (!*applied) return fail(applied->error());
+  spend_sink_ = std::make_unique<actors::SpendReporter>(node_, spend_counters_);
+  const Digest key = key_hasher_->of("spend breakers know a request again");  // the same after a restart
+  gateway::RequestHashKey hash_key{};
+  std::memcpy(hash_key.data(), key.data(), sizeof(hash_key));
+  spend_port_ = std::make_unique<gateway::SpendPort>(gateway::SpendPort{spend_board_, *spend_sink_, hash_key});
+  return {};
+}
+
+void Daemon::announce_admin(std::string url) {
+  admin_url_ = std::move(url);
+  caf::anon_send(node_, actors::ApplySpendConfig{spend_config(config_)});
+}
+
 Result<void> Daemon::start_lanes() {
   if (!config_.tls_cert.empty()) {
     tls_ = std::make_unique<http::TlsServerFiles>(http::TlsServerFiles{config_.tls_cert, config_.tls_key});
@@ -173,7 +223,7 @@ Result<void> Daemon::start_lanes() {
   const std::string host = config_.http_listen.substr(0, config_.http_listen.rfind(':'));
   http_address_ = config_.http_listen;
   for (std::uint32_t i = 0; i < count; ++i) {
-    gateway::LaneOptions options{i, config_.limits.http, tls_.get(), {}, &answers_};
+    gateway::LaneOptions options{i, config_.limits.http, tls_.get(), {}, &answers_, spend_port_.get()};
     const auto make_meter = [this](boost::asio::io_context& loop) -> std::unique_ptr<gateway::Meter> {
       return std::make_unique<actors::LedgerMeter>(loop, *ledger_);
     };
@@ -217,6 +267,12 @@ boost::asio::awaitable<Result<void>> Daemon::reload(boost::asio::io_context& loo
                                                           std::move(message));
   if (!applied) co_return fail(applied.error());
   if (!*applied) co_return fail(applied->error());
+  config_.breakers = read->breakers;
+  actors::ApplySpendConfig spend{spend_config(config_)};
+  const auto breakers = co_await actors::ask<actors::Done>(loop, *system_, node_, actors::request_timeout,
+                                                           std::move(spend));
+  if (!breakers) co_return fail(breakers.error());
+  if (!*breakers) co_return fail(breakers->error());
   log::info("reloaded", {{"file", config_.file}, {"routes", read->routes.size()}, {"deployments", read->deployments.size()},
                          {"prices", read->prices.version()}});
   co_return Result<void>{};

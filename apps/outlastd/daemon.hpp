@@ -13,6 +13,7 @@
 #include <caf/actor_system_config.hpp>
 
 #include "actors/interfaces.hpp"
+#include "actors/spend_breakers_actor.hpp"
 #include "apps/config/node_config.hpp"
 #include "cluster/client_listener.hpp"
 #include "core/clock.hpp"
@@ -57,11 +58,17 @@ class Daemon {
   // "127.0.0.1:8080", with the port that was taken.
   [[nodiscard]] const std::string& http_address() const { return http_address_; }
   [[nodiscard]] std::int64_t started_ms() const { return started_ms_; }
+  [[nodiscard]] const actors::SpendCounters& spend_counters() const { return spend_counters_; }
+  [[nodiscard]] const actors::SpendNotifier& notifier() const { return *notifier_; }
+  // The admin interface's URL, once it is bound: links of spend breakers point there, unless the file says otherwise.
+  void announce_admin(std::string url);
 
  private:
   explicit Daemon(NodeConfig config);
   Result<void> open_ledger();
   Result<void> start_actors();
+  Result<void> start_spend_breakers();
+  [[nodiscard]] std::shared_ptr<const gateway::SpendConfig> spend_config(const NodeConfig& config) const;
   Result<void> start_lanes();
   Result<void> start_listener();
 
@@ -73,14 +80,20 @@ class Daemon {
   std::shared_ptr<const HmacSha256> key_hasher_;
   gateway::SnapshotBoard board_;
   gateway::AnswerCache answers_;
+  gateway::SpendBoard spend_board_;
+  actors::SpendCounters spend_counters_;
+  std::unique_ptr<actors::SpendNotifier> notifier_;  // before the ledger, whose committer tells it what is durable
   std::unique_ptr<storage::LedgerStore> ledger_;
   caf::actor_system_config system_config_;
   std::unique_ptr<caf::actor_system> system_;
   actors::Node node_;
   std::unique_ptr<gateway::OutcomeSink> outcome_sink_;
+  std::unique_ptr<actors::SpendReporter> spend_sink_;
+  std::unique_ptr<gateway::SpendPort> spend_port_;
   std::vector<std::unique_ptr<gateway::Lane>> lanes_;
   std::unique_ptr<cluster::ClientListener> listener_;
   std::string http_address_;
+  std::string admin_url_;
   bool draining_ = false;
 };
 

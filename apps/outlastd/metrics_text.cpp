@@ -70,6 +70,9 @@ constexpr CounterName counters[] = {
      "Repeated requests that got the first one's answer."},
     {&LaneMetrics::idempotency_refusals, "outlast_idempotency_refusals_total", "counter",
      "Repeated requests that were refused."},
+    {&LaneMetrics::spend_held, "outlast_requests_spend_held_total", "counter", "Requests that a spend breaker held."},
+    {&LaneMetrics::spend_throttled, "outlast_requests_spend_throttled_total", "counter",
+     "Requests that a spend breaker throttled."},
     {&LaneMetrics::connections_open, "outlast_connections_open", "gauge", "Open connections of callers."},
     {&LaneMetrics::connections_accepted, "outlast_connections_accepted_total", "counter", "Accepted connections."},
     {&LaneMetrics::protocol_errors, "outlast_protocol_errors_total", "counter", "Requests refused as malformed HTTP."},
@@ -106,6 +109,33 @@ void deployment_metrics(Text& text, const actors::DeploymentList& deployments) {
        [](const auto& status) { return status.failures; });
 }
 
+void spend_metrics(Text& text, const actors::SpendCounters& spend, const actors::SpendNotifierCounters& notices) {
+  text.one("outlast_spend_breakers_open", "gauge", "Spend breakers that are open or half-open.", spend.open.load());
+  text.one("outlast_spend_breaker_trips_total", "counter", "Spend breakers that tripped.", spend.trips.load());
+  text.one("outlast_spend_breaker_resets_total", "counter", "Spend breakers that a person closed.", spend.resets.load());
+  text.one("outlast_spend_breaker_closed_total", "counter", "Spend breakers that closed by themselves.",
+           spend.closed.load());
+  text.one("outlast_spend_breaker_trips_dropped_total", "counter", "Trips while too many breakers were open.",
+           spend.trips_dropped.load());
+  text.one("outlast_spend_breaker_not_recorded_total", "counter", "Changes that the ledger did not take.",
+           spend.not_recorded.load());
+  text.one("outlast_spend_tracked", "gauge", "Scopes and sessions that spend breakers count.", spend.tracked.load());
+  text.one("outlast_spend_events_total", "counter", "Reports of spend.", spend.events.load());
+  text.one("outlast_spend_events_dropped_total", "counter", "Reports of spend that found no room.",
+           spend.events_dropped.load());
+  text.head("outlast_spend_notices_total", "counter", "Notices of spend breakers, by how they ended.");
+  const auto notice = [&text](std::string_view outcome, std::uint64_t count) {
+    text.value("outlast_spend_notices_total", label("outcome", outcome), count);
+  };
+  notice("webhook_delivered", notices.webhooks_delivered.load());
+  notice("webhook_failed", notices.webhooks_failed.load());
+  notice("command_done", notices.commands_done.load());
+  notice("command_failed", notices.commands_failed.load());
+  notice("dropped", notices.dropped.load());
+  text.one("outlast_spend_webhook_retries_total", "counter", "Attempts after the first of a webhook's delivery.",
+           notices.webhook_retries.load());
+}
+
 void budget_metrics(Text& text, const Daemon& daemon) {
   const auto snapshot = daemon.board().get();
   if (!snapshot || !snapshot->budgets || snapshot->budgets->by_scope.empty()) return;
@@ -131,6 +161,7 @@ std::string metrics_text(const Daemon& daemon, const storage::LedgerStore::Statu
   histogram(text, daemon, &LaneMetrics::duration_ms, "outlast_duration_milliseconds", "From the request to its end.");
   deployment_metrics(text, deployments);
   budget_metrics(text, daemon);
+  spend_metrics(text, daemon.spend_counters(), daemon.notifier().counters());
   text.one("outlast_ledger_entries", "gauge", "Entries in the ledger.", ledger.entries);
   text.one("outlast_ledger_open_reservations", "gauge", "Reservations that are not settled yet.", ledger.open_reservations);
   text.one("outlast_ledger_queued_operations", "gauge", "Operations that wait for the committer.", ledger.queued_operations);

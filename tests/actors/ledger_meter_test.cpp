@@ -49,6 +49,8 @@ class FakeLedger final : public storage::LedgerStore {
   void add_commitment(Commitment, std::string, std::function<void(Result<void>)>) override { unused(); }
   void end_commitment(std::string, std::string, std::function<void(Result<void>)>) override { unused(); }
   [[nodiscard]] std::vector<CommitmentStatus> commitments() const override { return {}; }
+  void record_breaker(BreakerOperation, std::function<void(Result<void>)>) override { unused(); }
+  Result<BreakerRecords> breakers() const override { return unused(); }
   Result<std::vector<storage::AccountBalance>> accounts() const override { return unused(); }
   Result<storage::UsageReport> usage(const storage::UsageQuery&) const override { return unused(); }
   Result<void> read(std::uint64_t, const std::function<bool(const storage::StoredEntry&)>&) const override {

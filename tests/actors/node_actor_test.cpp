@@ -5,6 +5,7 @@
 #include <caf/typed_event_based_actor.hpp>
 
 #include "actors/router_actor.hpp"
+#include "actors/spend_breakers_actor.hpp"
 #include "tests/actors/actor_bench.hpp"
 
 using namespace outlast;
@@ -28,6 +29,13 @@ Accountant::behavior_type fake_accountant(Accountant::pointer, std::shared_ptr<A
       [](const CreateKey&) -> CreatedKeyReply { return fail(ActorError::refused, "not in this test"); },
       [](const RevokeKey&) -> Done { return fail(ActorError::refused, "not in this test"); },
       [](keys_atom) -> KeyList { return {}; },
+      [](const SetBudget&) -> IdReply { return fail(ActorError::refused, "not in this test"); },
+      [](const RemoveBudget&) -> Done { return fail(ActorError::refused, "not in this test"); },
+      [](budgets_atom) -> BudgetList { return {}; },
+      [](const AddCommitment&) -> IdReply { return fail(ActorError::refused, "not in this test"); },
+      [](const EndCommitment&) -> Done { return fail(ActorError::refused, "not in this test"); },
+      [](bulk_atom) -> CommitmentList { return {}; },
+      [](pace_atom) {},
       [log](const RecordPrices& prices) -> Done {
         if (log->refuse_prices) return fail(storage::LedgerError::disk_full, "no room");
         log->prices.push_back(prices.version);
@@ -35,6 +43,26 @@ Accountant::behavior_type fake_accountant(Accountant::pointer, std::shared_ptr<A
       },
       [](const storage::UsageQuery&) -> UsageReply { return fail(ActorError::refused, "not in this test"); },
       [](verify_atom) -> VerifyReply { return fail(ActorError::refused, "not in this test"); },
+  };
+}
+
+struct SpendLog {
+  std::vector<std::string> configs;  // names of the nodes in them, in order
+  std::size_t events = 0;
+};
+
+SpendBreakers::behavior_type fake_spend_breakers(SpendBreakers::pointer, std::shared_ptr<SpendLog> log) {
+  return {
+      [log](const SpendReport& report) { log->events += report.events.size(); },
+      [](tick_atom) {},
+      [log](const ApplySpendConfig& apply) -> Done {
+        log->configs.push_back(apply.config->node);
+        return true;
+      },
+      [](const ResetBreaker&) -> Done { return fail(ActorError::refused, "not in this test"); },
+      [](const AddBreakerRule&) -> Done { return fail(ActorError::refused, "not in this test"); },
+      [](const RemoveBreakerRule&) -> Done { return fail(ActorError::refused, "not in this test"); },
+      [](breakers_atom) -> BreakerReport { return {}; },
   };
 }
 
@@ -49,6 +77,9 @@ struct Bench : testing::ActorBench {
     dependencies.spawn_accountant = [this](Node::pointer parent, Router router) {
       ++accountants;
       return adopt(parent->spawn<caf::monitored>(fake_accountant, log, router));
+    };
+    dependencies.spawn_spend_breakers = [this](Node::pointer parent) {
+      return adopt(parent->spawn<caf::monitored>(fake_spend_breakers, spend));
     };
     dependencies.restarts = restarts;
     dependencies.on_give_up = [this] { gave_up = true; };
@@ -65,6 +96,7 @@ struct Bench : testing::ActorBench {
   ManualClock clock;
   gateway::SnapshotBoard board;
   std::shared_ptr<AccountantLog> log = std::make_shared<AccountantLog>();
+  std::shared_ptr<SpendLog> spend = std::make_shared<SpendLog>();
   int routers = 0;
   int accountants = 0;
   bool gave_up = false;
@@ -166,4 +198,33 @@ TEST_CASE("a node gives up after so many restarts", "[actors]") {
   CHECK(bench.gave_up);
   bench.advance(1min);
   CHECK(bench.routers == 4);
+}
+
+TEST_CASE("a node passes spend to the spend breakers, and gives them their rules again after a restart", "[actors]") {
+  Bench bench;
+  auto config = std::make_shared<gateway::SpendConfig>();
+  config->node = "n1";
+  REQUIRE(bench.ask<Done>(bench.node, ApplySpendConfig{config}));
+  bench.tell(bench.node, SpendReport{std::vector<gateway::SpendEvent>(3), nullptr});
+  CHECK(bench.spend->events == 3);
+  bench.kill(bench.children()->spend_breakers);
+  CHECK_FALSE(bench.ask<Done>(bench.node, ApplySpendConfig{config}));
+  bench.tell(bench.node, SpendReport{std::vector<gateway::SpendEvent>(3), nullptr});  // nobody to take it
+  bench.advance(1s);
+  CHECK(bench.routers == 2);
+  bench.tell(bench.node, SpendReport{std::vector<gateway::SpendEvent>(2), nullptr});
+  CHECK(bench.spend->events == 5);
+  CHECK(bench.spend->configs == std::vector<std::string>{"n1", "n1"});
+}
+
+TEST_CASE("lanes cannot fill the node's memory with spend", "[actors]") {
+  Bench bench;
+  SpendCounters counters;
+  SpendReporter reporter(bench.node, counters);
+  for (std::uint64_t i = 0; i < SpendReporter::batches_max + 5; ++i) reporter.report(std::vector<gateway::SpendEvent>(1));
+  CHECK(counters.events_dropped == 5);
+  bench.run();
+  CHECK(bench.spend->events == SpendReporter::batches_max);
+  reporter.report(std::vector<gateway::SpendEvent>(1));
+  CHECK(counters.events_dropped == 5);
 }

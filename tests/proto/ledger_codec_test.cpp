@@ -101,6 +101,12 @@ std::map<std::string, LedgerEntry> samples() {
                          true},
                         "ann"}}},
       {"commitment_ended", {{2, 17, 1'760'000'000'016}, CommitmentEnded{"com_a", "ann"}}},
+      {"breaker_tripped",
+       {{2, 18, 1'760'000'000'017},
+        BreakerTripped{"brk_a", "night", "key:key_abc", "session run-7", SpendAction::throttle, "it lasted 36001 s"}}},
+      {"breaker_reset",
+       {{2, 19, 1'760'000'000'018}, BreakerReset{"brk_a", "ann", "looked at it", {20'000'000'000'000}}}},
+      {"breaker_rule", {{2, 20, 1'760'000'000'019}, BreakerRuleChange{"night", "{}", "ann", "new"}}},
   };
 }
 

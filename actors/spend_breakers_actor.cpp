@@ -1,0 +1,300 @@
+#include "actors/spend_breakers_actor.hpp"
+
+#include <algorithm>
+
+#include <caf/send.hpp>
+#include <caf/typed_event_based_actor.hpp>
+
+#include "actors/durable_write.hpp"
+#include "actors/spend_history.hpp"
+#include "core/json_writer.hpp"
+#include "core/log.hpp"
+
+namespace outlast::actors {
+namespace {
+
+constexpr auto tick_least = std::chrono::milliseconds(10);
+constexpr auto tick_most = std::chrono::milliseconds(250);
+
+Done as_done(Result<void> result) {
+  if (!result) return fail(std::move(result.error()));
+  return true;
+}
+
+void arm(SpendBreakers::pointer self, SpendBreakersState& state) {
+  if (state.armed) return;
+  const auto due = state.due();
+  if (!due) return;
+  state.armed = true;
+  self->delayed_send(self, std::clamp<std::chrono::milliseconds>(*due, tick_least, tick_most), tick_atom::value);
+}
+
+}  // namespace
+
+SpendBreakersState::SpendBreakersState(SpendBreakersDependencies dependencies)
+    : dependencies_(std::move(dependencies)), gates_(dependencies_.board) {}
+
+Done SpendBreakersState::configure(std::shared_ptr<const gateway::SpendConfig> config) {
+  const bool first = config_ == nullptr;
+  config_ = std::move(config);
+  if (first) {
+    if (auto restored = restore(); !restored) {
+      config_.reset();
+      return restored;
+    }
+  }
+  apply_rules();
+  if (first) recall();
+  return true;
+}
+
+Done SpendBreakersState::restore() {
+  const auto records = dependencies_.read_records();
+  if (!records) return fail(records.error());
+  for (const auto& [name, definition] : records->definitions) {
+    auto rule = dependencies_.parse_rule(definition);
+    if (rule) api_rules_[name] = std::move(*rule);
+    else log::error("spend_rule_unreadable", {{"rule", name}, {"error", rule.error().message}});
+  }
+  const std::int64_t wall_ms = dependencies_.clock.wall_ms();
+  for (const BreakerRecord& record : records->open) {
+    engine_.restore(record.trip, now_ms() - std::max<std::int64_t>(0, wall_ms - record.tripped_ms));
+  }
+  for (const auto& [id, allowance] : records->allowances) engine_.restore_allowance(id, allowance);
+  return true;
+}
+
+bool SpendBreakersState::in_file(std::string_view name) const {
+  return std::any_of(config_->rules.begin(), config_->rules.end(),
+                     [name](const gateway::SpendFileRule& rule) { return rule.rule.name == name; });
+}
+
+void SpendBreakersState::apply_rules() {
+  std::vector<SpendBreakerRule> rules;
+  for (const gateway::SpendFileRule& rule : config_->rules) rules.push_back(rule.rule);
+  for (const auto& [name, rule] : api_rules_) {
+    if (in_file(name) || rules.size() == spend_rules_max) {
+      log::warning("spend_rule_ignored", {{"rule", name}, {"why", in_file(name) ? "the file has one of that name"
+                                                                               : "there are too many rules"}});
+      continue;
+    }
+    rules.push_back(rule);
+  }
+  engine_.set_rules(std::move(rules));
+  follow_changes();
+  for (const auto& [id, breaker] : engine_.open()) {  // as the rules are now
+    gates_.tripped(breaker, link_of(id));
+    if (breaker.state == gateway::SpendState::half_open) gates_.half_opened(id);
+  }
+  publish();
+}
+
+void SpendBreakersState::recall() {
+  if (engine_.rules().empty()) return;
+  SpendHistory history(dependencies_.clock.wall_ms(), now_ms());
+  const auto read = dependencies_.read_history([this, &history](const storage::StoredEntry& entry) {
+    if (const auto* reset = std::get_if<BreakerReset>(&entry.body)) engine_.recall_reset(reset->id, reset->allowance);
+    else if (const auto* trip = std::get_if<BreakerTripped>(&entry.body)) engine_.recall_trip(trip->id);
+    else if (const auto event = history.read(entry)) engine_.recall(*event);
+  });
+  // Counting then starts at nothing, which is no reason not to serve.
+  if (!read) log::error("spend_history_unreadable", {{"error", read.error().message}});
+  dependencies_.counters.tracked.store(engine_.tracked());
+}
+
+void SpendBreakersState::take(const SpendReport& report) {
+  if (!config_) return;
+  for (const gateway::SpendEvent& event : report.events) engine_.record(event);
+  dependencies_.counters.events.fetch_add(report.events.size());
+  follow_changes();
+}
+
+void SpendBreakersState::tick() {
+  engine_.advance(now_ms());
+  follow_changes();
+}
+
+std::optional<std::chrono::milliseconds> SpendBreakersState::due() const {
+  const auto due = engine_.next_due_ms();
+  if (!due) return std::nullopt;
+  return std::chrono::milliseconds(*due - now_ms());
+}
+
+void SpendBreakersState::follow_changes() {
+  dependencies_.counters.tracked.store(engine_.tracked());
+  dependencies_.counters.trips_dropped.store(engine_.trips_dropped());
+  const auto changes = engine_.take_changes();
+  if (changes.empty()) return;
+  for (const gateway::SpendChange& change : changes) {
+    switch (change.kind) {
+      case gateway::SpendChangeKind::tripped: tripped(change.breaker); break;
+      case gateway::SpendChangeKind::closed: closed(change.breaker, change.reason); break;
+      case gateway::SpendChangeKind::half_opened:
+        gates_.half_opened(change.breaker.trip.id);
+        log::info("spend_breaker_half_open", {{"breaker", change.breaker.trip.id}, {"rule", change.breaker.trip.rule}});
+        break;
+    }
+  }
+  publish();  // before the ledger has written: a hold does not wait for the disk
+}
+
+void SpendBreakersState::tripped(const gateway::OpenBreaker& breaker) {
+  const BreakerTripped& trip = breaker.trip;
+  dependencies_.counters.trips.fetch_add(1);
+  log::warning("spend_breaker_tripped", {{"breaker", trip.id}, {"rule", trip.rule}, {"scope", trip.scope},
+                                         {"session", trip.session}, {"action", name_of(trip.action)}, {"why", trip.why}});
+  gates_.tripped(breaker, link_of(trip.id));
+  record(trip, notice("tripped", trip, {}, {}));
+}
+
+void SpendBreakersState::closed(const gateway::OpenBreaker& breaker, const std::string& reason) {
+  dependencies_.counters.closed.fetch_add(1);
+  log::info("spend_breaker_closed", {{"breaker", breaker.trip.id}, {"rule", breaker.trip.rule}, {"reason", reason}});
+  gates_.closed(breaker.trip.id);
+  record(BreakerReset{breaker.trip.id, "outlastd", reason, {}}, notice("closed", breaker.trip, "outlastd", reason));
+}
+
+// People are told once it is durable. Where the ledger does not take it they are told all the same: money is being spent.
+void SpendBreakersState::record(BreakerOperation operation, SpendNotice notice) {
+  dependencies_.record(std::move(operation), [&notices = dependencies_.notices, &counters = dependencies_.counters,
+                                              notice = std::move(notice)](const Result<void>& written) {
+    if (!written) {
+      counters.not_recorded.fetch_add(1);
+      log::error("spend_breaker_not_recorded", {{"delivery", notice.id}, {"error", written.error().message}});
+    }
+    notices.notify(notice);
+  });
+}
+
+SpendNotice SpendBreakersState::notice(std::string_view event, const BreakerTripped& trip, std::string_view by,
+                                       std::string_view reason) const {
+  SpendNotice notice;
+  const std::int64_t wall_ms = dependencies_.clock.wall_ms();
+  notice.id = trip.id + "-" + std::to_string(wall_ms) + "-" + std::string(event);
+  JsonWriter json(notice.body);
+  json.begin_object().key("delivery").string(notice.id).key("event").string(event).key("breaker").string(trip.id);
+  json.key("rule").string(trip.rule).key("scope").string(trip.scope).key("session").string(trip.session);
+  json.key("action").string(name_of(trip.action)).key("why").string(trip.why);
+  json.key("by").string(by).key("reason").string(reason).key("node").string(config_->node);
+  json.key("time_ms").number(wall_ms).key("link").string(link_of(trip.id)).end_object();
+  notice.notify = config_->notify;
+  for (const gateway::SpendFileRule& rule : config_->rules) {
+    if (rule.rule.name == trip.rule && rule.notify) notice.notify = *rule.notify;
+  }
+  return notice;
+}
+
+std::string SpendBreakersState::link_of(const std::string& id) const { return config_->link_base + "/breakers/" + id; }
+
+void SpendBreakersState::publish() {
+  dependencies_.counters.open.store(engine_.open().size());
+  gates_.publish(engine_.rules());
+}
+
+Done SpendBreakersState::reset(const ResetBreaker& request) {
+  const auto found = engine_.open().find(request.id);
+  if (found == engine_.open().end()) {
+    return fail(ActorError::not_found, "no spend breaker '" + request.id + "' is open; 'outlast breaker list' shows those that are");
+  }
+  const BreakerTripped trip = found->second.trip;
+  auto written = write_durably([this, &request](auto done) {
+    dependencies_.record(BreakerReset{request.id, request.by, request.reason, request.allowance}, std::move(done));
+  });
+  // Of a trip that the ledger did not take, there is nothing to reset in it.
+  if (!written && !is(written.error(), storage::LedgerError::unknown_breaker)) return as_done(std::move(written));
+  engine_.reset(request.id, request.allowance);
+  gates_.closed(request.id);
+  publish();
+  dependencies_.counters.resets.fetch_add(1);
+  log::info("spend_breaker_reset", {{"breaker", request.id}, {"by", request.by}, {"reason", request.reason},
+                                    {"allowance_usd", request.allowance.to_usd()}});
+  dependencies_.notices.notify(notice("reset", trip, request.by, request.reason));
+  return true;
+}
+
+Done SpendBreakersState::add_rule(const AddBreakerRule& request) {
+  const std::string& name = request.rule.name;
+  if (in_file(name)) {
+    return fail(ActorError::refused, "the node's configuration has a rule '" + name + "'; change it there, or give this one another name");
+  }
+  if (!api_rules_.contains(name) && config_->rules.size() + api_rules_.size() >= spend_rules_max) {
+    return fail(ActorError::refused, "there are " + std::to_string(spend_rules_max) + " rules already; remove one first");
+  }
+  auto written = write_durably([this, &request, &name](auto done) {
+    dependencies_.record(BreakerRuleChange{name, request.definition, request.by, request.reason}, std::move(done));
+  });
+  if (!written) return as_done(std::move(written));
+  api_rules_[name] = request.rule;
+  log::info("spend_rule_added", {{"rule", name}, {"by", request.by}, {"reason", request.reason}});
+  apply_rules();
+  return true;
+}
+
+Done SpendBreakersState::remove_rule(const RemoveBreakerRule& request) {
+  if (!api_rules_.contains(request.name)) {
+    return in_file(request.name)
+               ? fail(ActorError::refused, "the rule '" + request.name + "' stands in the node's configuration; remove it there")
+               : fail(ActorError::not_found, "there is no rule '" + request.name + "'; 'outlast breaker rules' shows all");
+  }
+  auto written = write_durably([this, &request](auto done) {
+    dependencies_.record(BreakerRuleChange{request.name, {}, request.by, request.reason}, std::move(done));
+  });
+  if (!written) return as_done(std::move(written));
+  api_rules_.erase(request.name);
+  log::info("spend_rule_removed", {{"rule", request.name}, {"by", request.by}, {"reason", request.reason}});
+  apply_rules();
+  return true;
+}
+
+BreakerReport SpendBreakersState::report() const {
+  BreakerReport report;
+  if (!config_) return report;
+  const std::int64_t wall_ms = dependencies_.clock.wall_ms();
+  for (const auto& [id, breaker] : engine_.open()) {
+    BreakerStatus status{breaker.trip, breaker.state, wall_ms - (now_ms() - breaker.since_ms), std::nullopt, link_of(id)};
+    if (breaker.half_opens_ms && breaker.state == gateway::SpendState::open) {
+      status.half_opens_in_ms = std::max<std::int64_t>(0, *breaker.half_opens_ms - now_ms());
+    }
+    report.breakers.push_back(std::move(status));
+  }
+  for (SpendBreakerRule& rule : engine_.rules()) {
+    const bool from_file = in_file(rule.name);
+    report.rules.push_back({std::move(rule), from_file});
+  }
+  return report;
+}
+
+SpendBreakers::behavior_type spend_breakers_actor(SpendBreakers::pointer self, std::shared_ptr<SpendBreakersState> state) {
+  return {
+      [self, state](const SpendReport& report) {
+        state->take(report);
+        arm(self, *state);
+      },
+      [self, state](tick_atom) {
+        state->armed = false;
+        state->tick();
+        arm(self, *state);
+      },
+      [self, state](const ApplySpendConfig& apply) {
+        Done done = state->configure(apply.config);
+        arm(self, *state);
+        return done;
+      },
+      [state](const ResetBreaker& request) { return state->reset(request); },
+      [state](const AddBreakerRule& request) { return state->add_rule(request); },
+      [state](const RemoveBreakerRule& request) { return state->remove_rule(request); },
+      [state](breakers_atom) { return state->report(); },
+  };
+}
+
+void SpendReporter::report(std::vector<gateway::SpendEvent> events) {
+  if (under_way_->fetch_add(1) >= batches_max) {
+    under_way_->fetch_sub(1);
+    counters_.events_dropped.fetch_add(events.size());
+    return;
+  }
+  std::shared_ptr<const void> place(nullptr, [under_way = under_way_](const void*) { under_way->fetch_sub(1); });
+  caf::anon_send(node_, SpendReport{std::move(events), std::move(place)});
+}
+
+}  // namespace outlast::actors

@@ -1,0 +1,94 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "actors/interfaces.hpp"
+#include "actors/spend_notifier.hpp"
+#include "core/clock.hpp"
+#include "gateway/spend_board.hpp"
+#include "storage/entry.hpp"
+
+namespace outlast::actors {
+
+// All references outlive the actor.
+struct SpendBreakersDependencies {
+  gateway::SpendBoard& board;
+  const Clock& clock;
+  SpendNoticeSink& notices;
+  SpendCounters& counters;
+  // The ledger: what it knows at the start, and where changes go; `done` is called when one is durable, on any thread.
+  std::function<Result<BreakerRecords>()> read_records;
+  std::function<void(BreakerOperation operation, std::function<void(Result<void>)> done)> record;
+  // Entries of the ledger in order, as far back as it is worth to look; may take a second.
+  std::function<Result<void>(const std::function<void(const storage::StoredEntry&)>& visit)> read_history;
+  // Reads the definition of a rule made by API.
+  std::function<Result<SpendBreakerRule>(std::string_view definition)> parse_rule;
+};
+
+// The engine and what follows from its changes: the board, the ledger, notices, logs.
+class SpendBreakersState {
+ public:
+  explicit SpendBreakersState(SpendBreakersDependencies dependencies);
+
+  // The first time, what the ledger knows is restored: a restart closes nothing.
+  Done configure(std::shared_ptr<const gateway::SpendConfig> config);
+  void take(const SpendReport& report);
+  void tick();
+  Done reset(const ResetBreaker& request);
+  Done add_rule(const AddBreakerRule& request);
+  Done remove_rule(const RemoveBreakerRule& request);
+  [[nodiscard]] BreakerReport report() const;
+  // Until tick() has something to do; nothing: never.
+  [[nodiscard]] std::optional<std::chrono::milliseconds> due() const;
+
+  bool armed = false;  // a tick is on its way
+
+ private:
+  Done restore();
+  // Counts what the ledger says was spent before this process began.
+  void recall();
+  void apply_rules();
+  void follow_changes();
+  void tripped(const gateway::OpenBreaker& breaker);
+  void closed(const gateway::OpenBreaker& breaker, const std::string& reason);
+  SpendNotice notice(std::string_view event, const BreakerTripped& trip, std::string_view by, std::string_view reason) const;
+  void record(BreakerOperation operation, SpendNotice notice);
+  void publish();
+  [[nodiscard]] bool in_file(std::string_view name) const;
+  [[nodiscard]] std::string link_of(const std::string& id) const;
+  [[nodiscard]] std::int64_t now_ms() const { return gateway::spend_time_ms(dependencies_.clock); }
+
+  SpendBreakersDependencies dependencies_;
+  gateway::SpendBreakerEngine engine_;
+  gateway::SpendGates gates_;
+  std::shared_ptr<const gateway::SpendConfig> config_;
+  std::map<std::string, SpendBreakerRule, std::less<>> api_rules_;
+};
+
+// Spawn detached: resets and changes of rules wait for the disk. `state` is shared with nobody else.
+SpendBreakers::behavior_type spend_breakers_actor(SpendBreakers::pointer self, std::shared_ptr<SpendBreakersState> state);
+
+// The lanes' way to the actor, which the node knows. More than so many batches on their way are dropped and counted:
+// an overloaded node may trip late, but does not run out of memory.
+class SpendReporter final : public gateway::SpendSink {
+ public:
+  static constexpr std::uint64_t batches_max = 4'096;
+
+  SpendReporter(Node node, SpendCounters& counters) : node_(std::move(node)), counters_(counters) {}
+  void report(std::vector<gateway::SpendEvent> events) override;
+
+ private:
+  Node node_;
+  SpendCounters& counters_;
+  std::shared_ptr<std::atomic<std::uint64_t>> under_way_ = std::make_shared<std::atomic<std::uint64_t>>(0);
+};
+
+}  // namespace outlast::actors
