@@ -23,6 +23,8 @@ struct Provider {
   Dialect dialect = Dialect::openai;
   http::Origin origin;   // from base_url
   std::string api_key;   // a secret: never logged; empty for none
+  std::string contract;  // which of the provider's prices hold; empty for its list prices
+  std::string region;    // where it serves, for prices, when its answers do not say; empty for anywhere
 };
 
 struct Deployment {
