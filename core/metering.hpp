@@ -81,6 +81,16 @@ inline constexpr std::string_view attempt_status_names[] = {"ok",         "refus
                                                             "model_gone", "cut",     "caller_gone", "in_doubt"};
 inline std::string_view name_of(AttemptStatus status) { return attempt_status_names[static_cast<std::size_t>(status)]; }
 
+// How a provider says that it bills an attempt, beside tokens: as answered, whatever was asked for.
+struct BillingTerms {
+  std::string service_tier;   // "default", "priority", "standard", …; empty where nothing was said
+  std::string inference_geo;
+  bool batch = false;
+  BilledUnits units;
+  bool operator==(const BillingTerms&) const = default;
+};
+inline constexpr std::size_t billing_text_bytes_max = 64;
+
 // One upstream attempt and what it cost.
 struct AttemptLine {
   RequestId request_id;
@@ -96,6 +106,10 @@ struct AttemptLine {
   std::string price_version;
   std::uint32_t first_event_ms = 0;  // from the attempt's start; 0 when none came
   std::uint32_t duration_ms = 0;
+  std::string service_tier;     // BillingTerms; each at most billing_text_bytes_max
+  std::string inference_geo;
+  bool batch = false;
+  BilledUnits units;
 
   bool operator==(const AttemptLine&) const = default;
   [[nodiscard]] bool estimated() const { return usage.source == UsageSource::estimated; }

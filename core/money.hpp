@@ -36,6 +36,8 @@ struct PicoUsd {
   // Both refuse more digits than fit, exponents, signs other than one leading '-', and empty text.
   [[nodiscard]] static Result<PicoUsd> parse_usd(std::string_view text);
   [[nodiscard]] static Result<PicoUsd> parse_pico(std::string_view text);
+  // Dollars as JSON writes numbers, with an exponent or without, e.g. "1.25e-06". Exact, or too_precise.
+  [[nodiscard]] static Result<PicoUsd> parse_number(std::string_view text);
 };
 
 }  // namespace outlast

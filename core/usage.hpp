@@ -47,5 +47,30 @@ inline constexpr UsageBucket usage_buckets[] = {
     {"output_audio", &Usage::output_audio},
 };
 inline constexpr std::size_t usage_bucket_count = sizeof(usage_buckets) / sizeof(usage_buckets[0]);
+inline constexpr std::size_t input_bucket_count = 6;  // they go before those of the output
+static_assert(usage_buckets[input_bucket_count - 1].name.starts_with("input") &&
+              usage_buckets[input_bucket_count].name.starts_with("output"));
+
+// What a provider bills by the piece beside tokens, as far as it reports it.
+struct BilledUnits {
+  std::uint64_t images = 0;
+  std::uint64_t seconds = 0;   // of audio or video
+  std::uint64_t queries = 0;   // searches by the provider's own tool
+  std::uint64_t sessions = 0;  // of the provider's own tools, such as a code interpreter
+  bool operator==(const BilledUnits&) const = default;
+};
+
+struct BilledUnit {
+  std::string_view name;   // of one piece
+  std::string_view plural;
+  std::uint64_t BilledUnits::*member;
+};
+inline constexpr BilledUnit billed_units[] = {
+    {"image", "images", &BilledUnits::images},
+    {"second", "seconds", &BilledUnits::seconds},
+    {"query", "queries", &BilledUnits::queries},
+    {"session", "sessions", &BilledUnits::sessions},
+};
+inline constexpr std::size_t billed_unit_count = sizeof(billed_units) / sizeof(billed_units[0]);
 
 }  // namespace outlast

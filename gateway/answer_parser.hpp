@@ -19,6 +19,7 @@ namespace outlast::gateway {
 // What is known of an answer so far.
 struct AnswerState {
   Usage usage;
+  BillingTerms terms;
   std::uint64_t content_bytes = 0;
   bool inside_tool_call = false;
   bool done = false;

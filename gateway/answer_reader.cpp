@@ -23,6 +23,7 @@ class TranslatingReader final : public AnswerReader {
   Result<AnswerStep> feed(std::string_view bytes) override;
   Result<AnswerStep> finish() override;
   [[nodiscard]] const Usage& usage() const override { return parser_->state().usage; }
+  [[nodiscard]] const BillingTerms& terms() const override { return parser_->state().terms; }
   [[nodiscard]] std::uint64_t content_bytes() const override {
     return parser_->state().content_bytes;
   }

@@ -105,6 +105,7 @@ Result<void> AnthropicParser::event(const http::SseEvent& event, std::vector<cha
 
 void AnthropicParser::count_usage(const JsonValue& usage, bool final) {
   usage_.merge(usage, final);
+  read_anthropic_terms(usage, state_.terms);
   state_.usage = usage_.usage(state_.content_bytes);
 }
 

@@ -166,6 +166,8 @@ class AnswerReader {
   // So far; `absent` when the upstream has not reported any. `estimated` when it has reported the input only (anthropic
   // before its message_delta): the output is then counted from the content.
   [[nodiscard]] virtual const Usage& usage() const = 0;
+  // How the upstream says that it bills the answer; what it has not said is empty.
+  [[nodiscard]] virtual const BillingTerms& terms() const = 0;
   // UTF-8 bytes of content so far, for an estimate when no usage comes.
   [[nodiscard]] virtual std::uint64_t content_bytes() const = 0;
   // Whether the answer is inside a tool call, where a continuation elsewhere is forbidden.

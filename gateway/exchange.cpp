@@ -272,7 +272,7 @@ void Exchange::plan() {
 
 Result<void> Exchange::reserve() {
   auto reservation = worst_case_reservation(*request_.snapshot, plan_.deployments, *request_.key, request_.caller.head,
-                                            request_.input_bytes);
+                                            request_.input_bytes, id_.unix_ms());
   if (!reservation) return fail(reservation.error());
   reservation->request_id = id_;
   reservation->tags = request_.labels.tags;
@@ -559,6 +559,7 @@ AttemptLine Exchange::line(const AttemptEnd& end) const {
     if (facts.http_status == 0) facts.http_status = 200;
     facts.usage = reader_->usage();
     facts.content_bytes = reader_->content_bytes();
+    facts.terms = reader_->terms();
   }
   facts.input_bytes = request_.input_bytes;
   facts.output_tokens_max = output_tokens_max_;

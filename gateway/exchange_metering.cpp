@@ -7,6 +7,16 @@ namespace {
 
 std::uint64_t tokens_of(std::uint64_t bytes) { return (bytes + bytes_per_token_estimate - 1) / bytes_per_token_estimate; }
 
+// What is known before an answer.
+PriceQuery price_query(const Snapshot& snapshot, std::uint32_t deployment, std::int64_t time_ms) {
+  const Provider& provider = snapshot.routing->provider_of(deployment);
+  return {.provider = provider.name,
+          .model = snapshot.routing->deployments()[deployment].model,
+          .geo = provider.region,
+          .contract = provider.contract,
+          .time_ms = time_ms};
+}
+
 }  // namespace
 
 std::uint64_t output_tokens_bound(const ChatHead& head, const ServingPolicy& serving) {
@@ -14,7 +24,8 @@ std::uint64_t output_tokens_bound(const ChatHead& head, const ServingPolicy& ser
 }
 
 Result<Reservation> worst_case_reservation(const Snapshot& snapshot, std::span<const std::uint32_t> deployments,
-                                           const VirtualKey& key, const ChatHead& head, std::uint64_t input_bytes) {
+                                           const VirtualKey& key, const ChatHead& head, std::uint64_t input_bytes,
+                                           std::int64_t time_ms) {
   Reservation reservation;
   reservation.tenant = key.tenant;
   reservation.key_id = key.id;
@@ -31,10 +42,10 @@ Result<Reservation> worst_case_reservation(const Snapshot& snapshot, std::span<c
         reservation.candidates.end()) {
       reservation.candidates.push_back(candidate);
     }
-    const Price* price = snapshot.prices->find(snapshot.routing->provider_of(index).name, model);
-    if (price != nullptr) {
-      const PicoUsd amount = worst_case_of(*price, reservation.input_tokens_max, reservation.output_tokens_max);
-      reservation.amount = std::max(reservation.amount, amount);
+    const auto amount = snapshot.prices->worst_case(price_query(snapshot, index, time_ms), reservation.input_tokens_max,
+                                                    reservation.output_tokens_max);
+    if (amount) {
+      reservation.amount = std::max(reservation.amount, *amount);
     } else if (snapshot.serving.refuse_unpriced) {
       return fail(RoutingError::unpriced, "no price for model '" + model +
                                               "'; add it to the price book, or set [prices] unpriced = \"serve\"");
@@ -80,9 +91,19 @@ AttemptLine make_attempt_line(const Snapshot& snapshot, std::uint32_t deployment
     const std::uint64_t output = std::min(tokens_of(facts.content_bytes), facts.output_tokens_max);
     line.usage.output_text = std::max(line.usage.output_text, output);
   }
-  const Price* price = snapshot.prices->find(line.provider, line.model);
+  line.service_tier = facts.terms.service_tier;
+  line.inference_geo = facts.terms.inference_geo;
+  line.batch = facts.terms.batch;
+  line.units = facts.terms.units;
+  PriceQuery query = price_query(snapshot, deployment, request_id.unix_ms());
+  query.service_tier = line.service_tier;
+  if (!line.inference_geo.empty()) query.geo = line.inference_geo;
+  query.batch = line.batch;
+  const Price* price = snapshot.prices->find(query);
   line.price_known = price != nullptr;
-  if (price != nullptr && line.usage.source != UsageSource::absent) line.cost = cost_of(*price, line.usage);
+  if (price != nullptr && line.usage.source != UsageSource::absent) {
+    line.cost = cost_of(*price, line.usage, line.units);
+  }
   return line;
 }
 

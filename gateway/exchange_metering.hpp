@@ -24,9 +24,10 @@ inline constexpr std::uint64_t output_tokens_max_per_choice = 1'000'000'000;
 std::uint64_t output_tokens_bound(const ChatHead& head, const ServingPolicy& serving);
 
 // The dearest of the planned deployments at the most tokens that the request can cost: a token has at least one byte,
-// so `input_bytes` bounds the input. Refuses (RoutingError) when a price is missing and the policy says to refuse.
+// so `input_bytes` bounds the input. `time_ms` is the request's, from its id: it chooses the prices. Refuses (RoutingError) when a price is missing and the policy says to refuse.
 Result<Reservation> worst_case_reservation(const Snapshot& snapshot, std::span<const std::uint32_t> deployments,
-                                           const VirtualKey& key, const ChatHead& head, std::uint64_t input_bytes);
+                                           const VirtualKey& key, const ChatHead& head, std::uint64_t input_bytes,
+                                           std::int64_t time_ms);
 
 // The dearest of the deployments, like the reservation's.
 PicoUsd worst_case_amount(const Snapshot& snapshot, std::span<const std::uint32_t> deployments,
@@ -43,9 +44,10 @@ struct AttemptFacts {
   std::uint64_t output_tokens_max = 0;  // as reserved: bounds an estimate
   std::uint32_t first_event_ms = 0;
   std::uint32_t duration_ms = 0;
+  BillingTerms terms;                // as answered
 };
 
-// Prices the attempt. Where content came but no usage, both are estimated from bytes and marked so. A failed attempt
+// Prices the attempt by what was answered, at the time of `request_id`. Where content came but no usage, both are estimated from bytes and marked so. A failed attempt
 // that brought neither costs nothing; one that the caller left costs its input, which the provider has read.
 AttemptLine make_attempt_line(const Snapshot& snapshot, std::uint32_t deployment, const RequestId& request_id,
                               const AttemptFacts& facts);

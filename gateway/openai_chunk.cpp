@@ -53,6 +53,7 @@ Result<void> read_openai_whole(const JsonValue& root, std::string_view body, Ans
   }
   const Usage usage = read_openai_usage(root["usage"]);
   if (usage.source == UsageSource::reported) state.usage = usage;
+  read_openai_terms(root, state.terms);
   for (auto choice = root["choices"].children(); choice.next();) {
     const JsonValue message = choice.value()["message"];
     state.content_bytes += message["content"].string_or("").size() +
@@ -93,7 +94,11 @@ Result<OpenaiChunkWatch::Chunk> OpenaiChunkWatch::read(std::string_view event,
     const Usage counted = read_openai_usage(usage);
     if (counted.source == UsageSource::reported) state_.usage = counted;
     chunk.usage_only = empty;
+    terms_due_ = true;
   }
+  // They are the same in every chunk: the first and the last tell, and the rest cost no look-up.
+  if (terms_due_) read_openai_terms(root_, state_.terms);
+  terms_due_ = false;
   return chunk;
 }
 

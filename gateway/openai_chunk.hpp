@@ -45,6 +45,7 @@ class OpenaiChunkWatch {
   JsonDocument document_;
   JsonValue root_;
   AnswerState state_;
+  bool terms_due_ = true;
   unsigned __int128 choices_seen_ = 0;  // a bit for each of at most 128 choices
   unsigned __int128 choices_finished_ = 0;
 };

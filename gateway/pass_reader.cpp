@@ -35,6 +35,7 @@ class PassWhole final : public AnswerReader {
     return step;
   }
   [[nodiscard]] const Usage& usage() const override { return state_.usage; }
+  [[nodiscard]] const BillingTerms& terms() const override { return state_.terms; }
   [[nodiscard]] std::uint64_t content_bytes() const override { return state_.content_bytes; }
   [[nodiscard]] bool inside_tool_call() const override { return false; }
 
@@ -50,6 +51,9 @@ class PassStream final : public AnswerReader {
   Result<AnswerStep> finish() override;
   [[nodiscard]] const Usage& usage() const override {
     return whole_ ? whole_->usage() : watch_.state().usage;
+  }
+  [[nodiscard]] const BillingTerms& terms() const override {
+    return whole_ ? whole_->terms() : watch_.state().terms;
   }
   [[nodiscard]] std::uint64_t content_bytes() const override {
     return whole_ ? whole_->content_bytes() : watch_.state().content_bytes;

@@ -24,6 +24,8 @@ struct Provider {
   http::Origin origin;   // from base_url
   std::string api_key;   // a secret: never logged; empty for none
   CredentialHeader credential;  // of api_key; RoutingTable::make sees to it
+  std::string contract;  // which of the provider's prices hold; empty for its list prices
+  std::string region;    // where it serves, for prices, when its answers do not say; empty for anywhere
 };
 
 struct Deployment {

@@ -15,6 +15,9 @@ std::uint64_t take(std::uint64_t& left, std::uint64_t count) {
 
 std::uint64_t count_or_zero(const JsonValue& value) { return value.count().value_or(0); }
 
+// The tier that batches are answered with.
+constexpr std::string_view batch_tier = "batch";
+
 void replace(std::uint64_t& count, const JsonValue& value) {
   if (const auto reported = value.count()) count = *reported;
 }
@@ -48,6 +51,28 @@ Usage read_openai_usage(const JsonValue& usage) {
   result.output_audio = take(left, count_or_zero(output["audio_tokens"]));
   result.output_text = left;
   return result;
+}
+
+std::string_view billing_text_of(const JsonValue& value) {
+  const std::string_view text = value.string_or("");
+  const bool clean = std::all_of(text.begin(), text.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
+  });
+  return clean && text.size() <= billing_text_bytes_max ? text : std::string_view{};
+}
+
+void read_openai_terms(const JsonValue& root, BillingTerms& terms) {
+  if (const auto tier = billing_text_of(root["service_tier"]); !tier.empty()) {
+    terms.service_tier = tier;
+    terms.batch = tier == batch_tier;
+  }
+}
+
+void read_anthropic_terms(const JsonValue& usage, BillingTerms& terms) {
+  read_openai_terms(usage, terms);  // of the same name
+  if (const auto geo = billing_text_of(usage["inference_geo"]); !geo.empty())
+    terms.inference_geo = geo;
+  replace(terms.units.queries, usage["server_tool_use"]["web_search_requests"]);
 }
 
 void write_openai_usage(JsonWriter& json, const Usage& usage) {

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "core/json_writer.hpp"
+#include "core/metering.hpp"
 #include "core/usage.hpp"
 #include "gateway/json_reader.hpp"
 
@@ -20,6 +21,14 @@ inline constexpr std::uint64_t estimated_bytes_per_token = 4;
 Usage read_openai_usage(const JsonValue& usage);
 // The inverse: cached and written input counts as prompt, reasoning as completion.
 void write_openai_usage(JsonWriter& json, const Usage& usage);
+
+// What a provider says of how it bills: a name of at most billing_text_bytes_max lower-case letters,
+// digits, '-', '_' and '.'. Empty for all else: it becomes a ledger entry's and chooses a price.
+std::string_view billing_text_of(const JsonValue& value);
+// A later answer's terms replace earlier ones; what is not said leaves them alone. OpenAI's stand at
+// the top of an answer or chunk, Anthropic's in its usage.
+void read_openai_terms(const JsonValue& root, BillingTerms& terms);
+void read_anthropic_terms(const JsonValue& usage, BillingTerms& terms);
 
 // Anthropic's: counts come in message_start and again, cumulative and partly, in message_delta.
 class AnthropicUsage {

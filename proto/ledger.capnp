@@ -99,6 +99,9 @@ struct Attempt {
   model @17 :Text;
   priceVersion @18 :Text;
   rareUsage @19 :RareUsage;   # absent when all of it is zero
+  serviceTier @20 :Text;      # as answered; absent where nothing was said, and so is the next
+  inferenceGeo @21 :Text;
+  batch @22 :Bool;
 }
 
 struct RareUsage {
@@ -107,6 +110,10 @@ struct RareUsage {
   inputAudio @2 :UInt64;
   inputImage @3 :UInt64;
   outputAudio @4 :UInt64;
+  images @5 :UInt64;          # what is billed by the piece
+  seconds @6 :UInt64;
+  queries @7 :UInt64;
+  sessions @8 :UInt64;
 }
 
 struct Settlement {

@@ -40,9 +40,14 @@ void fill(wire::Attempt::Builder to, const AttemptLine& from) {
   to.setProvider(text_of(from.provider));
   to.setModel(text_of(from.model));
   to.setPriceVersion(text_of(from.price_version));
+  if (!from.service_tier.empty()) to.setServiceTier(text_of(from.service_tier));
+  if (!from.inference_geo.empty()) to.setInferenceGeo(text_of(from.inference_geo));
+  to.setBatch(from.batch);
   const Usage& usage = from.usage;
+  const BilledUnits& units = from.units;
   if ((usage.input_cache_write_5m | usage.input_cache_write_1h | usage.input_audio |
-       usage.input_image | usage.output_audio) == 0) {
+       usage.input_image | usage.output_audio | units.images | units.seconds | units.queries |
+       units.sessions) == 0) {
     return;
   }
   auto rare = to.initRareUsage();
@@ -51,6 +56,10 @@ void fill(wire::Attempt::Builder to, const AttemptLine& from) {
   rare.setInputAudio(usage.input_audio);
   rare.setInputImage(usage.input_image);
   rare.setOutputAudio(usage.output_audio);
+  rare.setImages(units.images);
+  rare.setSeconds(units.seconds);
+  rare.setQueries(units.queries);
+  rare.setSessions(units.sessions);
 }
 
 AttemptLine read(wire::Attempt::Reader from) {
@@ -77,6 +86,9 @@ AttemptLine read(wire::Attempt::Reader from) {
   to.provider = string_of(from.getProvider());
   to.model = string_of(from.getModel());
   to.price_version = string_of(from.getPriceVersion());
+  to.service_tier = string_of(from.getServiceTier());
+  to.inference_geo = string_of(from.getInferenceGeo());
+  to.batch = from.getBatch();
   if (from.hasRareUsage()) {
     const auto rare = from.getRareUsage();
     to.usage.input_cache_write_5m = rare.getInputCacheWrite5m();
@@ -84,6 +96,7 @@ AttemptLine read(wire::Attempt::Reader from) {
     to.usage.input_audio = rare.getInputAudio();
     to.usage.input_image = rare.getInputImage();
     to.usage.output_audio = rare.getOutputAudio();
+    to.units = {rare.getImages(), rare.getSeconds(), rare.getQueries(), rare.getSessions()};
   }
   return to;
 }

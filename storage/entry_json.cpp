@@ -45,11 +45,18 @@ class EntryWriter {
     json_.key("http_status").number(static_cast<std::uint64_t>(body.http_status));
     json_.key("price_known").boolean(body.price_known);
     text("price_version", body.price_version);
+    text("service_tier", body.service_tier);
+    text("inference_geo", body.inference_geo);
+    json_.key("batch").boolean(body.batch);
     json_.key("first_event_ms").number(static_cast<std::uint64_t>(body.first_event_ms));
     json_.key("duration_ms").number(static_cast<std::uint64_t>(body.duration_ms));
     json_.key("tokens").begin_object();
     for (const UsageBucket& bucket : usage_buckets)
       json_.key(bucket.name).number(body.usage.*bucket.member);
+    json_.end_object();
+    json_.key("units").begin_object();
+    for (const BilledUnit& unit : billed_units)
+      json_.key(unit.plural).number(body.units.*unit.member);
     json_.end_object();
   }
   void operator()(const proto::Settled& body) {

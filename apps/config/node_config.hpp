@@ -64,11 +64,9 @@ struct NodeConfig {
 // Reads the environment and the files that it names. No message holds a secret.
 Result<NodeConfig> load_node_config(const std::string& file);
 
-// A price book: version = "2026-11-01" and [[price]] provider (or "*" for every other), model, and
-// per bucket a decimal string of US dollars per million tokens; at most 6 decimals, so that
-// pico-USD per token is whole. `input` and `output` are required and hold for every bucket of their
-// side (input_cache_read, output_reasoning, …) that has no own price. per_request is in US dollars
-// per request and optional. `file` is for messages. Errors as above.
+// A price book, as docs/prices.md describes it: version = "2026-11-01" and [[price]] provider (or
+// "*" for every other), model, and per bucket a decimal string of US dollars per million tokens; at
+// most 6 decimals, so that pico-USD per token is whole. `file` is for messages. Errors as above.
 Result<PriceBook> parse_price_book(std::string_view toml, const std::string& file);
 
 }  // namespace outlast::apps

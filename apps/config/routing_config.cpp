@@ -103,6 +103,8 @@ void read_provider(TableReader& reader, const std::string& folder, Names& names,
   }
   read_base_url(reader, provider.origin);
   provider.api_key = read_secret(reader, "api_key", folder, {"key", "the provider's key"});
+  read_price_label(reader, "contract", provider.contract);
+  read_price_label(reader, "region", provider.region);
   reader.refuse_unknown_keys();
   config.providers.push_back(std::move(provider));
 }

@@ -30,4 +30,7 @@ struct ListenAddress {
 // "127.0.0.1:8080", "localhost:0", "[::1]:8080".
 std::optional<ListenAddress> parse_listen_address(std::string_view text);
 
+// A contract, region, service tier or geo: what prices are told apart by.
+void read_price_label(TableReader& reader, std::string_view key, std::string& into);
+
 }  // namespace outlast::apps

@@ -1,6 +1,7 @@
 #include "apps/config/toml_reader.hpp"
 
 #include <algorithm>
+#include <chrono>
 
 #include "apps/config/words.hpp"
 
@@ -169,6 +170,33 @@ std::optional<std::size_t> TableReader::choice(std::string_view key,
     return std::nullopt;
   }
   return static_cast<std::size_t>(found - words.begin());
+}
+
+bool TableReader::time_ms(std::string_view key, std::int64_t& into) {
+  const toml::node* node = find(key);
+  if (node == nullptr) return false;
+  const std::string example = std::string(key) + " = 2026-01-01 or 2026-01-01T12:00:00Z";
+  toml::date date;
+  std::int64_t of_day_ms = 0;
+  if (const auto* day = node->as_date()) {
+    date = day->get();
+  } else if (const auto* moment = node->as_date_time()) {
+    const toml::date_time& value = moment->get();
+    if (!value.offset) {
+      error(key, "has no offset from UTC; write " + example);
+      return false;
+    }
+    date = value.date;
+    const std::int64_t minutes = value.time.hour * 60 + value.time.minute - value.offset->minutes;
+    of_day_ms = (minutes * 60 + value.time.second) * 1'000 + value.time.nanosecond / 1'000'000;
+  } else {
+    error(key, "is " + std::string(kind_of(*node)) + "; write " + example + ", without quotes");
+    return false;
+  }
+  const std::chrono::sys_days days = std::chrono::year_month_day{
+      std::chrono::year{date.year}, std::chrono::month{date.month}, std::chrono::day{date.day}};
+  into = days.time_since_epoch().count() * std::int64_t{86'400'000} + of_day_ms;
+  return true;
 }
 
 TableReader TableReader::table(std::string_view key, std::string_view advice) {

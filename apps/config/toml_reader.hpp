@@ -57,6 +57,9 @@ class TableReader {
   // A string that is one of `words`; gives its index.
   std::optional<std::size_t> choice(std::string_view key, std::span<const std::string_view> words);
 
+  // A TOML date (its start, UTC) or a date and time with its offset, in milliseconds since 1970.
+  bool time_ms(std::string_view key, std::int64_t& into);
+
   // An empty table stands for an absent one. `advice` is what to write instead of something else.
   TableReader table(std::string_view key, std::string_view advice = {});
   // Of `[[key]]`; empty when absent.

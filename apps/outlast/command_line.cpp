@@ -85,6 +85,7 @@ CommandLine::CommandLine()
   add_ledger_commands(*this);
   add_breaker_commands(*this);
   add_config_commands(*this);
+  add_price_commands(*this);
   add_node_commands(*this);
   add_chat_command(*this);
   add_completion_command(*this);

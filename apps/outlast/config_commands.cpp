@@ -40,11 +40,10 @@ Result<void> check_config(const GlobalOptions& global, const std::string& file) 
     print("{\"ok\":true,\"errors\":[]}\n");
     return {};
   }
-  std::size_t prices = 0;
-  for (const auto& [provider, models] : config->prices.prices()) prices += models.size();
   print(file + " is right: node " + config->name + ", " + std::to_string(config->providers.size()) +
         " providers, " + std::to_string(config->deployments.size()) + " deployments, " +
-        std::to_string(config->routes.size()) + " routes, " + std::to_string(prices) + " prices\n");
+        std::to_string(config->routes.size()) + " routes, " +
+        std::to_string(config->prices.size()) + " prices\n");
   return {};
 }
 

@@ -108,7 +108,8 @@ constexpr const char* csv_columns[] = {
     "deployment",  "provider",        "model",         "status",
     "http_status", "amount_pico_usd", "cost_pico_usd", "overrun_pico_usd",
     "price_known", "price_version",   "estimated",     "first_event_ms",
-    "duration_ms", "reason",          "hash"};
+    "duration_ms", "reason",          "hash",          "service_tier",
+    "inference_geo", "batch"};
 
 std::string csv_of_entry(std::string_view json) {
   const Json entry = Json::parse(json, nullptr, false);

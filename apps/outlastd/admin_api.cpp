@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "actors/ask.hpp"
+#include "apps/config/price_book_writer.hpp"
 #include "apps/outlastd/metrics_text.hpp"
 #include "apps/report/usage_json.hpp"
 #include "core/crypto.hpp"
@@ -189,6 +190,7 @@ asio::awaitable<AdminApi::Answer> AdminApi::route(const http::Request& request) 
   const bool post = request.method == "POST";
   if (name == "status" && get) return status();
   if (name == "deployments" && get) return deployments();
+  if (name == "prices" && get) return prices();
   if (name == "keys" && get) return list_keys();
   if (name == "keys" && post) return create_key(request.body);
   if (name.starts_with("keys/") && request.method == "DELETE") return revoke_key(std::string(name.substr(5)));
@@ -242,6 +244,15 @@ asio::awaitable<AdminApi::Answer> AdminApi::status() {
   json.key("free_bytes").number(ledger.free_bytes).key("disk_full").boolean(ledger.disk_full);
   json.key("in_doubt_settled").number(ledger.in_doubt_settled);
   json.end_object().end_object();
+  co_return answer;
+}
+
+asio::awaitable<AdminApi::Answer> AdminApi::prices() {
+  const auto prices = daemon_.board().get()->prices;
+  Answer answer;
+  JsonWriter json(answer.body);
+  json.begin_object().key("version").string(prices->version());
+  json.key("toml").string(write_price_book(*prices, "")).end_object();
   co_return answer;
 }
 

@@ -35,6 +35,7 @@ class AdminApi {
   boost::asio::awaitable<Answer> route(const http::Request& request);
   boost::asio::awaitable<Answer> metrics();
   boost::asio::awaitable<Answer> status();
+  boost::asio::awaitable<Answer> prices();
   boost::asio::awaitable<Answer> deployments();
   boost::asio::awaitable<Answer> list_keys();
   boost::asio::awaitable<Answer> create_key(std::string_view body);

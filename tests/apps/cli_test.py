@@ -106,6 +106,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         node = self.server
         if what == "status":
             self.answer(200, {"node": "n1", "state": "ready", "ledger": {"entries": node.entries}})
+        elif what == "prices":
+            self.answer(200, {"version": "v9", "toml": 'version = "v9"\n' + CliTest.PRICE.format(7)})
         elif what == "keys" and self.command == "POST":
             self.answer(200, {"id": "key_1", "key": KEY, "tenant": "acme/search/ann", "name": "ci"})
         elif what == "keys":
@@ -162,7 +164,8 @@ class CliTest(unittest.TestCase):
     def test_help_is_there_on_every_level(self):
         for words in ([], ["key"], ["key", "create"], ["key", "list"], ["key", "revoke"], ["usage"], ["ledger"],
                       ["ledger", "verify"], ["ledger", "tail"], ["ledger", "export"], ["config"], ["config", "check"],
-                      ["config", "reload"], ["deployments"], ["status"], ["models"], ["chat"], ["completion"]):
+                      ["config", "reload"], ["prices"], ["prices", "check"], ["prices", "diff"], ["prices", "import"],
+                      ["prices", "show"], ["deployments"], ["status"], ["models"], ["chat"], ["completion"]):
             text = self.run_cli(*words, "--help").stdout
             self.assertIn("Usage: outlast " + " ".join(words), text)
             self.assertIn("--json", text)
@@ -329,6 +332,76 @@ class CliTest(unittest.TestCase):
 
     def test_config_reload_shows_why_it_was_refused(self):
         self.assertIn("node.toml:1: key 'x': is not known", self.run_cli("config", "reload", code=1).stderr)
+
+    # Price books.
+
+    PRICE = '[[price]]\nprovider = "a"\nmodel = "m"\ninput = "2"\noutput = "{}"\n'
+
+    def test_prices_check_says_right_or_names_every_error(self):
+        good = self.write("good.toml", 'version = "v1"\n' + self.PRICE.format(3) + "until = 2020-01-01\n")
+        text = self.run_cli("prices", "check", good).stdout
+        self.assertIn("good.toml is right: version v1, 1 prices of 1 models of 1 providers", text)
+        self.assertIn("no price of 'm' of provider 'a' holds now", text)
+        checked = json.loads(self.run_cli("prices", "check", good, "--json").stdout)
+        self.assertEqual((checked["ok"], checked["prices"], len(checked["warnings"])), (True, 1, 1))
+        bad = self.write("bad.toml", 'version = "v1"\n' + self.PRICE.format(-3) + 'currency = "EUR"\n')
+        expected = [f"{bad}:6: key 'price.output': '-3' is out of range; write an amount from 0 to 1000000.00",
+                    f"{bad}:7: key 'price.currency': 'EUR' is not supported; prices are in US dollars, write "
+                    'currency = "USD" and the dollars of your contract']
+        self.assertEqual(self.run_cli("prices", "check", bad, code=1).stderr.splitlines()[1:], expected)
+        done = self.run_cli("prices", "check", bad, "--json", code=1)
+        self.assertEqual(json.loads(done.stdout), {"ok": False, "errors": expected})
+        self.assertIn("cannot be read", self.run_cli("prices", "check", "/no/such.toml", code=1).stderr)
+
+    def test_prices_diff_is_a_table_in_percent_or_json(self):
+        old = self.write("old.toml", 'version = "v1"\n' + self.PRICE.format(4))
+        new = self.write("new.toml", 'version = "v2"\n' + self.PRICE.format(5))
+        self.assertEqual(self.run_cli("prices", "diff", old, old).stdout, "nothing changed\n")
+        self.assertRegex(self.run_cli("prices", "diff", old, new).stdout, r"a +m +output +4\.00 +5\.00 +\+25\.00 %")
+        diff = json.loads(self.run_cli("prices", "diff", old, new, "--json").stdout)
+        self.assertEqual((diff["old_version"], diff["new_version"]), ("v1", "v2"))
+        self.assertEqual(diff["changes"], [{"provider": "a", "model": "m", "contract": "", "service_tier": "", "geo": "",
+                                            "batch": False, "change": "changed", "key": "output", "old": "4.00",
+                                            "new": "5.00", "percent": "+25.00"}])
+
+    def test_prices_show_marks_the_price_that_a_request_would_pay(self):
+        book = self.write("p.toml", 'version = "v1"\n' + self.PRICE.format(3) + self.PRICE.format(9) +
+                          'service_tier = "priority"\n')
+        shown = json.loads(self.run_cli("prices", "show", "a", "m", "--file", book, "--tier", "priority",
+                                        "--json").stdout)
+        self.assertEqual([(price["service_tier"], price["charged"], price["figures"]["output"])
+                          for price in shown["prices"]], [("priority", True, "9.00"), ("", False, "3.00")])
+        self.assertRegex(self.run_cli("prices", "show", "a", "m", "--file", book).stdout, r"a +output +3\.00 +\*")
+        self.assertRegex(self.run_cli("prices", "show", "a", "m").stdout, r"a +output +7\.00 +\*")
+        self.assertIn("there is no price of 'x' of provider 'a'",
+                      self.run_cli("prices", "show", "a", "x", "--file", book, code=4).stderr)
+        self.assertIn("is not a time", self.run_cli("prices", "show", "a", "m", "--file", book, "--at", "soon",
+                                                    code=2).stderr)
+
+    def test_prices_import_writes_a_book_that_checks_and_says_what_it_skipped(self):
+        prices = self.write("map.json", json.dumps({
+            "gpt": {"input_cost_per_token": 1.25e-06, "output_cost_per_token": 1e-05, "litellm_provider": "openai",
+                    "mode": "chat"},
+            "img": {"output_cost_per_image": 0.04, "litellm_provider": "openai", "mode": "image_generation"},
+            "other": {"input_cost_per_token": 1e-06, "output_cost_per_token": 1e-06, "litellm_provider": "b"}}))
+        done = self.run_cli("prices", "import", prices, "--provider", "openai", "--version", "v7")
+        self.assertIn('version = "v7"', done.stdout)
+        self.assertIn('provider = "openai"\nmodel = "gpt"\ninput = "1.25"\noutput = "10.00"\n', done.stdout)
+        self.assertNotIn("other", done.stdout)
+        self.assertIn("skipped img: mode 'image_generation'", done.stderr)
+        self.assertIn("1 prices of 1 models; 1 skipped", done.stderr)
+        output = os.path.join(self.folder.name, "out.toml")
+        words = ("prices", "import", prices, "--provider", "openai", "--as", "eu", "--output", output)
+        self.assertIn("1 prices of 1 models", self.run_cli(*words).stdout)
+        self.assertIn("add --force", self.run_cli(*words, code=1).stderr)
+        imported = json.loads(self.run_cli(*words, "--force", "--json").stdout)
+        self.assertEqual((imported["output"], [note["name"] for note in imported["skipped"]]), (output, ["img"]))
+        self.assertIn("is right", self.run_cli("prices", "check", output).stdout)
+        self.assertIn("a", self.run_cli("prices", "show", "eu", "gpt", "--file", output).stdout)
+        self.assertIn("--as: names one provider", self.run_cli("prices", "import", prices, "--as", "x", code=2).stderr)
+        self.assertIn("no price to import", self.run_cli("prices", "import", prices, "--provider", "x", code=1).stderr)
+        self.assertIn("is not JSON at byte",
+                      self.run_cli("prices", "import", self.write("bad.json", "{"), code=1).stderr)
 
     # The node.
 

@@ -129,7 +129,7 @@ unpriced = "refuse"
   CHECK(config.routes[0].policy.drain_on_disconnect);
   CHECK(config.prices_file == folder.path() + "/prices.toml");
   CHECK(config.prices.version() == "2026-11-01");
-  CHECK(config.prices.find("alpha", "claude-fable-5") != nullptr);
+  CHECK(config.prices.find({.provider = "alpha", .model = "claude-fable-5"}) != nullptr);
   CHECK_THAT(config.prices_toml, Catch::Contains("[[price]]"));
   CHECK(config.refuse_unpriced);
 }
@@ -258,7 +258,7 @@ TEST_CASE("all mistakes are told at once, in the order of their lines", "[config
         "FILE:6: key 'http.lanes': -1 is out of range; write an integer from 0 to 1024\n"
         "FILE:8: key 'log.format': 'xml' is not known; write one of text, json\n"
         "FILE:13: key 'provider.weight': is not known; the keys here are name, dialect, base_url, "
-        "api_key");
+        "api_key, contract, region");
 }
 
 TEST_CASE("what is not TOML and what is not a file are errors of their own kind", "[config]") {

@@ -24,7 +24,7 @@ TEST_CASE("dollars per million tokens become whole pico-dollars per token", "[pr
   const auto book = parse_price_book(
       one_price("input = \"2.50\"\noutput = \"0.000001\"\nper_request = \"0.01\""), "p");
   if (!book) FAIL(book.error().message);
-  const auto* price = book->find("alpha", "m");
+  const auto* price = book->find({.provider = "alpha", .model = "m"});
   REQUIRE(price != nullptr);
   CHECK(price->per_token[0] == PicoUsd{2'500'000});
   CHECK(price->per_token[6] == PicoUsd{1});
@@ -40,7 +40,7 @@ TEST_CASE("a bucket without a price of its own has that of its side", "[price]")
           "input = \"3\"\noutput = \"15\"\ninput_cache_read = \"0.30\"\noutput_reasoning = \"0\""),
       "p");
   if (!book) FAIL(book.error().message);
-  const auto* price = book->find("alpha", "m");
+  const auto* price = book->find({.provider = "alpha", .model = "m"});
   REQUIRE(price != nullptr);
   const std::int64_t expected[] = {3'000'000, 300'000,    3'000'000, 3'000'000, 3'000'000,
                                    3'000'000, 15'000'000, 0,         15'000'000};
@@ -56,7 +56,7 @@ TEST_CASE("the star stands for every provider without a price of its own", "[pri
       "\"1\"\n",
       "p");
   REQUIRE(book);
-  CHECK(book->find("anyone", "m") != nullptr);
+  CHECK(book->find({.provider = "anyone", .model = "m"}) != nullptr);
 }
 
 TEST_CASE("a book without prices is a book", "[price]") {
@@ -100,7 +100,9 @@ TEST_CASE("each mistake in a price book is named", "[price]") {
         "input, "
         "input_uncached, input_cache_read, input_cache_write_5m, input_cache_write_1h, "
         "input_audio, input_image, output, "
-        "output_text, output_reasoning, output_audio, per_request");
+        "output_text, output_reasoning, output_audio, per_request, per_image, per_second, "
+        "per_query, per_session, snapshots, contract, service_tier, geo, batch, from, until, "
+        "currency, source, threshold");
   CHECK(errors_of("version = \"v\"\n[[price]]\n") ==
         "prices.toml:2: key 'price.provider': is missing; write e.g. provider = \"alpha\", or "
         "\"*\" for every provider\n"

@@ -78,3 +78,37 @@ TEST_CASE("sums and products of money are exact", "[money]") {
   CHECK(largest.value / (static_cast<__int128>(1) << 62) ==
         static_cast<__int128>(~std::uint64_t{0}));
 }
+
+TEST_CASE("numbers as JSON writes them are read exactly, exponents and all", "[money]") {
+  const std::pair<const char*, std::int64_t> exact[] = {{"1.25e-06", 1'250'000},
+                                                        {"1E-12", 1},
+                                                        {"0.0", 0},
+                                                        {"0e-40", 0},
+                                                        {"3e-7", 300'000},
+                                                        {"5.46875e-07", 546'875},
+                                                        {"0.00000125", 1'250'000},
+                                                        {"1.50000000000000e-11", 15},
+                                                        {"7500.000e-11", 75'000},
+                                                        {"2e+0", 2'000'000'000'000},
+                                                        {"15", 15'000'000'000'000},
+                                                        {"-1.5e-06", -1'500'000}};
+  for (const auto& [text, pico] : exact) {
+    CAPTURE(text);
+    const auto amount = PicoUsd::parse_number(text);
+    REQUIRE(amount);
+    CHECK(amount->value == pico);
+  }
+  for (const char* text : {"1e-13", "1.0000000000000001e-05", "0.0000000000001", "1.25e-12"}) {
+    CAPTURE(text);
+    CHECK(is(PicoUsd::parse_number(text).error(), MoneyError::too_precise));
+  }
+  for (const char* text :
+       {"", "e5", "1e", "1e+", "1e+-5", "--1", "1..2", "1.", "1e5.0", "0x10", "NaN", " 1"}) {
+    CAPTURE(text);
+    CHECK(is(PicoUsd::parse_number(text).error(), MoneyError::malformed));
+  }
+  for (const char* text : {"1e19", "1e999", "99999999999999999999999999999999999999999999"}) {
+    CAPTURE(text);
+    CHECK(is(PicoUsd::parse_number(text).error(), MoneyError::out_of_range));
+  }
+}

@@ -42,6 +42,7 @@ struct Answer {
   std::optional<UpstreamFailure> failure;
   std::optional<Error> error;
   Usage usage;
+  BillingTerms terms;
   std::uint64_t content_bytes = 0;
   bool given_before_content = false;
 };
@@ -84,6 +85,7 @@ inline Answer read_answer(Dialect upstream, const AnswerContext& context,
   }
   if (more && clean_end) take(answer, reader->finish());
   answer.usage = reader->usage();
+  answer.terms = reader->terms();
   answer.content_bytes = reader->content_bytes();
   return answer;
 }

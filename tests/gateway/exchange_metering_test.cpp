@@ -11,6 +11,7 @@ using namespace outlast;
 namespace {
 
 constexpr std::uint64_t u64_max = std::numeric_limits<std::uint64_t>::max();
+constexpr std::int64_t time_ms = 0;  // as of an id of zeros
 
 Price price_of(std::uint64_t input_pico, std::uint64_t output_pico, std::uint64_t request_pico = 0) {
   Price price;
@@ -65,7 +66,7 @@ Usage reported(std::uint64_t input, std::uint64_t output) {
 
 TEST_CASE("a reservation names who pays and holds the dearest of the planned deployments", "[metering]") {
   const Snapshot snapshot = priced_snapshot();
-  const auto reservation = worst_case_reservation(snapshot, both, key(), head_with(200), 1'000);
+  const auto reservation = worst_case_reservation(snapshot, both, key(), head_with(200), 1'000, time_ms);
   REQUIRE(reservation);
   CHECK(reservation->tenant == key().tenant);
   CHECK(reservation->key_id == "key_1");
@@ -74,7 +75,7 @@ TEST_CASE("a reservation names who pays and holds the dearest of the planned dep
   CHECK(reservation->output_tokens_max == 200);
   CHECK(reservation->price_known);
   CHECK(reservation->amount == PicoUsd{1'000 + 30 * 1'512 + 150 * 200});
-  const auto cheap = worst_case_reservation(snapshot, cheap_only, key(), head_with(200), 1'000);
+  const auto cheap = worst_case_reservation(snapshot, cheap_only, key(), head_with(200), 1'000, time_ms);
   CHECK(cheap->amount == PicoUsd{100 + 3 * 1'512 + 15 * 200});
 }
 
@@ -83,19 +84,19 @@ TEST_CASE("a request without max_tokens is bounded by the serving policy", "[met
   snapshot.serving.default_output_tokens_max = 777;
   CHECK(output_tokens_bound(head_with({}), snapshot.serving) == 777);
   CHECK(output_tokens_bound(head_with(5), snapshot.serving) == 5);
-  CHECK(worst_case_reservation(snapshot, both, key(), head_with({}), 10)->output_tokens_max == 777);
+  CHECK(worst_case_reservation(snapshot, both, key(), head_with({}), 10, time_ms)->output_tokens_max == 777);
 }
 
 TEST_CASE("every choice is reserved for", "[metering]") {
-  CHECK(worst_case_reservation(priced_snapshot(), both, key(), head_with(100, 7), 10)->output_tokens_max == 700);
+  CHECK(worst_case_reservation(priced_snapshot(), both, key(), head_with(100, 7), 10, time_ms)->output_tokens_max == 700);
 }
 
 TEST_CASE("an absurd max_tokens does not wrap round to a small reservation", "[metering]") {
   const Snapshot snapshot = priced_snapshot();
-  const auto sane = worst_case_reservation(snapshot, both, key(), head_with(1'000'000, 128), 10);
+  const auto sane = worst_case_reservation(snapshot, both, key(), head_with(1'000'000, 128), 10, time_ms);
   for (const std::uint64_t max_tokens : {u64_max, u64_max / 2 + 1, u64_max / 128 + 1, std::uint64_t{1} << 57}) {
     for (const std::uint64_t choices : {1, 2, 4, 128}) {
-      const auto reservation = worst_case_reservation(snapshot, both, key(), head_with(max_tokens, choices), 10);
+      const auto reservation = worst_case_reservation(snapshot, both, key(), head_with(max_tokens, choices), 10, time_ms);
       REQUIRE(reservation);
       CHECK(reservation->amount > sane->amount);
     }
@@ -106,16 +107,16 @@ TEST_CASE("a missing price is served and flagged, or refused, by the policy", "[
   PriceBook prices("v1");
   prices.set("alpha", "m", price_of(3, 15));
   Snapshot snapshot = snapshot_with(std::move(prices));
-  const auto served = worst_case_reservation(snapshot, both, key(), head_with(10), 10);
+  const auto served = worst_case_reservation(snapshot, both, key(), head_with(10), 10, time_ms);
   REQUIRE(served);
   CHECK_FALSE(served->price_known);
   CHECK(served->amount > PicoUsd{});  // what is known is held all the same
   snapshot.serving.refuse_unpriced = true;
-  const auto refused = worst_case_reservation(snapshot, both, key(), head_with(10), 10);
+  const auto refused = worst_case_reservation(snapshot, both, key(), head_with(10), 10, time_ms);
   REQUIRE_FALSE(refused);
   CHECK(is(refused.error(), RoutingError::unpriced));
   CHECK_THAT(refused.error().message, Catch::Contains("'n'"));
-  CHECK(worst_case_reservation(snapshot, cheap_only, key(), head_with(10), 10).has_value());
+  CHECK(worst_case_reservation(snapshot, cheap_only, key(), head_with(10), 10, time_ms).has_value());
 }
 
 TEST_CASE("no attempt within its bounds costs more than its reservation", "[metering]") {
@@ -132,7 +133,7 @@ TEST_CASE("no attempt within its bounds costs more than its reservation", "[mete
   for (int i = 0; i < 200; ++i) {
     const std::uint64_t input_bytes = random.below(100'000);
     const ChatHead head = head_with(1 + random.below(8'192), 1 + random.below(4));
-    const auto reservation = worst_case_reservation(snapshot, both, key(), head, input_bytes);
+    const auto reservation = worst_case_reservation(snapshot, both, key(), head, input_bytes, time_ms);
     REQUIRE(reservation);
     AttemptFacts facts;
     facts.input_bytes = input_bytes;
