@@ -91,7 +91,8 @@ class MessageSink final : public gateway::CallerSink {
     else if (refusal.status == 429) kind = ErrorKind::rate_limited;
     else if (refusal.status < 500 && !conflict) kind = ErrorKind::invalid_request;
     const bool retryable = refusal.status == 429 || refusal.status >= 500 || conflict;
-    call_->fail(kind, refusal.message, retryable, refusal.retry_after_s.value_or(0) * 1000);
+    call_->fail(kind, refusal.message, retryable,
+                refusal.retry_after_ms.value_or(refusal.retry_after_s.value_or(0) * 1000));
     co_return;
   }
 

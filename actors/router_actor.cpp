@@ -49,6 +49,7 @@ void publish(Self self, const RouterDependencies& dependencies) {
   snapshot->keys = self->state.keys;
   snapshot->prices = self->state.config->prices;
   snapshot->serving = self->state.config->serving;
+  snapshot->rates = self->state.config->rates;
   dependencies.board.publish(std::move(snapshot));
 }
 

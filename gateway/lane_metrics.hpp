@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "gateway/rate_scope.hpp"
+
 namespace outlast::gateway {
 
 class Counter {
@@ -52,6 +54,8 @@ struct LaneMetrics {
   Counter usage_estimated;
   Counter unpriced;
   Counter ledger_refusals;      // reservations that the ledger did not take
+  // By RateScopeKind: {limits of requests, limits of tokens} that refused a request, or left out a deployment.
+  std::array<std::array<Counter, 2>, std::size(rate_scope_kind_names)> limited;
   Counter connections_open;     // mirrored from the HTTP server by the lane's sweep
   Counter connections_accepted;
   Counter protocol_errors;

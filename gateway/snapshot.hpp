@@ -12,6 +12,7 @@
 #include "core/price_book.hpp"
 #include "core/virtual_key.hpp"
 #include "gateway/deployment_gauge.hpp"
+#include "gateway/rate_limit.hpp"
 #include "gateway/routing_table.hpp"
 
 namespace outlast::gateway {
@@ -27,6 +28,7 @@ struct Snapshot {
   std::shared_ptr<const KeyTable> keys;
   std::shared_ptr<const PriceBook> prices;
   ServingPolicy serving;
+  std::shared_ptr<const RateLimiter> rates;  // null: no limits
 };
 
 // Any thread.

@@ -324,6 +324,11 @@ class GatewayBench {
     publish();
   }
 
+  void set_rates(const std::vector<RateLimitRule>& rules) {
+    rates_ = RateLimiter::make(rules, rates_.get());
+    publish();
+  }
+
   std::unique_ptr<Caller> connect() { return std::make_unique<Caller>(context, port); }
   [[nodiscard]] std::string chat(const std::string& body) const {
     return "POST /v1/chat/completions HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nAuthorization: Bearer " +
@@ -401,11 +406,13 @@ class GatewayBench {
     snapshot->keys = keys_;
     snapshot->prices = std::make_shared<const PriceBook>(std::move(prices));
     snapshot->serving = serving_;
+    snapshot->rates = rates_;
     board.publish(std::move(snapshot));
   }
 
   BenchOptions options_;
   ServingPolicy serving_;
+  std::shared_ptr<const RateLimiter> rates_;
   std::shared_ptr<const HmacSha256> hasher_ =
       std::make_shared<const HmacSha256>(std::as_bytes(std::span("bench", 5)));
   std::shared_ptr<const KeyTable> keys_;
