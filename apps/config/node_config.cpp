@@ -278,6 +278,7 @@ Result<NodeConfig> load_node_config(const std::string& file) {
   read_limits(root.table("limits"), config.limits);
   read_log(root.table("log"), config);
   read_routing(root, folder, config);
+  read_rate_limits(root, config);
   const std::string book_errors = read_prices(root.table("prices"), folder, config);
   root.refuse_unknown_keys();
 

@@ -83,6 +83,7 @@ CommandLine::CommandLine()
   add_ledger_commands(*this);
   add_config_commands(*this);
   add_node_commands(*this);
+  add_rate_limit_command(*this);
   add_chat_command(*this);
   add_completion_command(*this);
 }

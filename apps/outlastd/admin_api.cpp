@@ -14,6 +14,7 @@
 
 #include "actors/ask.hpp"
 #include "apps/outlastd/metrics_text.hpp"
+#include "apps/outlastd/rate_limit_json.hpp"
 #include "apps/report/usage_json.hpp"
 #include "core/crypto.hpp"
 #include "core/json_writer.hpp"
@@ -182,6 +183,7 @@ asio::awaitable<AdminApi::Answer> AdminApi::route(const http::Request& request) 
   if (name == "ledger/entries" && get) return entries(request.query());
   if (name == "ledger/verify" && post) return verify();
   if (name == "config/reload" && post) return reload();
+  if (name == "rate-limits" && get) return rate_limits();
   const auto unknown = []() -> asio::awaitable<Answer> {
     co_return Answer{404, admin_error_body("no such path or method; see docs/admin-api.md", "not_found")};
   };
@@ -379,6 +381,13 @@ asio::awaitable<AdminApi::Answer> AdminApi::verify() {
     co_return Answer{status, std::move(body)};
   }
   co_return Answer{200, verify_json(*report)};
+}
+
+asio::awaitable<AdminApi::Answer> AdminApi::rate_limits() {
+  const auto snapshot = daemon_.board().get();
+  const bool limited = snapshot && snapshot->rates;
+  co_return Answer{200, rate_limits_json(limited ? snapshot->rates->status(daemon_.clock().monotonic_ns())
+                                                 : std::vector<gateway::RateLimitStatus>())};
 }
 
 asio::awaitable<AdminApi::Answer> AdminApi::reload() {

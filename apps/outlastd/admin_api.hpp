@@ -40,6 +40,7 @@ class AdminApi {
   boost::asio::awaitable<Answer> entries(std::string_view query);
   boost::asio::awaitable<Answer> verify();
   boost::asio::awaitable<Answer> reload();
+  boost::asio::awaitable<Answer> rate_limits();
   boost::asio::awaitable<Result<actors::Children>> children();
   boost::asio::awaitable<Result<actors::DeploymentList>> deployment_list();
 
