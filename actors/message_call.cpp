@@ -93,7 +93,8 @@ class MessageSink final : public gateway::CallerSink {
     else if (refusal.status == 402) kind = ErrorKind::over_budget;
     else if (refusal.status < 500 && !conflict) kind = ErrorKind::invalid_request;
     const bool retryable = (refusal.status == 429 && !refusal.over_budget) || refusal.status >= 500 || conflict;
-    call_->fail(kind, refusal.message, retryable, refusal.retry_after_s.value_or(0) * 1000);
+    call_->fail(kind, refusal.message, retryable,
+                refusal.retry_after_ms.value_or(refusal.retry_after_s.value_or(0) * 1000));
     co_return;
   }
 

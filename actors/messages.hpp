@@ -44,6 +44,7 @@ struct GatewayConfig {
   std::shared_ptr<const PriceBook> prices;
   std::string prices_toml;  // for the ledger: which prices were in force
   gateway::ServingPolicy serving;
+  std::shared_ptr<const gateway::RateLimiter> rates;  // null: no limits
 };
 struct ApplyConfig {
   std::shared_ptr<const GatewayConfig> config;

@@ -52,6 +52,7 @@ void publish(Self self, const RouterDependencies& dependencies) {
   snapshot->prices = self->state.config->prices;
   snapshot->serving = self->state.config->serving;
   snapshot->budgets = self->state.budgets;
+  snapshot->rates = self->state.config->rates;
   dependencies.board.publish(std::move(snapshot));
 }
 

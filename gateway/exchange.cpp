@@ -14,6 +14,8 @@
 #include "core/log.hpp"
 #include "gateway/admission.hpp"
 #include "gateway/exchange_metering.hpp"
+#include "gateway/exchange_rates.hpp"
+#include "gateway/rate_headers.hpp"
 #include "gateway/reservation_refusal.hpp"
 #include "gateway/tranches.hpp"
 
@@ -55,7 +57,8 @@ class Exchange {
       : lane_(lane),
         sink_(sink),
         request_(std::move(request)),
-        spend_(lane.spend, request_, lane.clock, lane.metrics) {}
+        spend_(lane.spend, request_, lane.clock, lane.metrics),
+        rates_(request_.snapshot->rates.get(), lane.clock, lane.metrics) {}
 
   asio::awaitable<void> run();
 
@@ -88,6 +91,7 @@ class Exchange {
   bool submit(MeteringOperation operation);
   [[nodiscard]] AttemptEnd out_of_budget() const;
 
+  asio::awaitable<void> refuse_limited(const RateRefusal& limit);
   asio::awaitable<void> refuse_unplanned();
   asio::awaitable<void> answer_failure(const UpstreamFailure& failure);
   asio::awaitable<void> refuse_reservation(const Error& error);
@@ -106,6 +110,7 @@ class Exchange {
   CallerSink& sink_;
   ExchangeRequest request_;
   SpendWatch spend_;
+  ExchangeRates rates_;
 
   RequestId id_;
   Uuid::Text id_text_;
@@ -146,6 +151,12 @@ asio::awaitable<void> Exchange::run() {
   id_text_ = id_.text();
   started_ns_ = lane_.clock.monotonic_ns();
   lane_.retries.earn();
+  const std::uint64_t tokens_max =
+      worst_case_tokens(request_.caller.head, request_.input_bytes, request_.snapshot->serving);
+  if (const auto limit = rates_.admit(*request_.key, tokens_max)) {
+    co_await refuse_limited(*limit);
+    co_return;
+  }
   route_ = request_.snapshot->routing->find(request_.caller.head.model);
   if (route_ == nullptr) {
     Refusal unknown{.status = 404, .message = "the model '" + request_.caller.head.model.substr(0, 200) +
@@ -189,12 +200,15 @@ asio::awaitable<void> Exchange::try_plan() {
     DeploymentGauge& gauge = *request_.snapshot->gauges[deployment];
     const InFlight in_flight(gauge, request_.snapshot->routing->deployments()[deployment].max_concurrency);
     const bool probe = next_ == 0 && !same_retried && plan_.first_is_probe;
-    if (!in_flight.entered() || (probe && !gauge.take_probe())) {  // another request was quicker since the plan
+    // Another request may have been quicker since the plan.
+    if (!in_flight.entered() || !rates_.enter(gauge.name()) || (probe && !gauge.take_probe())) {
+      rates_.leave();
       ++next_;
       continue;
     }
     AttemptEnd end = co_await attempt();
     if (!end.asked) {  // another dialect may have the word
+      rates_.leave();
       if (probe) lane_.outcomes.record(gauge, AttemptStatus::caller_gone, std::nullopt, probe);
       if (attempts_ == 0) last = std::move(*end.failure);
       ++next_;
@@ -224,6 +238,7 @@ asio::awaitable<void> Exchange::try_plan() {
     }
     AttemptLine failed_line = line(end);
     admission_.charge(failed_line);
+    rates_.used(failed_line.usage);
     submit(std::move(failed_line));
     last = std::move(*end.failure);
     // A probe is one request: its failure opens the breaker again, and the deployment is left alone.
@@ -243,7 +258,9 @@ asio::awaitable<void> Exchange::try_plan() {
   const auto durable = co_await reserved();
   if (admission_.holds()) co_await release();
   if (!durable) log::error("reservation_refused", {{"request_id", id_text()}, {"error", durable.error().message}});
-  if (!gone_) co_await answer_failure(last);
+  if (gone_) co_return;
+  if (attempts_ == 0 && rates_.limited_deployment()) co_await refuse_limited(*rates_.limited_deployment());
+  else co_await answer_failure(last);
 }
 
 asio::awaitable<void> Exchange::wait_unless_gone(std::uint32_t ms) {
@@ -263,6 +280,7 @@ void Exchange::plan() {
     if (spend_.holds(index)) continue;
     const Deployment& deployment = snapshot.routing->deployments()[index];
     const DeploymentGauge& gauge = *snapshot.gauges[index];
+    if (rates_.limited(deployment.name)) continue;
     candidates.push_back({index, deployment.priority, deployment.weight, gauge.state(started_ns_), gauge.probe_free(),
                           deployment.max_concurrency > 0 && gauge.in_flight() >= deployment.max_concurrency,
                           gauge.open_until_ns(), route_->policy.burn && gauge.burning()});
@@ -572,6 +590,8 @@ void Exchange::settle(const AttemptEnd& end) {
   if (settled_) return;
   settled_ = true;
   AttemptLine attempt = line(end);
+  rates_.used(attempt.usage);
+  rates_.end();
   if (attempt.estimated()) lane_.metrics.usage_estimated.add();
   admission_.charge(attempt);
   if (!submit(Settlement{std::move(attempt)})) admission_.abandon();
@@ -585,11 +605,26 @@ bool Exchange::submit(MeteringOperation operation) {
   return ticket.has_value();
 }
 
+// Only a wait helps, so the caller's SDK is told to try again by itself.
+asio::awaitable<void> Exchange::refuse_limited(const RateRefusal& limit) {
+  Refusal refusal{.status = 429, .message = limit.message()};
+  refusal.retry_after_s = retry_after_s(limit.wait_ns);
+  refusal.retry_after_ms = retry_after_ms(limit.wait_ns);
+  refusal.should_retry = true;
+  co_await refuse(std::move(refusal), limit.of_tokens ? "tokens" : "requests", "rate_limit_exceeded");
+}
+
 asio::awaitable<void> Exchange::refuse_unplanned() {
+  const auto& limit = rates_.limited_deployment();
+  if (limit && !plan_.saturated && !plan_.retry_at_ns) {
+    co_await refuse_limited(*limit);
+    co_return;
+  }
   Refusal refusal{.status = 503, .message = "no deployment of '" + route_->name + "' can be tried now"};
   if (plan_.saturated) refusal.message += ": each is at its max_concurrency";
   std::int64_t wait_ns = 1'000'000'000;
   if (plan_.retry_at_ns) wait_ns = *plan_.retry_at_ns - started_ns_;
+  if (limit) wait_ns = std::min(wait_ns, limit->wait_ns);
   refusal.retry_after_s = static_cast<std::uint32_t>(std::clamp<std::int64_t>((wait_ns + 999'999'999) / 1'000'000'000, 1, 3600));
   co_await refuse(std::move(refusal), "server_error", "no_deployment_available");
 }
@@ -660,6 +695,7 @@ asio::awaitable<void> Exchange::refuse_reservation(const Error& error) {
 
 asio::awaitable<void> Exchange::refuse(Refusal refusal, std::string_view type, std::string_view code) {
   lane_.metrics.refused.add();
+  rates_.end();  // the headers tell what is left after it
   refusal.head = head();
   if (refusal.body.empty()) refusal.body = openai_error_body(refusal.message, type, code);
   co_await sink_.refuse(refusal);
@@ -677,7 +713,7 @@ void Exchange::note_first_content() {
   lane_.metrics.first_content_ms.add(elapsed_ms(started_ns_));
 }
 
-AnswerHead Exchange::head() const { return {id_text(), deployment_name_, attempts_}; }
+AnswerHead Exchange::head() const { return {id_text(), deployment_name_, attempts_, rates_.standing()}; }
 
 std::uint32_t Exchange::elapsed_ms(std::int64_t since_ns) const {
   return static_cast<std::uint32_t>((lane_.clock.monotonic_ns() - since_ns) / 1'000'000);

@@ -21,6 +21,7 @@
 #include "gateway/dialect.hpp"
 #include "gateway/lane_metrics.hpp"
 #include "gateway/outcome_recorder.hpp"
+#include "gateway/rate_limit.hpp"
 #include "gateway/routing_policy.hpp"
 #include "gateway/seams.hpp"
 #include "gateway/snapshot.hpp"
@@ -35,6 +36,7 @@ struct AnswerHead {
   std::string_view request_id;
   std::string_view deployment;  // empty when none was tried
   std::uint32_t attempts = 0;
+  RateStanding rates;
 };
 
 // An error answer before any content. `body` is in OpenAI's error shape. Failover happened here, so the sink tells the
@@ -44,9 +46,10 @@ struct Refusal {
   std::string body;
   std::string message;                          // for callers that take no JSON
   std::optional<std::uint32_t> retry_after_s;   // integer seconds, as agents expect
-  bool should_retry = false;                    // x-should-retry
+  bool should_retry = false;                    // x-should-retry: a wait is all that it takes
   bool over_budget = false;
   bool idempotency_conflict = false;            // another request has the caller's Idempotency-Key
+  std::optional<std::uint32_t> retry_after_ms;  // where it is known better than by the second
   AnswerHead head;
 };
 

@@ -10,6 +10,7 @@
 #include "core/json_writer.hpp"
 #include "gateway/idempotency.hpp"
 #include "gateway/reservation_refusal.hpp"
+#include "gateway/rate_headers.hpp"
 
 namespace outlast::gateway {
 namespace {
@@ -34,14 +35,17 @@ class HttpSink final : public CallerSink {
 
   asio::awaitable<Result<void>> begin(const AnswerHead& head) override {
     const Digits attempts(head.attempts);
-    const std::array<http::HeaderField, 7> headers = {{stream_type,
-                                                       {"cache-control", "no-cache"},
-                                                       {"x-accel-buffering", "no"},
-                                                       {"x-request-id", head.request_id},
-                                                       {"x-outlast-request-id", head.request_id},
-                                                       {"x-outlast-deployment", head.deployment},
-                                                       {"x-outlast-attempts", attempts.view()}}};
-    co_return co_await response_.start(200, headers);
+    const RateHeaders rates(head.rates);
+    std::array<http::HeaderField, 7 + RateHeaders::fields_max> headers = {{
+        stream_type,
+        {"cache-control", "no-cache"},
+        {"x-accel-buffering", "no"},
+        {"x-request-id", head.request_id},
+        {"x-outlast-request-id", head.request_id},
+        {"x-outlast-deployment", head.deployment},
+        {"x-outlast-attempts", attempts.view()}}};
+    const std::size_t count = rates.append(headers, 7);
+    co_return co_await response_.start(200, std::span(headers.data(), count));
   }
 
   asio::awaitable<Result<void>> pass(std::string_view bytes, std::span<const chat::Event>) override {
@@ -53,18 +57,23 @@ class HttpSink final : public CallerSink {
 
   asio::awaitable<Result<void>> whole(const AnswerHead& head, std::string_view body) override {
     const Digits attempts(head.attempts);
-    const std::array<http::HeaderField, 5> headers = {{json_type,
-                                                       {"x-request-id", head.request_id},
-                                                       {"x-outlast-request-id", head.request_id},
-                                                       {"x-outlast-deployment", head.deployment},
-                                                       {"x-outlast-attempts", attempts.view()}}};
-    co_return co_await response_.send(200, headers, body);
+    const RateHeaders rates(head.rates);
+    std::array<http::HeaderField, 5 + RateHeaders::fields_max> headers = {{
+        json_type,
+        {"x-request-id", head.request_id},
+        {"x-outlast-request-id", head.request_id},
+        {"x-outlast-deployment", head.deployment},
+        {"x-outlast-attempts", attempts.view()}}};
+    const std::size_t count = rates.append(headers, 5);
+    co_return co_await response_.send(200, std::span(headers.data(), count), body);
   }
 
   asio::awaitable<void> refuse(const Refusal& refusal) override {
     const Digits attempts(refusal.head.attempts);
     const Digits retry_after(refusal.retry_after_s.value_or(0));
-    std::array<http::HeaderField, 7> headers;
+    const Digits retry_after_ms(refusal.retry_after_ms.value_or(0));
+    const RateHeaders rates(refusal.head.rates);
+    std::array<http::HeaderField, 8 + RateHeaders::fields_max> headers;
     std::size_t count = 0;
     headers[count++] = json_type;
     headers[count++] = {"x-should-retry", refusal.should_retry ? "true" : "false"};
@@ -73,6 +82,8 @@ class HttpSink final : public CallerSink {
     headers[count++] = {"x-outlast-attempts", attempts.view()};
     if (!refusal.head.deployment.empty()) headers[count++] = {"x-outlast-deployment", refusal.head.deployment};
     if (refusal.retry_after_s) headers[count++] = {"retry-after", retry_after.view()};
+    if (refusal.retry_after_ms) headers[count++] = {"retry-after-ms", retry_after_ms.view()};
+    count = rates.append(headers, count);
     const auto sent = co_await response_.send(refusal.status, std::span(headers.data(), count), refusal.body);
     static_cast<void>(sent);  // the caller is gone: nobody is left to tell
   }

@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "gateway/rate_scope.hpp"
+
 namespace outlast::gateway {
 
 class Counter {
@@ -61,6 +63,8 @@ struct LaneMetrics {
   Counter idempotency_refusals;
   Counter spend_held;           // by an open spend breaker
   Counter spend_throttled;
+  // By RateScopeKind: {limits of requests, limits of tokens} that refused a request, or left out a deployment.
+  std::array<std::array<Counter, 2>, std::size(rate_scope_kind_names)> limited;
   Counter connections_open;     // mirrored from the HTTP server by the lane's sweep
   Counter connections_accepted;
   Counter protocol_errors;

@@ -13,6 +13,7 @@
 #include "core/price_book.hpp"
 #include "core/virtual_key.hpp"
 #include "gateway/deployment_gauge.hpp"
+#include "gateway/rate_limit.hpp"
 #include "gateway/routing_table.hpp"
 
 namespace outlast::gateway {
@@ -29,6 +30,7 @@ struct Snapshot {
   std::shared_ptr<const PriceBook> prices;
   ServingPolicy serving;
   std::shared_ptr<const BudgetBook> budgets;  // null: none are known
+  std::shared_ptr<const RateLimiter> rates;  // null: no limits
 };
 
 // Any thread.

@@ -280,6 +280,7 @@ Result<NodeConfig> load_node_config(const std::string& file) {
   read_log(root.table("log"), config);
   read_routing(root, folder, config);
   read_spend_breakers(root, folder, config);
+  read_rate_limits(root, config);
   const std::string book_errors = read_prices(root.table("prices"), folder, config);
   root.refuse_unknown_keys();
 

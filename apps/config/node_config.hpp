@@ -10,6 +10,7 @@
 #include "core/log.hpp"
 #include "core/price_book.hpp"
 #include "core/result.hpp"
+#include "gateway/rate_limit.hpp"
 #include "gateway/routing_table.hpp"
 #include "gateway/spend_config.hpp"
 #include "http/server.hpp"
@@ -50,6 +51,7 @@ struct NodeConfig {
   std::vector<gateway::Provider> providers;  // api_key read from env or file
   std::vector<gateway::Deployment> deployments;
   std::vector<gateway::Route> routes;
+  std::vector<gateway::RateLimitRule> rate_limits;
 
   std::string prices_file;  // resolved against the configuration file's folder; empty for none
   std::string prices_toml;  // its text

@@ -15,6 +15,9 @@ namespace outlast::apps {
 // [[provider]], [[deployment]] and [[route]], with the names that they give each other.
 void read_routing(TableReader& root, const std::string& folder, NodeConfig& config);
 
+// [[rate_limit]]; after the deployments that they may name.
+void read_rate_limits(TableReader& root, NodeConfig& config);
+
 // `path` where it is absolute, else seen from `folder`.
 std::string resolve_path(const std::string& folder, const std::string& path);
 

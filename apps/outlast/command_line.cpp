@@ -87,6 +87,7 @@ CommandLine::CommandLine()
   add_config_commands(*this);
   add_price_commands(*this);
   add_node_commands(*this);
+  add_rate_limit_command(*this);
   add_chat_command(*this);
   add_completion_command(*this);
 }

@@ -15,6 +15,7 @@
 #include "actors/ask.hpp"
 #include "apps/config/price_book_writer.hpp"
 #include "apps/outlastd/metrics_text.hpp"
+#include "apps/outlastd/rate_limit_json.hpp"
 #include "apps/report/usage_json.hpp"
 #include "core/crypto.hpp"
 #include "core/json_writer.hpp"
@@ -200,6 +201,7 @@ asio::awaitable<AdminApi::Answer> AdminApi::route(const http::Request& request) 
   if (name == "config/reload" && post) return reload();
   if (name.starts_with("breaker")) return breakers(request, name);
   if (name.starts_with("budgets") || name.starts_with("commitments")) return money(request, name);
+  if (name == "rate-limits" && get) return rate_limits();
   const auto unknown = []() -> asio::awaitable<Answer> {
     co_return Answer{404, admin_error_body("no such path or method; see docs/admin-api.md", "not_found")};
   };
@@ -414,6 +416,13 @@ asio::awaitable<AdminApi::Answer> AdminApi::breakers(const http::Request& reques
   std::string body(request.body);
   auto reply = co_await breakers_.handle(std::move(method), std::move(path), std::move(body));
   co_return Answer{reply.status, std::move(reply.body)};
+}
+
+asio::awaitable<AdminApi::Answer> AdminApi::rate_limits() {
+  const auto snapshot = daemon_.board().get();
+  const bool limited = snapshot && snapshot->rates;
+  co_return Answer{200, rate_limits_json(limited ? snapshot->rates->status(daemon_.clock().monotonic_ns())
+                                                 : std::vector<gateway::RateLimitStatus>())};
 }
 
 asio::awaitable<AdminApi::Answer> AdminApi::reload() {

@@ -55,6 +55,7 @@ class AdminApi {
   template <class Reply, class Message>
   boost::asio::awaitable<Result<Reply>> ask_accountant(Message message);
   static Answer error_answer(const Error& error);
+  boost::asio::awaitable<Answer> rate_limits();
   boost::asio::awaitable<Result<actors::Children>> children();
   boost::asio::awaitable<Result<actors::DeploymentList>> deployment_list();
 

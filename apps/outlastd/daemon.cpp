@@ -39,7 +39,9 @@ class ActorOutcomeSink final : public gateway::OutcomeSink {
   actors::Node node_;
 };
 
-Result<std::shared_ptr<const actors::GatewayConfig>> gateway_config(const NodeConfig& config) {
+// Rate limits that `published` (may be null) has too keep what was taken from them.
+Result<std::shared_ptr<const actors::GatewayConfig>> gateway_config(const NodeConfig& config,
+                                                                    const gateway::Snapshot* published) {
   auto routing = gateway::RoutingTable::make(config.providers, config.deployments, config.routes);
   if (!routing) return fail(routing.error());
   auto made = std::make_shared<actors::GatewayConfig>();
@@ -48,6 +50,7 @@ Result<std::shared_ptr<const actors::GatewayConfig>> gateway_config(const NodeCo
   made->prices_toml = config.prices_toml;
   made->serving.default_output_tokens_max = config.limits.default_output_tokens_max;
   made->serving.refuse_unpriced = config.refuse_unpriced;
+  made->rates = gateway::RateLimiter::make(config.rate_limits, published ? published->rates.get() : nullptr);
   return std::shared_ptr<const actors::GatewayConfig>(std::move(made));
 }
 
@@ -140,7 +143,7 @@ Result<void> Daemon::open_ledger() {
 }
 
 Result<void> Daemon::start_actors() {
-  auto config = gateway_config(config_);
+  auto config = gateway_config(config_, nullptr);
   if (!config) return fail(config.error());
   // Work stealing lets a message wait for the handler that sent it (facts: 3 ms against 23 µs).
   system_config_.set("scheduler.policy", caf::atom("sharing"));
@@ -259,7 +262,7 @@ Result<void> Daemon::start_listener() {
 boost::asio::awaitable<Result<void>> Daemon::reload(boost::asio::io_context& loop) {
   auto read = load_node_config(config_.file);
   if (!read) co_return fail(read.error());
-  const auto config = gateway_config(*read);
+  const auto config = gateway_config(*read, board_.get().get());
   if (!config) co_return fail(config.error());
   warn_of_fixed_keys(config_, *read);
   actors::ApplyConfig message{*config};  // named: gcc 12 frees a temporary of a co_await expression twice

@@ -94,6 +94,20 @@ void histogram(Text& text, const Daemon& daemon, gateway::LatencyHistogram LaneM
   text.value(std::string(name) + "_count", "", count);
 }
 
+void rate_limit_metrics(Text& text, const Daemon& daemon) {
+  constexpr std::string_view name = "outlast_rate_limited_total";
+  text.head(name, "counter", "Requests that a rate limit refused, and deployments that one left out.");
+  for (std::size_t kind = 0; kind < std::size(gateway::rate_scope_kind_names); ++kind) {
+    for (const bool of_tokens : {false, true}) {
+      std::uint64_t sum = 0;
+      for (const auto& lane : daemon.lanes()) sum += lane->metrics().limited[kind][of_tokens ? 1 : 0].value();
+      std::string labels = label("scope", gateway::rate_scope_kind_names[kind]);
+      labels.insert(labels.size() - 1, of_tokens ? R"(,limit="tokens")" : R"(,limit="requests")");
+      text.value(name, labels, sum);
+    }
+  }
+}
+
 void deployment_metrics(Text& text, const actors::DeploymentList& deployments) {
   const auto each = [&](std::string_view name, std::string_view type, std::string_view help, auto read) {
     text.head(name, type, help);
@@ -159,6 +173,7 @@ std::string metrics_text(const Daemon& daemon, const storage::LedgerStore::Statu
   histogram(text, daemon, &LaneMetrics::first_content_ms, "outlast_first_content_milliseconds",
             "From the request to its first content.");
   histogram(text, daemon, &LaneMetrics::duration_ms, "outlast_duration_milliseconds", "From the request to its end.");
+  rate_limit_metrics(text, daemon);
   deployment_metrics(text, deployments);
   budget_metrics(text, daemon);
   spend_metrics(text, daemon.spend_counters(), daemon.notifier().counters());

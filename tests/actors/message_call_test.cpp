@@ -232,6 +232,25 @@ TEST_CASE("refusals of a message call have a kind that its client can act on", "
   }
 }
 
+TEST_CASE("a message call beyond a rate limit fails at once, with the words and the wait of HTTP", "[message][rates]") {
+  Bench bench;
+  bench.node.set_rates({{.scope = *gateway::RateScope::parse("key:*"), .requests = {.per_minute = 1, .burst = 1}}});
+  bench.node.upstream(0).otherwise = streams_words("hello");
+  Call first;
+  bench.serve(first);
+  REQUIRE(bench.wait([&first] { return first.ended(); }));
+  CHECK(first.text() == "hello");
+  Call second;
+  bench.serve(second);
+  REQUIRE(bench.wait([&second] { return second.ended(); }));
+  const auto error = second.last<link::RequestError>();
+  CHECK(error.kind == ErrorKind::rate_limited);
+  CHECK(error.retryable);
+  CHECK((error.retry_after_ms > 30'000 && error.retry_after_ms <= 60'000));
+  CHECK_THAT(error.message, Catch::StartsWith("Rate limit reached for key:key_1 on requests per minute (RPM): Limit 1, "));
+  CHECK(bench.node.upstream(0).received.size() == 1);
+}
+
 TEST_CASE("a message call that fails after its first content ends as cut", "[message]") {
   Bench bench;
   bench.node.upstream(0).then(streams_then_cuts({openai_role(), openai_text("some")}));

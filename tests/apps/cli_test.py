@@ -127,6 +127,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, node.verify)
         elif what == "config/reload":
             self.refuse(400, "node.toml:1: key 'x': is not known")
+        elif what == "rate-limits":
+            bound = {"per_minute": 60, "burst": 5, "remaining": 4, "reset_ms": 1000}
+            each = {"per_minute": 9, "burst": 9, "remaining": None, "reset_ms": None}
+            self.answer(200, {"rate_limits": [
+                {"scope": "team:acme/search", "requests": bound, "tokens": None, "live": None},
+                {"scope": "key:*", "requests": None, "tokens": each, "live": 3}]})
         elif what == "deployments":
             self.answer(200, {"deployments": [{"name": "fable-alpha", "state": "closed", "in_flight": 2}]})
         else:
@@ -165,7 +171,7 @@ class CliTest(unittest.TestCase):
         for words in ([], ["key"], ["key", "create"], ["key", "list"], ["key", "revoke"], ["usage"], ["ledger"],
                       ["ledger", "verify"], ["ledger", "tail"], ["ledger", "export"], ["config"], ["config", "check"],
                       ["config", "reload"], ["prices"], ["prices", "check"], ["prices", "diff"], ["prices", "import"],
-                      ["prices", "show"], ["deployments"], ["status"], ["models"], ["chat"], ["completion"]):
+                      ["prices", "show"], ["deployments"], ["rate-limits"], ["status"], ["models"], ["chat"], ["completion"]):
             text = self.run_cli(*words, "--help").stdout
             self.assertIn("Usage: outlast " + " ".join(words), text)
             self.assertIn("--json", text)
@@ -412,6 +418,14 @@ class CliTest(unittest.TestCase):
         self.assertEqual(json.loads(self.run_cli("deployments", "--json").stdout)["deployments"][0]["in_flight"], 2)
         # What the node says cannot steer the terminal.
         self.assertEqual(self.run_cli("models").stdout, "smart\nfast?[31m\n")
+
+    def test_rate_limits(self):
+        lines = self.run_cli("rate-limits").stdout.splitlines()
+        self.assertEqual(lines[0].split()[:3], ["SCOPE", "REQUESTS/MIN", "BURST"])
+        self.assertEqual(lines[1].split(), ["team:acme/search", "60", "5", "4", "1000"])
+        self.assertEqual(lines[2].split(), ["key:*", "9", "9", "3"])
+        shown = json.loads(self.run_cli("rate-limits", "--json").stdout)
+        self.assertEqual(shown["rate_limits"][1]["live"], 3)
 
     # Chat.
 

@@ -244,7 +244,7 @@ class Node:
     """A node's folder, configuration and daemon. The daemon may be started, killed and started again."""
 
     def __init__(self, folder, sims, *, deployments=None, routes=None, timeouts=None, limits=None, prices=True,
-                 unpriced="serve", lanes=1, policy=None):
+                 unpriced="serve", lanes=1, policy=None, rate_limits=()):
         self.folder = folder
         self.data = folder / "data"
         self.config_path = folder / "outlast.toml"
@@ -258,6 +258,7 @@ class Node:
             "unpriced": unpriced,
             "lanes": lanes,
             "policy": policy,
+            "rate_limits": rate_limits,
         }
         self.daemon = None
         self._key = None
@@ -296,6 +297,8 @@ class Node:
             lines += ["[[route]]", f'name = "{route}"', f"deployments = {json.dumps(names)}"]
             if self.options["policy"]:
                 lines += [f"policy = {{ {self.options['policy']} }}"]
+        for limit in self.options["rate_limits"]:
+            lines += ["[[rate_limit]]"] + [f"{name} = {json.dumps(value)}" for name, value in limit.items()]
         lines += ["[prices]", f'unpriced = "{self.options["unpriced"]}"']
         if self.options["prices"]:
             lines += ['file = "prices.toml"']

@@ -338,6 +338,11 @@ class GatewayBench {
     publish();
   }
 
+  void set_rates(const std::vector<RateLimitRule>& rules) {
+    rates_ = RateLimiter::make(rules, rates_.get());
+    publish();
+  }
+
   std::unique_ptr<Caller> connect() { return std::make_unique<Caller>(context, port); }
   [[nodiscard]] std::string chat(const std::string& body) const {
     return "POST /v1/chat/completions HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nAuthorization: Bearer " +
@@ -419,12 +424,14 @@ class GatewayBench {
     auto book = std::make_shared<BudgetBook>();
     for (const BudgetBook::Entry& entry : budgets_) book->by_scope.add(entry.budget.scope, entry);
     snapshot->budgets = std::move(book);
+    snapshot->rates = rates_;
     board.publish(std::move(snapshot));
   }
 
   BenchOptions options_;
   ServingPolicy serving_;
   std::vector<BudgetBook::Entry> budgets_;
+  std::shared_ptr<const RateLimiter> rates_;
   std::shared_ptr<const HmacSha256> hasher_ =
       std::make_shared<const HmacSha256>(std::as_bytes(std::span("bench", 5)));
   std::shared_ptr<const KeyTable> keys_;
