@@ -302,7 +302,7 @@ Result<void> Exchange::reserve() {
     tranches_.emplace(reservation->output_tokens_max);
     reservation->output_tokens_max = tranches_->reserved();
     reservation->amount = worst_case_amount(*request_.snapshot, plan_.deployments, reservation->input_tokens_max,
-                                            reservation->output_tokens_max);
+                                            reservation->output_tokens_max, id_.unix_ms());
   }
   input_tokens_max_ = reservation->input_tokens_max;
   output_tokens_max_ = reservation->output_tokens_max;
@@ -365,7 +365,8 @@ asio::awaitable<bool> Exchange::extend() {
   for (std::uint64_t tokens = tranches_->next_tokens();; tokens = least) {
     const std::uint64_t reserved = tranches_->reserved();
     const auto amount_of = [this](std::uint64_t output_tokens) {
-      return worst_case_amount(*request_.snapshot, plan_.deployments, input_tokens_max_, output_tokens);
+      return worst_case_amount(*request_.snapshot, plan_.deployments, input_tokens_max_, output_tokens,
+                               id_.unix_ms());
     };
     extension_ = {id_, static_cast<std::uint16_t>(extensions_ + 1), amount_of(reserved + tokens) - amount_of(reserved),
                   tokens};

@@ -57,12 +57,11 @@ Result<Reservation> worst_case_reservation(const Snapshot& snapshot, std::span<c
 }
 
 PicoUsd worst_case_amount(const Snapshot& snapshot, std::span<const std::uint32_t> deployments,
-                          std::uint64_t input_tokens_max, std::uint64_t output_tokens_max) {
+                          std::uint64_t input_tokens_max, std::uint64_t output_tokens_max, std::int64_t time_ms) {
   PicoUsd amount;
   for (const std::uint32_t index : deployments) {
-    const Deployment& deployment = snapshot.routing->deployments()[index];
-    const Price* price = snapshot.prices->find(deployment.provider, deployment.model);
-    if (price != nullptr) amount = std::max(amount, worst_case_of(*price, input_tokens_max, output_tokens_max));
+    const auto worst = snapshot.prices->worst_case(price_query(snapshot, index, time_ms), input_tokens_max, output_tokens_max);
+    amount = std::max(amount, worst.value_or(PicoUsd{}));
   }
   return amount;
 }

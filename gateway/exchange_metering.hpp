@@ -31,7 +31,7 @@ Result<Reservation> worst_case_reservation(const Snapshot& snapshot, std::span<c
 
 // The dearest of the deployments, like the reservation's.
 PicoUsd worst_case_amount(const Snapshot& snapshot, std::span<const std::uint32_t> deployments,
-                          std::uint64_t input_tokens_max, std::uint64_t output_tokens_max);
+                          std::uint64_t input_tokens_max, std::uint64_t output_tokens_max, std::int64_t time_ms);
 
 // How one attempt ended, as the lane saw it.
 struct AttemptFacts {
