@@ -43,6 +43,8 @@ struct Reservation {
   user @9 :Text;
   keyId @10 :Text;
   route @11 :Text;
+  tags @12 :List(Text);
+  session @13 :Text;
 }
 
 struct Attempt {

@@ -141,6 +141,8 @@ Reservation read(wire::Reservation::Reader from) {
   to.price_known = from.getPriceKnown();
   to.input_tokens_max = from.getInputTokensMax();
   to.output_tokens_max = from.getOutputTokensMax();
+  for (const capnp::Text::Reader tag : from.getTags()) to.tags.push_back(string_of(tag));
+  to.session = string_of(from.getSession());
   return to;
 }
 
@@ -243,6 +245,11 @@ std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
     to.setUser(text_of(body.tenant.user));
     to.setKeyId(text_of(body.key_id));
     to.setRoute(text_of(body.route));
+    if (!body.tags.empty()) {
+      auto tags = to.initTags(static_cast<unsigned>(body.tags.size()));
+      for (unsigned i = 0; i < tags.size(); ++i) tags.set(i, text_of(body.tags[i]));
+    }
+    if (!body.session.empty()) to.setSession(text_of(body.session));
   });
 }
 

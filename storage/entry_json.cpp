@@ -22,6 +22,12 @@ class EntryWriter {
     json_.key("price_known").boolean(body.price_known);
     json_.key("input_tokens_max").number(body.input_tokens_max);
     json_.key("output_tokens_max").number(body.output_tokens_max);
+    if (!body.tags.empty()) {
+      json_.key("tags").begin_array();
+      for (const std::string& tag : body.tags) json_.string(tag);
+      json_.end_array();
+    }
+    if (!body.session.empty()) text("session", body.session);
   }
   void operator()(const AttemptLine& body) {
     text("deployment", body.deployment);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <initializer_list>
-#include <limits>
 
 #include "core/check.hpp"
 
@@ -25,8 +24,11 @@ bool valid(const TenantPath& tenant) {
 }
 
 bool valid(const Reservation& operation) {
-  return in_range(operation.amount) && valid(operation.tenant) &&
-         short_enough({operation.key_id, operation.route});
+  const bool tags = operation.tags.size() <= tags_max &&
+                    std::all_of(operation.tags.begin(), operation.tags.end(),
+                                [](const std::string& tag) { return tag.size() <= tag_bytes_max; });
+  return in_range(operation.amount) && valid(operation.tenant) && tags &&
+         short_enough({operation.key_id, operation.route, operation.session});
 }
 
 bool valid(const AttemptLine& operation) {
@@ -35,23 +37,6 @@ bool valid(const AttemptLine& operation) {
 }
 
 Applied refused(LedgerError error) { return {Outcome::refused, error, {}}; }
-
-std::uint64_t saturating_add(std::uint64_t a, std::uint64_t b) {
-  std::uint64_t sum = 0;
-  return __builtin_add_overflow(a, b, &sum) ? std::numeric_limits<std::uint64_t>::max() : sum;
-}
-
-void add_attempt(UsageTotals& row, const AttemptLine& attempt) {
-  ++row.attempts;
-  if (attempt.status != AttemptStatus::ok && attempt.status != AttemptStatus::caller_gone &&
-      attempt.status != AttemptStatus::in_doubt) {
-    ++row.failed_attempts;
-  }
-  row.cost += attempt.cost;
-  for (std::size_t i = 0; i < usage_bucket_count; ++i) {
-    row.tokens[i] = saturating_add(row.tokens[i], attempt.usage.*usage_buckets[i].member);
-  }
-}
 
 // What an entry says of the operation that it came from.
 const Reservation& operation_of(const Reservation& body) { return body; }
@@ -135,6 +120,7 @@ Result<LedgerState::Open*> LedgerState::begin(const Reservation& reservation, st
   open.input_tokens_max = reservation.input_tokens_max;
   open.output_tokens_max = reservation.output_tokens_max;
   open.price_known = reservation.price_known;
+  open.labels = UsageLabels::of(reservation);
   ++open.payer->open;
   if (charged) return &open;
   if (Result<void> held = cache_.hold(*open.payer, open.amount); !held)
@@ -150,10 +136,10 @@ Result<void> LedgerState::take_attempt(Open& open, const proto::EntryHeader& hea
   if (charged) return {};
   RowCache::Leg& leg = cache_.leg_of(attempt);
   if (Result<void> paid = cache_.charge(*open.payer, leg, attempt.cost); !paid) return paid;
-  const Result<UsageTotals*> row =
-      cache_.rollup(header.time_ms, *open.payer, &leg, static_cast<std::uint8_t>(attempt.status));
-  if (!row) return fail(row.error());
-  add_attempt(**row, attempt);
+  const auto rows = cache_.rollups(header.time_ms, *open.payer, &leg,
+                                   static_cast<std::uint8_t>(attempt.status), open.labels.get());
+  if (!rows) return fail(rows.error());
+  for (UsageTotals* row : *rows) add_attempt(*row, attempt);
   return {};
 }
 
@@ -177,26 +163,30 @@ Result<PicoUsd> LedgerState::settle(OpenMap::iterator at, const proto::EntryHead
     return fail(paid.error());
   const Result<PicoUsd> overrun = close(at->second, attempt.cost);
   if (!overrun) return overrun;
-  const Result<UsageTotals*> row =
-      cache_.rollup(header.time_ms, payer, &leg, static_cast<std::uint8_t>(attempt.status));
-  if (!row) return fail(row.error());
-  UsageTotals& totals = **row;
-  ++totals.requests;
-  if (!attempt.price_known) ++totals.unpriced;
-  if (attempt.estimated()) ++totals.estimated;
-  totals.overrun += *overrun;
-  add_attempt(totals, attempt);
+  const auto rows =
+      cache_.rollups(header.time_ms, payer, &leg, static_cast<std::uint8_t>(attempt.status),
+                     at->second.labels.get());
+  if (!rows) return fail(rows.error());
+  for (UsageTotals* row : *rows) {
+    ++row->requests;
+    if (!attempt.price_known) ++row->unpriced;
+    if (attempt.estimated()) ++row->estimated;
+    row->overrun += *overrun;
+    add_attempt(*row, attempt);
+  }
   return overrun;
 }
 
 Result<PicoUsd> LedgerState::release(OpenMap::iterator at, const proto::EntryHeader& header) {
   const Result<PicoUsd> overrun = close(at->second, {});
   if (!overrun) return overrun;
-  const Result<UsageTotals*> row =
-      cache_.rollup(header.time_ms, *at->second.payer, nullptr, status_void);
-  if (!row) return fail(row.error());
-  ++(*row)->requests;
-  (*row)->overrun += *overrun;
+  const auto rows = cache_.rollups(header.time_ms, *at->second.payer, nullptr, status_void,
+                                   at->second.labels.get());
+  if (!rows) return fail(rows.error());
+  for (UsageTotals* row : *rows) {
+    ++row->requests;
+    row->overrun += *overrun;
+  }
   return overrun;
 }
 

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -28,6 +29,8 @@ namespace outlast::storage {
 
 inline constexpr std::int64_t dedup_age_ms_max = 35LL * 24 * hour_ms;
 inline constexpr std::size_t text_bytes_max = 1024;  // of each name in an entry
+inline constexpr std::size_t tags_max = 8;           // of a reservation
+inline constexpr std::size_t tag_bytes_max = 64;
 inline constexpr std::size_t prices_bytes_max = 1U << 20;
 inline constexpr std::size_t attempts_per_request_max = 64;
 inline constexpr PicoUsd amount_max{static_cast<__int128>(1'000'000'000'000'000'000) *
@@ -68,6 +71,12 @@ class LedgerState {
   // entries before it.
   Result<Applied> apply(const proto::LedgerEntry& entry);
 
+  // Before the first entry of a process: from which day on there are roll-ups by day (usage_rows.hpp)
+  // in a ledger whose last entry is of `time_ms`.
+  Result<void> begin_usage_days(std::int64_t time_ms, bool empty) {
+    return cache_.usage().begin_days(time_ms, empty);
+  }
+
   // What the operations since the last committed() change in the tables: dedup rows, keys and
   // prices always; balances and roll-ups when `rows`, since their last collection; rows of all open
   // reservations when `open` (then also `rows`), so that a replay can start at the end of this
@@ -103,6 +112,7 @@ class LedgerState {
     bool price_known = false;
     RowState row = RowState::none;  // whether the tables hold it, as it is
     std::vector<AttemptRef> attempts;
+    std::unique_ptr<const UsageLabels> labels;  // null for none
   };
   using OpenMap = std::unordered_map<RequestId, Open>;
 

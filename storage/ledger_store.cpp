@@ -146,6 +146,8 @@ class Store final : public LedgerStore {
   }
   Result<VerifyReport> verify() const override { return verify_ledger(*whole_snapshot()); }
 
+  std::unique_ptr<LedgerView> view() const override { return log_->snapshot(); }
+
   Status status() const override {
     Status status;
     status.entries = entries_;

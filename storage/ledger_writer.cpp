@@ -97,6 +97,11 @@ Result<std::unique_ptr<LedgerWriter>> LedgerWriter::open(Log& log, const Clock& 
   if (!head) return fail(head.error());
   std::unique_ptr<LedgerWriter> writer(new LedgerWriter(log, clock, *head));
   if (const Result<void> good = writer->check_head(); !good) return fail(good.error());
+  if (const Result<void> days =
+          writer->state_.begin_usage_days(head->time_ms, head->next_index == 0);
+      !days) {
+    return fail(days.error());
+  }
   if (const Result<void> recovered = writer->recover(); !recovered) return fail(recovered.error());
   const std::vector<Settlement> in_doubt = writer->state_.in_doubt();
   Result<Applied> started =

@@ -20,8 +20,9 @@ enum class Table : std::uint8_t {
   meta = 0,    // head, balances, keys, prices, old open reservations: by the first byte of the key
   dedup = 1,   // request id -> how it ended
   rollup = 2,  // hour and dimensions -> sums
+  usage = 3,   // more roll-ups: by day, by tag, by session (storage/usage_rows.hpp)
 };
-inline constexpr std::size_t table_count = 3;
+inline constexpr std::size_t table_count = 4;
 
 // Puts and deletes in order, as one flat buffer. One owner.
 class TableChanges {

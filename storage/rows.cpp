@@ -9,6 +9,8 @@ namespace outlast::storage {
 namespace {
 
 constexpr std::int64_t not_revoked = -1;
+constexpr std::uint8_t open_price_known = 1;
+constexpr std::uint8_t open_labelled = 2;  // tags and a session follow the route
 
 template <class T>
 void put(std::string& out, T value) {
@@ -161,7 +163,9 @@ void encode(std::string& out, const OpenRow& row) {
   const Reservation& reservation = row.reservation;
   put(out, row.reserve_index);
   put(out, reservation.amount.value);
-  put(out, static_cast<std::uint8_t>(reservation.price_known));
+  const bool labelled = !reservation.tags.empty() || !reservation.session.empty();
+  put(out, static_cast<std::uint8_t>((reservation.price_known ? open_price_known : 0) |
+                                     (labelled ? open_labelled : 0)));
   put(out, reservation.input_tokens_max);
   put(out, reservation.output_tokens_max);
   put_text(out, reservation.tenant.organisation);
@@ -169,6 +173,11 @@ void encode(std::string& out, const OpenRow& row) {
   put_text(out, reservation.tenant.user);
   put_text(out, reservation.key_id);
   put_text(out, reservation.route);
+  if (labelled) {
+    put(out, static_cast<std::uint8_t>(reservation.tags.size()));
+    for (const std::string& tag : reservation.tags) put_text(out, tag);
+    put_text(out, reservation.session);
+  }
   put(out, row.attempts_cost.value);
   put_attempts(out, row.attempts);
 }
@@ -178,17 +187,26 @@ bool decode(std::string_view key, std::string_view bytes, OpenRow& row) {
   if (key.size() != 1 + sizeof(reservation.request_id.bytes)) return false;
   std::memcpy(reservation.request_id.bytes.data(), key.data() + 1,
               sizeof(reservation.request_id.bytes));
-  std::uint8_t price_known = 0;
+  std::uint8_t flags = 0;
   Reader reader(bytes);
-  reader.take(row.reserve_index).take(reservation.amount.value).take(price_known);
+  reader.take(row.reserve_index).take(reservation.amount.value).take(flags);
   reader.take(reservation.input_tokens_max).take(reservation.output_tokens_max);
   reader.take_text(reservation.tenant.organisation)
       .take_text(reservation.tenant.team)
       .take_text(reservation.tenant.user);
   reader.take_text(reservation.key_id).take_text(reservation.route);
+  reservation.tags.clear();
+  reservation.session.clear();
+  if ((flags & open_labelled) != 0) {
+    std::uint8_t tags = 0;
+    reader.take(tags);
+    reservation.tags.resize(tags);
+    for (std::string& tag : reservation.tags) reader.take_text(tag);
+    reader.take_text(reservation.session);
+  }
   reader.take(row.attempts_cost.value).take_attempts(row.attempts);
-  reservation.price_known = price_known != 0;
-  return reader.done() && price_known <= 1;
+  reservation.price_known = (flags & open_price_known) != 0;
+  return reader.done() && flags <= (open_price_known | open_labelled);
 }
 
 std::string key_key(std::string_view id) { return prefixed(key_prefix, id); }
@@ -247,27 +265,6 @@ std::string rollup_hour_key(std::uint32_t hour) {
   std::string key;
   put_big_endian(key, hour);
   return key;
-}
-
-void encode(std::string& out, const UsageTotals& row) {
-  put(out, row.requests);
-  put(out, row.attempts);
-  put(out, row.failed_attempts);
-  put(out, row.unpriced);
-  put(out, row.estimated);
-  put(out, row.cost.value);
-  put(out, row.overrun.value);
-  put(out, row.tokens);
-}
-
-bool decode(std::string_view bytes, UsageTotals& row) {
-  Reader reader(bytes);
-  reader.take(row.requests)
-      .take(row.attempts)
-      .take(row.failed_attempts)
-      .take(row.unpriced)
-      .take(row.estimated);
-  return reader.take(row.cost.value).take(row.overrun.value).take(row.tokens).done();
 }
 
 std::string big_endian_key(std::uint64_t index) {

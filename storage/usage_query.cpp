@@ -1,0 +1,353 @@
+// usage_of(): sums roll-ups into a report. It reads the rows of whole days where they are kept, and
+// of hours only at the ends, so that what is read grows with days and not with entries.
+#include <algorithm>
+#include <chrono>
+#include <limits>
+#include <map>
+#include <optional>
+#include <unordered_map>
+
+#include "storage/ledger_queries.hpp"
+#include "storage/ledger_writer.hpp"
+#include "storage/usage_rows.hpp"
+
+namespace outlast::storage {
+namespace {
+
+constexpr std::int64_t day_ms = hours_per_day * hour_ms;
+constexpr std::uint32_t no_end = std::numeric_limits<std::uint32_t>::max();
+
+std::string_view value_of(const RollupKey& key, std::string_view label, UsageDimension dimension) {
+  switch (dimension) {
+    case UsageDimension::organisation: return key.organisation;
+    case UsageDimension::team: return key.team;
+    case UsageDimension::user: return key.user;
+    case UsageDimension::key: return key.key_id;
+    case UsageDimension::model:
+    case UsageDimension::route: return key.route;
+    case UsageDimension::model_served: return key.model;
+    case UsageDimension::provider: return key.provider;
+    case UsageDimension::deployment: return key.deployment;
+    case UsageDimension::status:
+      if (key.status == status_void) return "void";
+      return key.status < std::size(attempt_status_names) ? attempt_status_names[key.status]
+                                                          : "unknown";
+    case UsageDimension::tag:
+    case UsageDimension::session: return label;
+  }
+  return {};
+}
+
+std::uint32_t hour_of(std::int64_t ms) {
+  const std::int64_t hour = std::max<std::int64_t>(ms, 0) / hour_ms;
+  return static_cast<std::uint32_t>(std::min<std::int64_t>(hour, no_end - hours_per_day));
+}
+
+bool concerns(const UsageQuery& query, UsageDimension dimension) {
+  return std::find(query.by.begin(), query.by.end(), dimension) != query.by.end() ||
+         std::any_of(query.where.begin(), query.where.end(),
+                     [=](const UsageFilter& filter) { return filter.dimension == dimension; });
+}
+
+// The rows that entries since the head's rows_from have changed, as they are now.
+using RecentRows = std::map<std::pair<Table, std::string>, std::string>;
+Result<RecentRows> recent_rollups(const LedgerView& view) {
+  RecentRows rows;
+  const Result<HeadRow> head = load_head(view);
+  if (!head) return fail(head.error());
+  if (head->rows_from == head->next_index) return rows;
+  LedgerState state(view, head->max_ended_id);
+  if (const Result<void> replayed = replay_tail(view, *head, state); !replayed)
+    return fail(replayed.error());
+  state.collect(true, false)
+      .for_each([&rows](Table table, std::string_view key, std::string_view value) {
+        if (table == Table::rollup || table == Table::usage)
+          rows.insert_or_assign({table, std::string(key)}, std::string(value));
+      });
+  return rows;
+}
+
+// Adds rows of the roll-up to the groups of a query.
+class Groups {
+ public:
+  explicit Groups(const UsageQuery& query)
+      : query_(query),
+        every_row_is_timed_(concerns(query, UsageDimension::status)),
+        last_(index_.end()) {
+    for (const UsageFilter& filter : query.where) {
+      auto at = std::find_if(filters_.begin(), filters_.end(), [&filter](const auto& known) {
+        return known.first == filter.dimension;
+      });
+      if (at == filters_.end()) at = filters_.insert(filters_.end(), {filter.dimension, {}});
+      at->second.push_back(filter.value);
+    }
+  }
+
+  // False when the row cannot be read, or when it would be one too many.
+  bool add(std::string_view key, std::string_view value, bool day);
+  [[nodiscard]] bool too_many() const { return rows_.size() > usage_rows_max; }
+  UsageReport finish();
+
+ private:
+  [[nodiscard]] bool wanted(const RollupKey& names, std::string_view label) const;
+  UsageTotals* group_of(std::int64_t start_ms, const RollupKey& names, std::string_view label);
+
+  const UsageQuery& query_;
+  const bool every_row_is_timed_;
+  std::vector<std::pair<UsageDimension, std::vector<std::string>>> filters_;
+  std::vector<UsageRow> rows_;
+  std::unordered_map<std::string, std::size_t> index_;
+  std::unordered_map<std::string, std::size_t>::iterator last_;
+  std::string group_;  // scratch
+};
+
+bool Groups::wanted(const RollupKey& names, std::string_view label) const {
+  return std::all_of(filters_.begin(), filters_.end(), [&](const auto& filter) {
+    const std::string_view value = value_of(names, label, filter.first);
+    return std::find(filter.second.begin(), filter.second.end(), value) != filter.second.end();
+  });
+}
+
+UsageTotals* Groups::group_of(std::int64_t start_ms, const RollupKey& names,
+                              std::string_view label) {
+  group_.assign(reinterpret_cast<const char*>(&start_ms), sizeof(start_ms));
+  for (const UsageDimension dimension : query_.by) {
+    const std::string_view value = value_of(names, label, dimension);
+    const auto size = static_cast<std::uint32_t>(value.size());
+    group_.append(reinterpret_cast<const char*>(&size), sizeof(size));
+    group_ += value;
+  }
+  // Rows come in the order of tenants: often the group is that of the row before.
+  if (last_ != index_.end() && last_->first == group_) return &rows_[last_->second].totals;
+  bool made = false;
+  std::tie(last_, made) = index_.try_emplace(group_, rows_.size());
+  if (!made) return &rows_[last_->second].totals;
+  UsageRow row;
+  row.start_ms = start_ms;
+  for (const UsageDimension dimension : query_.by)
+    row.group.emplace_back(value_of(names, label, dimension));
+  rows_.push_back(std::move(row));
+  return too_many() ? nullptr : &rows_.back().totals;
+}
+
+bool Groups::add(std::string_view key, std::string_view value, bool day) {
+  RollupKey names;
+  std::string_view label;
+  if (!decode_rollup_key(key, names, label)) return false;
+  if (!wanted(names, label)) return true;
+  const std::int64_t time_ms = static_cast<std::int64_t>(names.hour) * (day ? day_ms : hour_ms);
+  const std::int64_t start_ms = query_.every ? bucket_start_ms(*query_.every, time_ms) : 0;
+  UsageTotals* totals = group_of(start_ms, names, label);
+  const bool timed =
+      every_row_is_timed_ || names.status == static_cast<std::uint8_t>(AttemptStatus::ok);
+  return totals != nullptr && add_rollup(value, timed, *totals);
+}
+
+std::uint64_t tokens_of(const UsageTotals& totals) {
+  std::uint64_t sum = 0;
+  for (const std::uint64_t tokens : totals.tokens) sum += tokens;
+  return sum;
+}
+
+bool larger(const UsageTotals& a, const UsageTotals& b, UsageSort sort) {
+  switch (sort) {
+    case UsageSort::cost: return a.cost > b.cost;
+    case UsageSort::requests: return a.requests > b.requests;
+    case UsageSort::tokens: return tokens_of(a) > tokens_of(b);
+    case UsageSort::failures: return a.failed_attempts > b.failed_attempts;
+  }
+  return false;
+}
+
+UsageReport Groups::finish() {
+  UsageReport report;
+  report.by = query_.by;
+  report.every = query_.every;
+  for (const UsageRow& row : rows_) report.total += row.totals;
+  std::optional<UsageSort> sort = query_.sort;
+  if (query_.top > 0 && !sort) sort = UsageSort::cost;
+  std::sort(rows_.begin(), rows_.end(), [sort](const UsageRow& a, const UsageRow& b) {
+    if (a.start_ms != b.start_ms) return a.start_ms < b.start_ms;
+    if (sort && larger(a.totals, b.totals, *sort)) return true;
+    if (sort && larger(b.totals, a.totals, *sort)) return false;
+    return a.group < b.group;
+  });
+  if (query_.top > 0) {
+    std::size_t in_bucket = 0;
+    std::int64_t start_ms = -1;
+    report.rows_left_out = std::erase_if(rows_, [&](const UsageRow& row) {
+      if (row.start_ms != start_ms) in_bucket = 0;
+      start_ms = row.start_ms;
+      return ++in_bucket > query_.top;
+    });
+  }
+  report.rows = std::move(rows_);
+  return report;
+}
+
+// Reads the rows of a kind into groups.
+class Scan {
+ public:
+  Scan(const LedgerView& view, RollupKind kind, const RecentRows& recent, Groups& groups)
+      : view_(view), kind_(kind), recent_(recent), groups_(groups) {}
+
+  // Hours or days from `first` to before `end`.
+  Result<void> read(bool day, std::uint32_t first, std::uint32_t end) const {
+    if (first >= end) return {};
+    const RollupPlace place = rollup_place(kind_, day);
+    const std::string from = std::string(place.prefix) + rollup_hour_key(first);
+    std::string to(place.prefix);
+    if (end != no_end) to += rollup_hour_key(end);
+    else if (!to.empty()) ++to.back();
+    bool good = true;
+    const auto add = [&](std::string_view key, std::string_view value) {
+      return good = groups_.add(key.substr(place.prefix.size()), value, day);
+    };
+    const Result<void> scanned =
+        view_.scan(place.table, from, to, [&](std::string_view key, std::string_view value) {
+          const bool newer =
+              !recent_.empty() && recent_.contains({place.table, std::string(key)});
+          return newer || add(key, value);
+        });
+    if (!scanned) return scanned;
+    for (auto at = recent_.lower_bound({place.table, from});
+         good && at != recent_.end() && at->first.first == place.table &&
+         (to.empty() || at->first.second < to);
+         ++at) {
+      add(at->first.second, at->second);
+    }
+    if (good) return {};
+    if (groups_.too_many()) {
+      return fail(LedgerError::invalid, "the report would have more than " +
+                                            std::to_string(usage_rows_max) +
+                                            " rows; narrow it by time or by what counts");
+    }
+    return fail(LedgerError::corrupt,
+                "a roll-up row cannot be read; see `outlast ledger verify`");
+  }
+
+ private:
+  const LedgerView& view_;
+  const RollupKind kind_;
+  const RecentRows& recent_;
+  Groups& groups_;
+};
+
+Result<RollupKind> kind_of(const UsageQuery& query) {
+  const bool tag = concerns(query, UsageDimension::tag);
+  const bool session = concerns(query, UsageDimension::session);
+  if (tag && session) {
+    return fail(LedgerError::invalid,
+                "tags and sessions are counted separately; ask for one of the two at a time");
+  }
+  if (query.where.size() > usage_filters_max) {
+    return fail(LedgerError::invalid,
+                "a report takes at most " + std::to_string(usage_filters_max) + " filters");
+  }
+  if (tag) return RollupKind::tag;
+  return session ? RollupKind::session : RollupKind::main;
+}
+
+}  // namespace
+
+std::optional<UsageDimension> parse_usage_dimension(std::string_view name) {
+  const auto* at =
+      std::find(std::begin(usage_dimension_names), std::end(usage_dimension_names), name);
+  if (at == std::end(usage_dimension_names)) return std::nullopt;
+  return static_cast<UsageDimension>(at - std::begin(usage_dimension_names));
+}
+
+std::optional<UsageEvery> parse_usage_every(std::string_view name) {
+  const auto* at = std::find(std::begin(usage_every_names), std::end(usage_every_names), name);
+  if (at == std::end(usage_every_names)) return std::nullopt;
+  return static_cast<UsageEvery>(at - std::begin(usage_every_names));
+}
+
+std::optional<UsageSort> parse_usage_sort(std::string_view name) {
+  const auto* at = std::find(std::begin(usage_sort_names), std::end(usage_sort_names), name);
+  if (at == std::end(usage_sort_names)) return std::nullopt;
+  return static_cast<UsageSort>(at - std::begin(usage_sort_names));
+}
+
+std::int64_t bucket_start_ms(UsageEvery every, std::int64_t time_ms) {
+  using namespace std::chrono;
+  const std::int64_t day = time_ms / day_ms;
+  switch (every) {
+    case UsageEvery::hour: return time_ms / hour_ms * hour_ms;
+    case UsageEvery::day: return day * day_ms;
+    case UsageEvery::week: {
+      constexpr std::int64_t days_since_monday = 3;  // 1970-01-01 was a Thursday
+      return std::max<std::int64_t>((day + days_since_monday) / 7 * 7 - days_since_monday, 0) *
+             day_ms;
+    }
+    case UsageEvery::month: {
+      const year_month_day date{sys_days{days{day}}};
+      return sys_days{date.year() / date.month() / 1}.time_since_epoch().count() * day_ms;
+    }
+  }
+  return 0;
+}
+
+std::int64_t bucket_end_ms(UsageEvery every, std::int64_t start_ms) {
+  constexpr std::int64_t days_in_any_month = 32;
+  switch (every) {
+    case UsageEvery::hour: return start_ms + hour_ms;
+    case UsageEvery::day: return start_ms + day_ms;
+    case UsageEvery::week: return bucket_start_ms(every, start_ms + 7 * day_ms);
+    case UsageEvery::month: return bucket_start_ms(every, start_ms + days_in_any_month * day_ms);
+  }
+  return start_ms;
+}
+
+UsageTotals& UsageTotals::operator+=(const UsageTotals& other) {
+  requests += other.requests;
+  attempts += other.attempts;
+  failed_attempts += other.failed_attempts;
+  unpriced += other.unpriced;
+  estimated += other.estimated;
+  cost += other.cost;
+  overrun += other.overrun;
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    if (__builtin_add_overflow(tokens[i], other.tokens[i], &tokens[i]))
+      tokens[i] = std::numeric_limits<std::uint64_t>::max();
+  }
+  duration += other.duration;
+  first_event += other.first_event;
+  return *this;
+}
+
+Result<UsageReport> usage_of(const LedgerView& view, const UsageQuery& query) {
+  const Result<RollupKind> kind = kind_of(query);
+  if (!kind) return fail(kind.error());
+  const Result<RecentRows> recent = recent_rollups(view);
+  if (!recent) return fail(recent.error());
+  const Result<std::optional<std::uint32_t>> first_day = load_first_day(view);
+  if (!first_day) return fail(first_day.error());
+
+  const std::uint32_t from = query.since_ms ? hour_of(*query.since_ms) : 0;
+  const std::uint32_t to = query.until_ms ? hour_of(*query.until_ms - 1) + 1 : no_end;
+  Groups groups(query);
+  const Scan scan(view, *kind, *recent, groups);
+  // Hours up to the first whole day, days, hours from the last whole day on.
+  std::uint32_t day = no_end;
+  if (*first_day && query.every != UsageEvery::hour)
+    day = std::max((from + hours_per_day - 1) / hours_per_day, **first_day);
+  const std::uint32_t day_end = to == no_end ? no_end : to / hours_per_day;
+  Result<void> done;
+  if (day >= day_end) {
+    done = scan.read(false, from, to);
+  } else {
+    done = scan.read(false, from, day * hours_per_day);
+    if (done) done = scan.read(true, day, day_end);
+    if (done && day_end != no_end) done = scan.read(false, day_end * hours_per_day, to);
+  }
+  if (!done) return fail(done.error());
+  UsageReport report = groups.finish();
+  const auto tags = std::count_if(
+      query.where.begin(), query.where.end(),
+      [](const UsageFilter& filter) { return filter.dimension == UsageDimension::tag; });
+  report.overlapping = *kind == RollupKind::tag && tags != 1;
+  return report;
+}
+
+}  // namespace outlast::storage

@@ -1,0 +1,473 @@
+// Usage reports against sums over the entries themselves, and stores of before there was latency.
+#include "storage/ledger_queries.hpp"
+
+#include <catch2/catch.hpp>
+
+#include <algorithm>
+#include <map>
+
+#include "core/random.hpp"
+#include "storage/ledger_writer.hpp"
+#include "storage/memory_log.hpp"
+#include "storage/usage_rows.hpp"
+#include "tests/storage/ledger_fixture.hpp"
+
+namespace outlast::storage {
+namespace {
+
+constexpr std::int64_t day_ms = 24 * hour_ms;
+constexpr AttemptStatus statuses[] = {AttemptStatus::ok,       AttemptStatus::ok,
+                                      AttemptStatus::throttled, AttemptStatus::overloaded,
+                                      AttemptStatus::cut,       AttemptStatus::caller_gone};
+
+// A ledger in memory that random requests go through, over days.
+struct Ledger {
+  MemoryLog log;
+  ManualClock clock;
+  std::unique_ptr<LedgerWriter> writer;
+  Random random;
+  UuidGenerator ids;
+  std::vector<RequestId> open;
+  bool labelled = true;  // whether callers give tags and sessions
+
+  explicit Ledger(std::uint64_t seed) : random(seed), ids(clock, seed) { start(); }
+  void start() {
+    writer.reset();
+    open.clear();  // settled in doubt
+    auto opened = LedgerWriter::open(log, clock, {}, "test");
+    INFO((opened ? std::string() : opened.error().message));
+    REQUIRE(opened);
+    writer = std::move(*opened);
+  }
+
+  AttemptLine line(const RequestId& id, std::uint16_t number, AttemptStatus status) {
+    AttemptLine line = sample_attempt(id, number, status,
+                                      static_cast<std::int64_t>(random.below(900'000)));
+    const std::uint64_t which = random.below(3);
+    line.deployment = "d" + std::to_string(which);
+    line.provider = which == 0 ? "alpha" : "beta";
+    line.model = which == 2 ? "large" : "small";
+    line.usage.input_cache_read = random.below(50);
+    line.price_known = random.below(9) != 0;
+    if (random.below(8) == 0) line.usage.source = UsageSource::estimated;
+    line.first_event_ms = static_cast<std::uint32_t>(random.below(4) * 70);
+    line.duration_ms = static_cast<std::uint32_t>(random.below(9'000));
+    return line;
+  }
+  void step() {
+    if (open.empty() || random.below(2) == 0) {
+      Reservation reservation =
+          sample_reservation(ids.next(), "user" + std::to_string(random.below(4)));
+      reservation.route = random.below(2) == 0 ? "smart" : "fast";
+      for (std::uint64_t i = labelled ? random.below(4) : 0; i > 1; --i)
+        reservation.tags.push_back(std::string(1, static_cast<char>('a' + random.below(3))));
+      if (labelled && random.below(3) == 0) reservation.session = "run" + std::to_string(random.below(5));
+      open.push_back(reservation.request_id);
+      REQUIRE(writer->add(reservation)->outcome == Outcome::applied);
+      return;
+    }
+    const std::size_t at = random.below(open.size());
+    const RequestId id = open[at];
+    std::uint16_t number = 1;
+    for (; random.below(4) == 0; ++number)
+      REQUIRE(writer->add(line(id, number, statuses[random.below(std::size(statuses))])));
+    open.erase(open.begin() + static_cast<std::ptrdiff_t>(at));
+    if (random.below(5) == 0) REQUIRE(writer->add(VoidReservation{id, "gone"}));
+    else
+      REQUIRE(writer->add(Settlement{line(id, number, statuses[random.below(std::size(statuses))])}));
+  }
+  void run(int steps) {
+    for (int i = 0; i < steps; ++i) {
+      step();
+      if (random.below(6) == 0) clock.advance_ms(static_cast<std::int64_t>(random.below(hour_ms)));
+      if (random.below(20) == 0) REQUIRE(writer->commit());
+      if (random.below(90) == 0) REQUIRE(writer->commit_rows());
+      if (random.below(400) == 0) REQUIRE(writer->finish());
+    }
+    REQUIRE(writer->commit());
+  }
+  void require_whole() {
+    REQUIRE(writer->commit_rows());
+    verify();
+  }
+  void verify() const {
+    const Result<VerifyReport> report = verify_ledger(log);
+    REQUIRE(report);
+    INFO(report->problem);
+    REQUIRE(report->ok);
+  }
+};
+
+// What a report says, summed from the entries, slowly and plainly.
+struct Naive {
+  using Rows = std::map<std::pair<std::int64_t, std::vector<std::string>>, UsageTotals>;
+  const UsageQuery& query;
+  Rows rows;
+
+  static std::string value(UsageDimension dimension, const Reservation& who,
+                           const AttemptLine* line, const std::string& tag) {
+    switch (dimension) {
+      case UsageDimension::organisation: return who.tenant.organisation;
+      case UsageDimension::team: return who.tenant.team;
+      case UsageDimension::user: return who.tenant.user;
+      case UsageDimension::key: return who.key_id;
+      case UsageDimension::model:
+      case UsageDimension::route: return who.route;
+      case UsageDimension::model_served: return line ? line->model : "";
+      case UsageDimension::provider: return line ? line->provider : "";
+      case UsageDimension::deployment: return line ? line->deployment : "";
+      case UsageDimension::status: return line ? std::string(name_of(line->status)) : "void";
+      case UsageDimension::tag: return tag;
+      case UsageDimension::session: return who.session;
+    }
+    return {};
+  }
+  bool asks(UsageDimension dimension) const {
+    return std::count(query.by.begin(), query.by.end(), dimension) > 0 ||
+           std::any_of(query.where.begin(), query.where.end(),
+                       [=](const auto& filter) { return filter.dimension == dimension; });
+  }
+  void add(std::int64_t time_ms, const Reservation& who, const AttemptLine* line,
+           const std::string& tag, const std::function<void(UsageTotals&)>& count) {
+    if (query.since_ms && time_ms / hour_ms < *query.since_ms / hour_ms) return;
+    if (query.until_ms && time_ms / hour_ms > (*query.until_ms - 1) / hour_ms) return;
+    for (const UsageFilter& wanted : query.where) {
+      bool any = false;
+      for (const UsageFilter& filter : query.where) {
+        any = any || (filter.dimension == wanted.dimension &&
+                      filter.value == value(filter.dimension, who, line, tag));
+      }
+      if (!any) return;
+    }
+    std::vector<std::string> group;
+    for (const UsageDimension dimension : query.by)
+      group.push_back(value(dimension, who, line, tag));
+    UsageTotals& row =
+        rows[{query.every ? bucket_start_ms(*query.every, time_ms) : 0, std::move(group)}];
+    UsageTotals one;
+    count(one);
+    if (line != nullptr && line->status != AttemptStatus::ok && !asks(UsageDimension::status)) {
+      one.duration = {};
+      one.first_event = {};
+    }
+    row += one;
+  }
+  void add_for_labels(std::int64_t time_ms, const Reservation& who, const AttemptLine* line,
+                      const std::function<void(UsageTotals&)>& count) {
+    if (asks(UsageDimension::session) && who.session.empty()) return;
+    if (!asks(UsageDimension::tag)) return add(time_ms, who, line, "", count);
+    std::map<std::string, int> tags;
+    for (const std::string& tag : who.tags) tags[tag] = 1;
+    for (const auto& [tag, one] : tags) add(time_ms, who, line, tag, count);
+  }
+};
+
+Naive::Rows naive_usage(const LedgerView& view, const UsageQuery& query) {
+  Naive naive{query, {}};
+  std::map<RequestId, Reservation> requests;
+  REQUIRE(read_entries(view, 0, [&](const StoredEntry& entry) {
+    const std::int64_t time_ms = entry.header.time_ms;
+    if (const auto* reservation = std::get_if<Reservation>(&entry.body)) {
+      requests[reservation->request_id] = *reservation;
+    } else if (const auto* attempt = std::get_if<AttemptLine>(&entry.body)) {
+      naive.add_for_labels(time_ms, requests[attempt->request_id], attempt,
+                           [attempt](UsageTotals& row) { add_attempt(row, *attempt); });
+    } else if (const auto* settled = std::get_if<proto::Settled>(&entry.body)) {
+      const AttemptLine& line = settled->settlement.attempt;
+      naive.add_for_labels(time_ms, requests[line.request_id], &line, [&](UsageTotals& row) {
+        row.requests = 1;
+        row.unpriced = line.price_known ? 0 : 1;
+        row.estimated = line.estimated() ? 1 : 0;
+        row.overrun = settled->overrun;
+        add_attempt(row, line);
+      });
+    } else if (const auto* voided = std::get_if<proto::Voided>(&entry.body)) {
+      naive.add_for_labels(time_ms, requests[voided->reservation.request_id], nullptr,
+                           [voided](UsageTotals& row) {
+                             row.requests = 1;
+                             row.overrun = voided->overrun;
+                           });
+    }
+    return true;
+  }));
+  return naive.rows;
+}
+
+void require_same(const LedgerView& view, const UsageQuery& query) {
+  const Result<UsageReport> report = usage_of(view, query);
+  REQUIRE(report);
+  Naive::Rows rows;
+  UsageTotals total;
+  for (const UsageRow& row : report->rows) {
+    rows[{row.start_ms, row.group}] = row.totals;
+    total += row.totals;
+  }
+  REQUIRE(rows.size() == report->rows.size());
+  REQUIRE(rows == naive_usage(view, query));
+  REQUIRE(total == report->total);
+}
+
+UsageQuery random_query(Random& random, std::int64_t start_ms, std::int64_t now_ms) {
+  UsageQuery query;
+  const auto label = random.below(2) == 0 ? UsageDimension::tag : UsageDimension::session;
+  for (std::uint64_t i = random.below(3); i > 0; --i) {
+    const auto dimension =
+        static_cast<UsageDimension>(random.below(std::size(usage_dimension_names) - 1));
+    query.by.push_back(dimension == UsageDimension::tag ? label : dimension);
+  }
+  const auto span = static_cast<std::uint64_t>(now_ms - start_ms + 2 * day_ms);
+  const auto moment = [&] {
+    return start_ms - day_ms + static_cast<std::int64_t>(random.below(span));
+  };
+  if (random.below(2) == 0) query.since_ms = moment();
+  if (random.below(2) == 0) query.until_ms = moment();
+  if (random.below(2) == 0) query.every = static_cast<UsageEvery>(random.below(4));
+  if (random.below(3) == 0) query.where.push_back({UsageDimension::provider, "beta"});
+  if (random.below(3) == 0) query.where.push_back({UsageDimension::route, "smart"});
+  if (random.below(5) == 0) query.where.push_back({UsageDimension::route, "fast"});
+  if (random.below(5) == 0) query.where.push_back({UsageDimension::status, "ok"});
+  if (random.below(5) == 0) query.where.push_back({label, label == UsageDimension::tag ? "b" : "run1"});
+  return query;
+}
+
+// Leaves the tables as a version without latency and day rows would have written them.
+void make_old(MemoryLog& log) {
+  log.rows(Table::usage).clear();
+  for (auto& [key, value] : log.rows(Table::rollup)) value.resize(rollup_bytes_without_latency);
+}
+
+}  // namespace
+
+TEST_CASE("any report is the sum of the entries that it is about", "[ledger][usage]") {
+  for (const std::uint64_t seed : {1, 2, 3}) {
+    Ledger ledger(seed);
+    const std::int64_t start_ms = ledger.clock.wall_ms();
+    for (int round = 0; round < 3; ++round) {
+      ledger.run(700);
+      for (int i = 0; i < 60; ++i) {
+        if (i == 50) ledger.require_whole();  // until then, rows lag behind the log
+        require_same(ledger.log, random_query(ledger.random, start_ms, ledger.clock.wall_ms()));
+      }
+      if (round == 1) ledger.start();  // with reservations open, their labels in rows or not yet
+    }
+  }
+}
+
+TEST_CASE("day rows hold what the rows of their hours hold", "[ledger][usage]") {
+  Ledger ledger(7);
+  ledger.run(1'500);
+  REQUIRE(ledger.writer->finish());
+  std::map<std::pair<std::uint32_t, std::string>, UsageTotals> sums;
+  const auto add = [&sums](std::string_view key, const std::string& value, std::uint32_t divisor,
+                           UsageTotals& into) {
+    RollupKey names;
+    std::string_view label;
+    REQUIRE(decode_rollup_key(key, names, label));
+    UsageTotals totals;
+    REQUIRE(decode(value, totals));
+    sums[{names.hour / divisor, std::string(key.substr(4))}] += totals;
+    into += totals;
+  };
+  UsageTotals all;
+  for (const auto& [key, value] : ledger.log.rows(Table::rollup)) add(key, value, 24, all);
+  const auto hours = std::exchange(sums, {});
+  UsageTotals all_days;
+  for (const auto& [key, value] : ledger.log.rows(Table::usage)) {
+    if (key.starts_with('d')) add(std::string_view(key).substr(1), value, 1, all_days);
+  }
+  CHECK(sums == hours);
+  CHECK(all == all_days);
+  CHECK(hours.size() < ledger.log.rows(Table::rollup).size());
+}
+
+TEST_CASE("a store of before latency was kept opens, goes on, and verifies", "[ledger][usage]") {
+  Ledger ledger(11);
+  ledger.labelled = false;  // those versions knew none
+  const std::int64_t start_ms = ledger.clock.wall_ms();
+  ledger.run(600);
+  const bool clean = GENERATE(true, false);
+  REQUIRE((clean ? ledger.writer->finish() : ledger.writer->commit_rows()));
+  ledger.writer.reset();
+  make_old(ledger.log);
+  ledger.verify();
+
+  const auto without_latency = [](Naive::Rows rows) {
+    for (auto& [group, row] : rows) {
+      row.duration = {};
+      row.first_event = {};
+    }
+    return rows;
+  };
+  ledger.labelled = true;
+  ledger.start();
+  ledger.run(900);
+  ledger.require_whole();
+  for (int i = 0; i < 60; ++i) {
+    const UsageQuery query = random_query(ledger.random, start_ms, ledger.clock.wall_ms());
+    const Result<UsageReport> report = usage_of(ledger.log, query);
+    REQUIRE(report);
+    Naive::Rows rows;
+    for (const UsageRow& row : report->rows) rows[{row.start_ms, row.group}] = row.totals;
+    REQUIRE(without_latency(rows) == without_latency(naive_usage(ledger.log, query)));
+  }
+  // From the day after the upgrade on, latency and day rows are whole again.
+  UsageQuery since;
+  since.since_ms = ledger.clock.wall_ms() / day_ms * day_ms;
+  require_same(ledger.log, since);
+  CHECK(std::any_of(ledger.log.rows(Table::usage).begin(), ledger.log.rows(Table::usage).end(),
+                    [](const auto& row) { return row.first.starts_with('d'); }));
+}
+
+TEST_CASE("a roll-up that does not follow from the log is found, of whatever kind",
+          "[ledger][usage]") {
+  Ledger ledger(5);
+  ledger.run(400);
+  REQUIRE(ledger.writer->finish());
+  ledger.require_whole();
+  const std::string kind = GENERATE("d", "t", "T", "s", "S");
+  auto& rows = ledger.log.rows(Table::usage);
+  const auto at = rows.lower_bound(kind);
+  REQUIRE((at != rows.end() && at->first.starts_with(kind)));
+  SECTION("it counts a request more") { ++at->second[0]; }
+  SECTION("it counts an attempt as slower") { ++at->second[rollup_bytes_without_latency]; }
+  SECTION("it is gone") { rows.erase(at); }
+  SECTION("it is there twice") {
+    const std::string value = at->second;
+    rows[at->first + "x"] = value;
+  }
+  CHECK(verify_ledger(ledger.log)->problem.find("roll-up") != std::string::npos);
+}
+
+TEST_CASE("the largest rows of each bucket come first and the total counts the others too",
+          "[ledger][usage]") {
+  Ledger ledger(9);
+  ledger.run(1'200);
+  UsageQuery query;
+  query.by = {UsageDimension::user, UsageDimension::deployment};
+  query.every = UsageEvery::day;
+  const auto all = usage_of(ledger.log, query);
+  REQUIRE(all);
+  query.top = 2;
+  query.sort = UsageSort::failures;
+  const auto top = usage_of(ledger.log, query);
+  REQUIRE(top);
+  CHECK(top->total == all->total);
+  CHECK(top->rows.size() + top->rows_left_out == all->rows.size());
+  std::map<std::int64_t, std::vector<std::uint64_t>> failures;
+  for (const UsageRow& row : all->rows)
+    failures[row.start_ms].push_back(row.totals.failed_attempts);
+  for (auto& [start_ms, counts] : failures) {
+    std::sort(counts.rbegin(), counts.rend());
+    counts.resize(std::min<std::size_t>(counts.size(), 2));
+  }
+  std::map<std::int64_t, std::vector<std::uint64_t>> found;
+  for (const UsageRow& row : top->rows) found[row.start_ms].push_back(row.totals.failed_attempts);
+  CHECK(found == failures);
+  CHECK(all->rows.size() > top->rows.size());
+}
+
+TEST_CASE("a tag report says that its rows overlap", "[ledger][usage]") {
+  Ledger ledger(1);
+  RequestId id = ledger.ids.next();
+  Reservation reservation = sample_reservation(id);
+  reservation.tags = {"blue", "red", "blue"};
+  REQUIRE(ledger.writer->add(reservation));
+  REQUIRE(ledger.writer->add(sample_settlement(id)));
+  REQUIRE(ledger.writer->commit());
+  UsageQuery query;
+  query.by = {UsageDimension::tag};
+  const auto tags = usage_of(ledger.log, query);
+  REQUIRE(tags);
+  REQUIRE(tags->rows.size() == 2);
+  CHECK(tags->rows[0].group == std::vector<std::string>{"blue"});
+  CHECK(tags->rows[0].totals.requests == 1);
+  CHECK(tags->total.requests == 2);
+  CHECK(tags->overlapping);
+  CHECK(usage_of(ledger.log, {})->total.requests == 1);
+  UsageQuery red;
+  red.where = {{UsageDimension::tag, "red"}};
+  CHECK(usage_of(ledger.log, red)->total.requests == 1);
+  CHECK_FALSE(usage_of(ledger.log, red)->overlapping);
+}
+
+TEST_CASE("what is not kept together is refused", "[ledger][usage]") {
+  Ledger ledger(1);
+  UsageQuery query;
+  query.by = {UsageDimension::tag};
+  query.where = {{UsageDimension::session, "run1"}};
+  const auto both = usage_of(ledger.log, query);
+  REQUIRE_FALSE(both);
+  CHECK(is(both.error(), LedgerError::invalid));
+  Reservation reservation = sample_reservation(ledger.ids.next());
+  reservation.tags.assign(tags_max + 1, "t");
+  CHECK(ledger.writer->add(reservation)->error == LedgerError::invalid);
+  reservation.tags = {std::string(tag_bytes_max + 1, 'x')};
+  CHECK(ledger.writer->add(reservation)->error == LedgerError::invalid);
+}
+
+TEST_CASE("weeks begin on Monday and months on their first day", "[usage]") {
+  constexpr std::int64_t wednesday = 1'764'115'200'000;  // 2025-11-26
+  CHECK(bucket_start_ms(UsageEvery::week, wednesday + 5 * hour_ms) == wednesday - 2 * day_ms);
+  CHECK(bucket_end_ms(UsageEvery::week, wednesday - 2 * day_ms) == wednesday + 5 * day_ms);
+  CHECK(bucket_start_ms(UsageEvery::month, wednesday) == wednesday - 25 * day_ms);
+  CHECK(bucket_end_ms(UsageEvery::month, wednesday - 25 * day_ms) == wednesday + 5 * day_ms);
+  CHECK(bucket_start_ms(UsageEvery::week, 0) == 0);
+}
+
+TEST_CASE("a latency histogram keeps each duration in the bucket that holds it", "[usage]") {
+  for (std::size_t bucket = 0; bucket < latency_bucket_count; ++bucket) {
+    const std::uint32_t start = latency_bucket_start_ms(bucket);
+    CHECK(latency_bucket_of(start) == bucket);
+    if (bucket > 0) CHECK(latency_bucket_of(start - 1) == bucket - 1);
+  }
+  CHECK(latency_bucket_of(0xffff'ffff) == latency_bucket_count - 1);
+  CHECK(latency_bucket_start_ms(latency_bucket_count - 1) == 262'144);
+}
+
+TEST_CASE("percentiles lie within a bucket of the true ones", "[usage]") {
+  Random random(4);
+  for (int round = 0; round < 50; ++round) {
+    Latency latency;
+    std::vector<std::uint32_t> durations;
+    for (std::uint64_t i = 1 + random.below(3'000); i > 0; --i) {
+      durations.push_back(static_cast<std::uint32_t>(random.below(1 + (1U << random.below(17)))));
+      latency.add(durations.back());
+    }
+    std::sort(durations.begin(), durations.end());
+    for (const unsigned percent : {1U, 50U, 95U, 100U}) {
+      const std::size_t rank = (durations.size() * percent + 99) / 100;
+      CHECK(latency_bucket_of(static_cast<std::uint32_t>(latency.percentile_ms(percent))) ==
+            latency_bucket_of(durations[rank - 1]));
+    }
+    CHECK(latency.count() == durations.size());
+  }
+  CHECK(Latency{}.percentile_ms(95) == 0);
+}
+
+TEST_CASE("any bytes of a roll-up are a row or are refused", "[usage]") {
+  UsageTotals row;
+  row.requests = 3;
+  row.duration.add(9);
+  row.duration.add(900);
+  row.first_event.add(5);
+  std::string bytes;
+  encode(bytes, row);
+  UsageTotals read;
+  REQUIRE(decode(bytes, read));
+  CHECK(read == row);
+  for (std::size_t size = 0; size < bytes.size(); ++size)
+    CHECK(decode(bytes.substr(0, size), read) == (size == rollup_bytes_without_latency));
+  CHECK_FALSE(decode(bytes + "x", read));
+  Random random(2);
+  for (int i = 0; i < 5'000; ++i) {
+    std::string noise = bytes;
+    noise[rollup_bytes_without_latency + random.below(noise.size() - rollup_bytes_without_latency)] =
+        static_cast<char>(random.next());
+    if (!decode(noise, read)) continue;
+    std::string again;
+    encode(again, read);
+    CHECK(again == noise);
+  }
+}
+
+}  // namespace outlast::storage
