@@ -71,8 +71,8 @@ class LedgerState {
   // entries before it.
   Result<Applied> apply(const proto::LedgerEntry& entry);
 
-  // Before the first entry of a process: from which day on there are roll-ups by day (usage_rows.hpp)
-  // in a ledger whose last entry is of `time_ms`.
+  // Before the first entry of a process: from which day on there are roll-ups by day
+  // (usage_rows.hpp) in a ledger whose last entry is of `time_ms`.
   Result<void> begin_usage_days(std::int64_t time_ms, bool empty) {
     return cache_.usage().begin_days(time_ms, empty);
   }

@@ -88,7 +88,7 @@ class LedgerStore {
   virtual Result<void> read(std::uint64_t from,
                             const std::function<bool(const StoredEntry&)>& visit) const = 0;
   virtual Result<VerifyReport> verify() const = 0;
-  // For readers of their own (storage/ledger_queries.hpp): this moment, without waiting for anybody.
+  // For readers of their own (storage/ledger_queries.hpp): this moment, without waiting for any.
   [[nodiscard]] virtual std::unique_ptr<LedgerView> view() const = 0;
 
   struct Status {

@@ -18,7 +18,8 @@ std::uint32_t saturating_add(std::uint32_t a, std::uint32_t b) {
 std::size_t latency_bucket_of(std::uint32_t ms) {
   if (ms < 1U << first_octave) return 0;
   const auto octave = static_cast<unsigned>(std::bit_width(ms)) - 1;
-  const std::size_t bucket = 1 + std::size_t{2} * (octave - first_octave) + (ms >> (octave - 1) & 1);
+  const std::size_t bucket =
+      1 + std::size_t{2} * (octave - first_octave) + (ms >> (octave - 1) & 1);
   return bucket < latency_bucket_count ? bucket : latency_bucket_count - 1;
 }
 

@@ -8,8 +8,8 @@
 
 namespace outlast::storage {
 
-// Two buckets per power of two from 8 ms to 262 s: the ends of a bucket are a factor of 1.5 apart at
-// most.
+// Two buckets per power of two from 8 ms to 262 s: the ends of a bucket are a factor of 1.5 apart
+// at most.
 inline constexpr std::size_t latency_bucket_count = 32;
 
 // The bucket that a duration counts in.

@@ -45,8 +45,9 @@ std::uint32_t hour_of(std::int64_t ms) {
 
 bool concerns(const UsageQuery& query, UsageDimension dimension) {
   return std::find(query.by.begin(), query.by.end(), dimension) != query.by.end() ||
-         std::any_of(query.where.begin(), query.where.end(),
-                     [=](const UsageFilter& filter) { return filter.dimension == dimension; });
+         std::any_of(
+             query.where.begin(), query.where.end(),
+             [dimension](const UsageFilter& filter) { return filter.dimension == dimension; });
 }
 
 // The rows that entries since the head's rows_from have changed, as they are now.
@@ -205,8 +206,7 @@ class Scan {
     };
     const Result<void> scanned =
         view_.scan(place.table, from, to, [&](std::string_view key, std::string_view value) {
-          const bool newer =
-              !recent_.empty() && recent_.contains({place.table, std::string(key)});
+          const bool newer = !recent_.empty() && recent_.contains({place.table, std::string(key)});
           return newer || add(key, value);
         });
     if (!scanned) return scanned;
@@ -222,8 +222,7 @@ class Scan {
                                             std::to_string(usage_rows_max) +
                                             " rows; narrow it by time or by what counts");
     }
-    return fail(LedgerError::corrupt,
-                "a roll-up row cannot be read; see `outlast ledger verify`");
+    return fail(LedgerError::corrupt, "a roll-up row cannot be read; see `outlast ledger verify`");
   }
 
  private:

@@ -101,7 +101,7 @@ struct UsageTotals {
 };
 
 struct UsageRow {
-  std::int64_t start_ms = 0;  // of the bucket; 0 where the query has none
+  std::int64_t start_ms = 0;       // of the bucket; 0 where the query has none
   std::vector<std::string> group;  // one value per dimension of the query
   UsageTotals totals;
 };
@@ -109,10 +109,10 @@ struct UsageRow {
 struct UsageReport {
   std::vector<UsageDimension> by;
   std::optional<UsageEvery> every;
-  std::vector<UsageRow> rows;  // sorted by bucket, then by group or as the query says
+  std::vector<UsageRow> rows;       // sorted by bucket, then by group or as the query says
   std::uint64_t rows_left_out = 0;  // by `top`
-  UsageTotals total;  // of all rows, those left out too
-  bool overlapping = false;  // the rows are by tag: a request counts under each of its tags
+  UsageTotals total;                // of all rows, those left out too
+  bool overlapping = false;         // the rows are by tag: a request counts under each of its tags
 };
 
 struct VerifyReport {

@@ -35,9 +35,9 @@ bool take(std::string_view& bytes, T& value) {
 }
 
 void put_counts(std::string& out, const Latency& latency) {
-  const auto used = static_cast<std::uint8_t>(
-      std::count_if(latency.counts.begin(), latency.counts.end(),
-                    [](std::uint32_t count) { return count != 0; }));
+  const auto used =
+      static_cast<std::uint8_t>(std::count_if(latency.counts.begin(), latency.counts.end(),
+                                              [](std::uint32_t count) { return count != 0; }));
   put(out, used);
   for (std::size_t i = 0; i < latency.counts.size(); ++i) {
     if (latency.counts[i] == 0) continue;
@@ -104,9 +104,8 @@ bool decode_rollup_key(std::string_view bytes, RollupKey& names, std::string_vie
   std::memcpy(&names.hour, bytes.data(), sizeof(names.hour));
   names.hour = __builtin_bswap32(names.hour);
   bytes.remove_prefix(sizeof(names.hour));
-  for (std::string_view* text :
-       {&names.organisation, &names.team, &names.user, &names.key_id, &names.route, &names.model,
-        &names.provider, &names.deployment}) {
+  for (std::string_view* text : {&names.organisation, &names.team, &names.user, &names.key_id,
+                                 &names.route, &names.model, &names.provider, &names.deployment}) {
     std::uint16_t size = 0;
     if (!take(bytes, size) || bytes.size() < size) return false;
     *text = bytes.substr(0, size);
@@ -163,8 +162,9 @@ Result<std::optional<std::uint32_t>> load_first_day(const LedgerView& view) {
   std::string_view bytes = value;
   std::uint32_t day = 0;
   if (!take(bytes, day) || !bytes.empty()) {
-    return fail(LedgerError::corrupt,
-                "the row of the first day of roll-ups cannot be read; restore the data from a copy");
+    return fail(
+        LedgerError::corrupt,
+        "the row of the first day of roll-ups cannot be read; restore the data from a copy");
   }
   return std::optional<std::uint32_t>(day);
 }
