@@ -40,6 +40,8 @@ void add_config_commands(CommandLine& line);
 void add_key_commands(CommandLine& line);
 void add_ledger_commands(CommandLine& line);
 void add_node_commands(CommandLine& line);
+void add_reconcile_command(CommandLine& line);
+void add_reprice_command(CommandLine& line);
 void add_usage_command(CommandLine& line);
 
 // Parses, runs, and gives the exit code of the process. The one place that writes errors: one line

@@ -9,6 +9,7 @@
 #include <boost/asio/io_context.hpp>
 
 #include "apps/outlastd/daemon.hpp"
+#include "apps/outlastd/report_thread.hpp"
 #include "http/server.hpp"
 
 namespace outlast::apps {
@@ -28,6 +29,7 @@ class AdminApi {
     std::string next_index;  // of ledger/entries
   };
 
+  static Answer refusal(const Error& error);
   [[nodiscard]] bool authorised(const http::Request& request) const;
   boost::asio::awaitable<Answer> route(const http::Request& request);
   boost::asio::awaitable<Answer> metrics();
@@ -36,7 +38,10 @@ class AdminApi {
   boost::asio::awaitable<Answer> list_keys();
   boost::asio::awaitable<Answer> create_key(std::string_view body);
   boost::asio::awaitable<Answer> revoke_key(std::string id);
-  boost::asio::awaitable<Answer> usage(std::string_view query);
+  boost::asio::awaitable<Answer> usage(std::string_view query);      // this and the next two:
+  boost::asio::awaitable<Answer> reconcile(std::string_view query,    // admin_reports.cpp
+                                           std::string csv);
+  boost::asio::awaitable<Answer> reprice(std::string_view query, std::string toml);
   boost::asio::awaitable<Answer> entries(std::string_view query);
   boost::asio::awaitable<Answer> verify();
   boost::asio::awaitable<Answer> reload();
@@ -45,6 +50,7 @@ class AdminApi {
 
   boost::asio::io_context& loop_;
   Daemon& daemon_;
+  ReportThread reports_;
 };
 
 std::string admin_error_body(std::string_view message, std::string_view code);
