@@ -115,6 +115,7 @@ void fill(const Options& options) {
       if (!(*writer)->add(traffic.settlement(reservation.request_id))) die("settle");
     }
     if (const auto committed = (*writer)->commit(); !committed) die(committed.error().message);
+    if (const auto folded = (*writer)->fold(); !folded) die(folded.error().message);
   }
   if (const auto finished = (*writer)->finish(); !finished) die(finished.error().message);
 }

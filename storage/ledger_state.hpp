@@ -71,12 +71,6 @@ class LedgerState {
   // entries before it.
   Result<Applied> apply(const proto::LedgerEntry& entry);
 
-  // Before the first entry of a process: from which day on there are roll-ups by day
-  // (usage_rows.hpp) in a ledger whose last entry is of `time_ms`.
-  Result<void> begin_usage_days(std::int64_t time_ms, bool empty) {
-    return cache_.usage().begin_days(time_ms, empty);
-  }
-
   // What the operations since the last committed() change in the tables: dedup rows, keys and
   // prices always; balances and roll-ups when `rows`, since their last collection; rows of all open
   // reservations when `open` (then also `rows`), so that a replay can start at the end of this

@@ -252,6 +252,7 @@ void Store::commit(std::span<Submission> batch) {
   batches_.fetch_add(1, std::memory_order_relaxed);
   if (keys_changed_) publish_keys();
   tell();
+  if (const Result<void> folded = writer_->fold(); !folded) die(folded.error());
 }
 
 void Store::add(Submission& submission) {

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "core/check.hpp"
+#include "storage/usage_fold.hpp"
 
 namespace outlast::storage {
 namespace {
@@ -97,11 +98,6 @@ Result<std::unique_ptr<LedgerWriter>> LedgerWriter::open(Log& log, const Clock& 
   if (!head) return fail(head.error());
   std::unique_ptr<LedgerWriter> writer(new LedgerWriter(log, clock, *head));
   if (const Result<void> good = writer->check_head(); !good) return fail(good.error());
-  if (const Result<void> days =
-          writer->state_.begin_usage_days(head->time_ms, head->next_index == 0);
-      !days) {
-    return fail(days.error());
-  }
   if (const Result<void> recovered = writer->recover(); !recovered) return fail(recovered.error());
   const std::vector<Settlement> in_doubt = writer->state_.in_doubt();
   Result<Applied> started =
@@ -228,7 +224,18 @@ Result<void> LedgerWriter::write_batch(bool rows, bool open) {
   state_.committed();
   records_.clear();
   batch_first_ = head_.next_index;
+  // Entries to come are not of earlier hours than this batch.
+  if (rows) rows_hour_ = static_cast<std::uint32_t>(std::max<std::int64_t>(head_.time_ms, 0) / hour_ms);
   return {};
+}
+
+Result<void> LedgerWriter::fold() {
+  if (folded_hour_ >= rows_hour_ || pending_entries() > 0) return {};
+  TableChanges changes;
+  const Result<std::size_t> rows = fold_rollups(log_, rows_hour_, fold_rows, changes);
+  if (!rows) return fail(rows.error());
+  if (*rows < fold_rows) folded_hour_ = rows_hour_;
+  return changes.empty() ? Result<void>() : log_.append({head_.next_index, {}}, changes);
 }
 
 }  // namespace outlast::storage

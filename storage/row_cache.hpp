@@ -60,7 +60,6 @@ class RowCache {
   Result<std::span<UsageTotals* const>> rollups(std::int64_t time_ms, const Payer& payer,
                                                 const Leg* leg, std::uint8_t status,
                                                 const UsageLabels* labels);
-  [[nodiscard]] UsageCache& usage() { return usage_; }
 
   // Puts every changed row.
   void collect(TableChanges& changes);

@@ -14,10 +14,6 @@ std::uint64_t mix(std::uint64_t hash, std::uint64_t value) {
   return hash ^ hash >> 32;
 }
 
-std::uint32_t hour_at(std::int64_t time_ms) {
-  return static_cast<std::uint32_t>(std::max<std::int64_t>(time_ms, 0) / hour_ms);
-}
-
 std::uint64_t saturating_add(std::uint64_t a, std::uint64_t b) {
   std::uint64_t sum = 0;
   return __builtin_add_overflow(a, b, &sum) ? std::numeric_limits<std::uint64_t>::max() : sum;
@@ -50,25 +46,23 @@ void add_attempt(UsageTotals& row, const AttemptLine& attempt) {
 }
 
 std::size_t UsageCache::IdHash::operator()(const Id& id) const noexcept {
-  std::uint64_t hash = mix(id.period, id.cell.status);
+  std::uint64_t hash = mix(id.hour, id.cell.status);
   hash = mix(hash, reinterpret_cast<std::uintptr_t>(id.cell.payer));
   hash = mix(hash, reinterpret_cast<std::uintptr_t>(id.cell.leg));
-  if (id.kind == RollupKind::main && !id.day) return hash;
-  hash = mix(hash, static_cast<std::uint64_t>(id.kind) << 1 | static_cast<std::uint64_t>(id.day));
+  if (id.kind == RollupKind::main) return hash;
+  hash = mix(hash, static_cast<std::uint64_t>(id.kind));
   return mix(hash, std::hash<std::string_view>()(id.label));
 }
 
-Result<UsageCache::Rollup*> UsageCache::find(RollupKind kind, bool day, std::uint32_t period,
-                                             const Cell& cell, const RollupKey& names,
-                                             std::string_view label) {
-  const auto at = rollups_.find({cell, period, kind, day, label});
+Result<UsageCache::Rollup*> UsageCache::find(const Id& id, const RollupKey& names) {
+  const auto at = rollups_.find(id);
   if (at != rollups_.end()) return at->second.get();
   auto row = std::make_unique<Rollup>();
-  row->label = label;
-  row->table = rollup_place(kind, day).table;
-  RollupKey of_period = names;
-  of_period.hour = period;
-  encode_rollup_key(row->key, kind, day, of_period, label);
+  row->label = id.label;
+  row->table = rollup_place(id.kind, RollupPeriod::hour).table;
+  RollupKey of_hour = names;
+  of_hour.hour = id.hour;
+  encode_rollup_key(row->key, id.kind, RollupPeriod::hour, of_hour, id.label);
   const Result<bool> found = view_.get(row->table, row->key, scratch_);
   if (!found) return fail(found.error());
   if (*found && !decode(scratch_, row->totals)) {
@@ -77,71 +71,38 @@ Result<UsageCache::Rollup*> UsageCache::find(RollupKind kind, bool day, std::uin
   }
   row->without_latency = *found && scratch_.size() == rollup_bytes_without_latency;
   Rollup* const made = row.get();
-  rollups_.emplace(Id{cell, period, kind, day, made->label}, std::move(row));
+  rollups_.emplace(Id{id.cell, id.hour, id.kind, made->label}, std::move(row));
   return made;
 }
 
-void UsageCache::mark(Rollup& row) {
-  found_.push_back(&row.totals);
-  if (row.dirty) return;
-  row.dirty = true;
-  dirty_.push_back(&row);
-}
-
-Result<void> UsageCache::add(RollupKind kind, std::uint32_t hour, const Cell& cell,
-                             const RollupKey& names, std::string_view label) {
-  const Result<Rollup*> row = find(kind, false, hour, cell, names, label);
+Result<void> UsageCache::add(const Id& id, const RollupKey& names) {
+  const Result<Rollup*> row = find(id, names);
   if (!row) return fail(row.error());
-  const std::uint32_t day = hour / hours_per_day;
-  if ((*row)->day == nullptr && first_day_ && day >= *first_day_) {
-    const Result<Rollup*> of_day = find(kind, true, day, cell, names, label);
-    if (!of_day) return fail(of_day.error());
-    (*row)->day = *of_day;
-  }
-  mark(**row);
-  if ((*row)->day != nullptr) mark(*(*row)->day);
+  found_.push_back(&(*row)->totals);
+  if ((*row)->dirty) return {};
+  (*row)->dirty = true;
+  dirty_.push_back(*row);
   return {};
 }
 
 Result<std::span<UsageTotals* const>> UsageCache::rows(std::int64_t time_ms, const Cell& cell,
                                                        const RollupKey& names,
                                                        const UsageLabels* labels) {
-  if (!first_day_loaded_) {
-    const Result<std::optional<std::uint32_t>> first = load_first_day(view_);
-    if (!first) return fail(first.error());
-    first_day_ = *first;
-    first_day_loaded_ = true;
-  }
   found_.clear();
-  const std::uint32_t hour = hour_at(time_ms);
-  Result<void> added = add(RollupKind::main, hour, cell, names, {});
+  const auto hour = static_cast<std::uint32_t>(std::max<std::int64_t>(time_ms, 0) / hour_ms);
+  Result<void> added = add({cell, hour, RollupKind::main, {}}, names);
   if (labels != nullptr) {
     for (const std::string& tag : labels->tags) {
-      if (added) added = add(RollupKind::tag, hour, cell, names, tag);
+      if (added) added = add({cell, hour, RollupKind::tag, tag}, names);
     }
     if (added && !labels->session.empty())
-      added = add(RollupKind::session, hour, cell, names, labels->session);
+      added = add({cell, hour, RollupKind::session, labels->session}, names);
   }
   if (!added) return fail(added.error());
   return std::span<UsageTotals* const>(found_);
 }
 
-Result<void> UsageCache::begin_days(std::int64_t time_ms, bool empty) {
-  const Result<std::optional<std::uint32_t>> first = load_first_day(view_);
-  if (!first) return fail(first.error());
-  first_day_ = *first;
-  first_day_loaded_ = true;
-  if (first_day_) return {};
-  first_day_ = empty ? 0 : hour_at(time_ms) / hours_per_day + 1;
-  first_day_changed_ = true;
-  return {};
-}
-
 void UsageCache::collect(TableChanges& changes) {
-  if (first_day_changed_) {
-    changes.put(Table::usage, first_day_key, encode_first_day(*first_day_));
-    first_day_changed_ = false;
-  }
   for (Rollup* row : dirty_) {
     scratch_.clear();
     encode(scratch_, row->totals);

@@ -1,5 +1,6 @@
-// usage_of(): sums roll-ups into a report. It reads the rows of whole days where they are kept, and
-// of hours only at the ends, so that what is read grows with days and not with entries.
+// usage_of(): sums roll-ups into a report. It reads the rows of whole months and days where they
+// are kept, and of hours only at the ends, so that what is read grows with months and not with
+// entries.
 #include <algorithm>
 #include <chrono>
 #include <limits>
@@ -16,6 +17,7 @@ namespace {
 
 constexpr std::int64_t day_ms = hours_per_day * hour_ms;
 constexpr std::uint32_t no_end = std::numeric_limits<std::uint32_t>::max();
+constexpr std::uint32_t hour_max = hours_per_day * 10'000'000;  // beyond any calendar
 
 std::string_view value_of(const RollupKey& key, std::string_view label, UsageDimension dimension) {
   switch (dimension) {
@@ -40,7 +42,7 @@ std::string_view value_of(const RollupKey& key, std::string_view label, UsageDim
 
 std::uint32_t hour_of(std::int64_t ms) {
   const std::int64_t hour = std::max<std::int64_t>(ms, 0) / hour_ms;
-  return static_cast<std::uint32_t>(std::min<std::int64_t>(hour, no_end - hours_per_day));
+  return static_cast<std::uint32_t>(std::min<std::int64_t>(hour, hour_max));
 }
 
 bool concerns(const UsageQuery& query, UsageDimension dimension) {
@@ -85,7 +87,7 @@ class Groups {
   }
 
   // False when the row cannot be read, or when it would be one too many.
-  bool add(std::string_view key, std::string_view value, bool day);
+  bool add(std::string_view key, std::string_view value, RollupPeriod period);
   [[nodiscard]] bool too_many() const { return rows_.size() > usage_rows_max; }
   UsageReport finish();
 
@@ -131,13 +133,22 @@ UsageTotals* Groups::group_of(std::int64_t start_ms, const RollupKey& names,
   return too_many() ? nullptr : &rows_.back().totals;
 }
 
-bool Groups::add(std::string_view key, std::string_view value, bool day) {
+std::int64_t start_of(RollupPeriod period, std::uint32_t number) {
+  switch (period) {
+    case RollupPeriod::hour: return number * hour_ms;
+    case RollupPeriod::day: return number * day_ms;
+    case RollupPeriod::month: return first_day_of_month(number) * day_ms;
+  }
+  return 0;
+}
+
+bool Groups::add(std::string_view key, std::string_view value, RollupPeriod period) {
   RollupKey names;
   std::string_view label;
   if (!decode_rollup_key(key, names, label)) return false;
   if (!wanted(names, label)) return true;
-  const std::int64_t time_ms = static_cast<std::int64_t>(names.hour) * (day ? day_ms : hour_ms);
-  const std::int64_t start_ms = query_.every ? bucket_start_ms(*query_.every, time_ms) : 0;
+  const std::int64_t start_ms =
+      query_.every ? bucket_start_ms(*query_.every, start_of(period, names.hour)) : 0;
   UsageTotals* totals = group_of(start_ms, names, label);
   const bool timed =
       every_row_is_timed_ || names.status == static_cast<std::uint8_t>(AttemptStatus::ok);
@@ -186,51 +197,98 @@ UsageReport Groups::finish() {
   return report;
 }
 
+std::uint32_t hour_of_key(std::string_view key) {
+  RollupKey names;
+  std::string_view label;
+  return decode_rollup_key(key, names, label) ? names.hour : no_end;
+}
+
 // Reads the rows of a kind into groups.
 class Scan {
  public:
-  Scan(const LedgerView& view, RollupKind kind, const RecentRows& recent, Groups& groups)
-      : view_(view), kind_(kind), recent_(recent), groups_(groups) {}
+  Scan(const LedgerView& view, RollupKind kind, const FoldedRollups& folded,
+       const RecentRows& recent, Groups& groups)
+      : view_(view), kind_(kind), folded_(folded), recent_(recent), groups_(groups) {}
 
-  // Hours or days from `first` to before `end`.
-  Result<void> read(bool day, std::uint32_t first, std::uint32_t end) const {
-    if (first >= end) return {};
-    const RollupPlace place = rollup_place(kind_, day);
-    const std::string from = std::string(place.prefix) + rollup_hour_key(first);
-    std::string to(place.prefix);
-    if (end != no_end) to += rollup_hour_key(end);
-    else if (!to.empty()) ++to.back();
-    bool good = true;
-    const auto add = [&](std::string_view key, std::string_view value) {
-      return good = groups_.add(key.substr(place.prefix.size()), value, day);
-    };
-    const Result<void> scanned =
-        view_.scan(place.table, from, to, [&](std::string_view key, std::string_view value) {
-          const bool newer = !recent_.empty() && recent_.contains({place.table, std::string(key)});
-          return newer || add(key, value);
-        });
-    if (!scanned) return scanned;
-    for (auto at = recent_.lower_bound({place.table, from});
-         good && at != recent_.end() && at->first.first == place.table &&
-         (to.empty() || at->first.second < to);
-         ++at) {
-      add(at->first.second, at->second);
-    }
-    if (good) return {};
-    if (groups_.too_many()) {
-      return fail(LedgerError::invalid, "the report would have more than " +
-                                            std::to_string(usage_rows_max) +
-                                            " rows; narrow it by time or by what counts");
-    }
-    return fail(LedgerError::corrupt, "a roll-up row cannot be read; see `outlast ledger verify`");
-  }
+  // Hours from `first` to before `end`, by as few rows as there are.
+  Result<void> read_hours(std::uint32_t first, std::uint32_t end, RollupPeriod longest) const;
 
  private:
+  Result<void> read_days(std::uint32_t first, std::uint32_t end, RollupPeriod longest) const;
+  Result<void> read(RollupPeriod period, std::uint32_t first, std::uint32_t end,
+                    bool unfolded_only = false) const;
+
   const LedgerView& view_;
   const RollupKind kind_;
+  const FoldedRollups& folded_;
   const RecentRows& recent_;
   Groups& groups_;
 };
+
+Result<void> Scan::read_hours(std::uint32_t first, std::uint32_t end, RollupPeriod longest) const {
+  const std::uint32_t day = (first + hours_per_day - 1) / hours_per_day;
+  const std::uint32_t whole_end = end / hours_per_day;
+  const bool all_folded = end <= folded_.hour;
+  if (longest == RollupPeriod::hour || day * hours_per_day >= folded_.hour ||
+      (all_folded && day >= whole_end)) {
+    return read(RollupPeriod::hour, first, end);
+  }
+  Result<void> done = read(RollupPeriod::hour, first, day * hours_per_day);
+  // The last day and month may be at their beginning: their rows hold what is folded.
+  if (done) done = read_days(day, all_folded ? whole_end : no_end, longest);
+  if (!done) return done;
+  return all_folded ? read(RollupPeriod::hour, whole_end * hours_per_day, end)
+                    : read(RollupPeriod::hour, folded_.hour, end, true);
+}
+
+Result<void> Scan::read_days(std::uint32_t first, std::uint32_t end, RollupPeriod longest) const {
+  std::uint32_t month = month_of_day(first);
+  if (first_day_of_month(month) < first) ++month;
+  const std::uint32_t month_end = end == no_end ? no_end : month_of_day(end);
+  if (longest == RollupPeriod::day || month >= month_end)
+    return read(RollupPeriod::day, first, end);
+  Result<void> done = read(RollupPeriod::day, first, first_day_of_month(month));
+  if (done) done = read(RollupPeriod::month, month, month_end);
+  if (done && month_end != no_end)
+    done = read(RollupPeriod::day, first_day_of_month(month_end), end);
+  return done;
+}
+
+Result<void> Scan::read(RollupPeriod period, std::uint32_t first, std::uint32_t end,
+                        bool unfolded_only) const {
+  if (first >= end) return {};
+  const RollupPlace place = rollup_place(kind_, period);
+  const std::string from = std::string(place.prefix) + rollup_hour_key(first);
+  std::string to(place.prefix);
+  if (end != no_end) to += rollup_hour_key(end);
+  else if (!to.empty()) ++to.back();
+  bool good = true;
+  const auto add = [&](std::string_view key, std::string_view value) {
+    key.remove_prefix(place.prefix.size());
+    // Behind the folded hour nothing is folded.
+    if (unfolded_only && folded_.holds(hour_of_key(key), kind_, key)) return true;
+    return good = groups_.add(key, value, period);
+  };
+  const Result<void> scanned =
+      view_.scan(place.table, from, to, [&](std::string_view key, std::string_view value) {
+        const bool newer = !recent_.empty() && recent_.contains({place.table, std::string(key)});
+        return newer || add(key, value);
+      });
+  if (!scanned) return scanned;
+  for (auto at = recent_.lower_bound({place.table, from});
+       good && at != recent_.end() && at->first.first == place.table &&
+       (to.empty() || at->first.second < to);
+       ++at) {
+    add(at->first.second, at->second);
+  }
+  if (good) return {};
+  if (groups_.too_many()) {
+    return fail(LedgerError::invalid, "the report would have more than " +
+                                          std::to_string(usage_rows_max) +
+                                          " rows; narrow it by time or by what counts");
+  }
+  return fail(LedgerError::corrupt, "a roll-up row cannot be read; see `outlast ledger verify`");
+}
 
 Result<RollupKind> kind_of(const UsageQuery& query) {
   const bool tag = concerns(query, UsageDimension::tag);
@@ -320,26 +378,19 @@ Result<UsageReport> usage_of(const LedgerView& view, const UsageQuery& query) {
   if (!kind) return fail(kind.error());
   const Result<RecentRows> recent = recent_rollups(view);
   if (!recent) return fail(recent.error());
-  const Result<std::optional<std::uint32_t>> first_day = load_first_day(view);
-  if (!first_day) return fail(first_day.error());
+  const Result<FoldedRollups> folded = load_folded(view);
+  if (!folded) return fail(folded.error());
 
   const std::uint32_t from = query.since_ms ? hour_of(*query.since_ms) : 0;
-  const std::uint32_t to = query.until_ms ? hour_of(*query.until_ms - 1) + 1 : no_end;
+  const std::uint32_t last = query.until_ms ? hour_of(*query.until_ms - 1) : hour_max;
+  const std::uint32_t to = last == hour_max ? no_end : last + 1;
   Groups groups(query);
-  const Scan scan(view, *kind, *recent, groups);
-  // Hours up to the first whole day, days, hours from the last whole day on.
-  std::uint32_t day = no_end;
-  if (*first_day && query.every != UsageEvery::hour)
-    day = std::max((from + hours_per_day - 1) / hours_per_day, **first_day);
-  const std::uint32_t day_end = to == no_end ? no_end : to / hours_per_day;
-  Result<void> done;
-  if (day >= day_end) {
-    done = scan.read(false, from, to);
-  } else {
-    done = scan.read(false, from, day * hours_per_day);
-    if (done) done = scan.read(true, day, day_end);
-    if (done && day_end != no_end) done = scan.read(false, day_end * hours_per_day, to);
-  }
+  const Scan scan(view, *kind, *folded, *recent, groups);
+  RollupPeriod longest = RollupPeriod::month;
+  if (query.every == UsageEvery::hour) longest = RollupPeriod::hour;
+  if (query.every == UsageEvery::day || query.every == UsageEvery::week)
+    longest = RollupPeriod::day;
+  const Result<void> done = scan.read_hours(from, to, longest);
   if (!done) return fail(done.error());
   UsageReport report = groups.finish();
   const auto tags = std::count_if(

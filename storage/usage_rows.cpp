@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <chrono>
 #include <cstring>
 #include <limits>
 
@@ -83,18 +84,32 @@ __int128 amount_of(std::uint64_t low, std::uint64_t high) {
 
 }  // namespace
 
-RollupPlace rollup_place(RollupKind kind, bool day) {
-  switch (kind) {
-    case RollupKind::main: break;
-    case RollupKind::tag: return {Table::usage, day ? "T" : "t"};
-    case RollupKind::session: return {Table::usage, day ? "S" : "s"};
-  }
-  return day ? RollupPlace{Table::usage, "d"} : RollupPlace{Table::rollup, ""};
+std::uint32_t month_of_day(std::uint32_t day) {
+  using namespace std::chrono;
+  const year_month_day date{sys_days{days{day}}};
+  return static_cast<std::uint32_t>((static_cast<int>(date.year()) - 1970) * 12) +
+         static_cast<unsigned>(date.month()) - 1;
 }
 
-void encode_rollup_key(std::string& out, RollupKind kind, bool day, const RollupKey& names,
-                       std::string_view label) {
-  out += rollup_place(kind, day).prefix;
+std::uint32_t first_day_of_month(std::uint32_t month) {
+  using namespace std::chrono;
+  const year_month_day date{year{1970 + static_cast<int>(month / 12)},
+                            std::chrono::month{month % 12 + 1}, day{1}};
+  return static_cast<std::uint32_t>(sys_days{date}.time_since_epoch().count());
+}
+
+RollupPlace rollup_place(RollupKind kind, RollupPeriod period) {
+  // By kind, then by period.
+  static constexpr std::string_view prefixes[][3] = {
+      {"", "md", "mm"}, {"th", "td", "tm"}, {"sh", "sd", "sm"}};
+  const std::string_view prefix =
+      prefixes[static_cast<std::size_t>(kind)][static_cast<std::size_t>(period)];
+  return {prefix.empty() ? Table::rollup : Table::usage, prefix};
+}
+
+void encode_rollup_key(std::string& out, RollupKind kind, RollupPeriod period,
+                       const RollupKey& names, std::string_view label) {
+  out += rollup_place(kind, period).prefix;
   encode(out, names);
   out += label;
 }
@@ -154,25 +169,35 @@ bool same_rollup(std::string_view stored, std::string_view recomputed) {
   return stored == recomputed.substr(0, rollup_bytes_without_latency);
 }
 
-Result<std::optional<std::uint32_t>> load_first_day(const LedgerView& view) {
-  std::string value;
-  const Result<bool> found = view.get(Table::usage, first_day_key, value);
-  if (!found) return fail(found.error());
-  if (!*found) return std::optional<std::uint32_t>{};
-  std::string_view bytes = value;
-  std::uint32_t day = 0;
-  if (!take(bytes, day) || !bytes.empty()) {
-    return fail(
-        LedgerError::corrupt,
-        "the row of the first day of roll-ups cannot be read; restore the data from a copy");
-  }
-  return std::optional<std::uint32_t>(day);
+bool FoldedRollups::holds(std::uint32_t of_hour, RollupKind of_kind,
+                          std::string_view of_key) const {
+  if (of_hour != hour) return of_hour < hour;
+  if (of_kind != kind) return of_kind < kind;
+  return of_key <= key;
 }
 
-std::string encode_first_day(std::uint32_t day) {
+Result<FoldedRollups> load_folded(const LedgerView& view) {
   std::string value;
-  put(value, day);
-  return value;
+  const Result<bool> found = view.get(Table::usage, folded_key, value);
+  if (!found) return fail(found.error());
+  FoldedRollups folded;
+  if (!*found) return folded;
+  std::string_view bytes = value;
+  std::uint8_t kind = 0;
+  if (!take(bytes, folded.hour) || !take(bytes, kind) || kind >= std::size(rollup_kinds)) {
+    return fail(LedgerError::corrupt,
+                "the row of folded roll-ups cannot be read; restore the data from a copy");
+  }
+  folded.kind = rollup_kinds[kind];
+  folded.key = bytes;
+  return folded;
+}
+
+std::string encode_folded(const FoldedRollups& folded) {
+  std::string value;
+  put(value, folded.hour);
+  put(value, static_cast<std::uint8_t>(folded.kind));
+  return value + folded.key;
 }
 
 }  // namespace outlast::storage

@@ -8,7 +8,7 @@
 #include "storage/ledger_state.hpp"
 #include "storage/ledger_writer.hpp"
 #include "storage/rows.hpp"
-#include "storage/usage_rows.hpp"
+#include "storage/usage_fold.hpp"
 
 namespace outlast::storage {
 namespace {
@@ -23,8 +23,6 @@ class RecomputedTables final : public LedgerView {
   explicit RecomputedTables(const LedgerView& stored) : stored_(stored) {}
 
   Result<bool> get(Table table, std::string_view key, std::string& value) const override {
-    // Not a consequence of the log: which version wrote the store decides it.
-    if (table == Table::usage && key == first_day_key) return stored_.get(table, key, value);
     if (table == Table::dedup) {
       const Result<bool> found = stored_.get(table, key, value);
       DedupRow row;
@@ -123,6 +121,9 @@ class Verifier {
   bool visit(const LogRecord& record);
   Result<void> collect();
   Result<void> compare(Table table, char prefix, std::string_view what);
+  Result<void> compare(Table table, std::string_view from, std::string_view to,
+                       std::string_view what);
+  Result<void> compare_folded();
   Result<void> compare_rows();
   Result<void> compare_tables();
   Result<void> compare_open_rows();
@@ -216,9 +217,14 @@ Result<void> Verifier::compare_open_rows() {
 Result<void> Verifier::compare(Table table, char prefix, std::string_view what) {
   if (!report_.problem.empty()) return {};
   const std::string from = prefix == 0 ? std::string() : std::string(1, prefix);
-  const std::string to = prefix == 0 || table == Table::usage
-                             ? std::string()
-                             : std::string(1, static_cast<char>(prefix + 1));
+  const std::string to =
+      prefix == 0 ? std::string() : std::string(1, static_cast<char>(prefix + 1));
+  return compare(table, from, to, what);
+}
+
+Result<void> Verifier::compare(Table table, std::string_view from, std::string_view to,
+                               std::string_view what) {
+  if (!report_.problem.empty()) return {};
   Result<std::string> difference = tables_.difference(table, from, to, what);
   if (!difference) return fail(difference.error());
   report_.problem = std::move(*difference);
@@ -230,9 +236,12 @@ Result<void> Verifier::compare_rows() {
   if (const Result<void> collected = collect(); !collected) return collected;
   if (const Result<void> compared = compare(Table::rollup, 0, "roll-up"); !compared)
     return compared;
-  // Behind the row of the first day.
-  if (const Result<void> compared = compare(Table::usage, 'A', "roll-up"); !compared)
-    return compared;
+  for (const RollupKind kind : {RollupKind::tag, RollupKind::session}) {
+    const std::string from(rollup_place(kind, RollupPeriod::hour).prefix);
+    const std::string to{from[0], static_cast<char>(from[1] + 1)};
+    if (const Result<void> compared = compare(Table::usage, from, to, "roll-up"); !compared)
+      return compared;
+  }
   return compare(Table::meta, balance_prefix, "balance");
 }
 
@@ -240,7 +249,21 @@ Result<void> Verifier::compare_tables() {
   Result<void> compared = compare(Table::meta, key_prefix, "virtual key");
   if (compared) compared = compare(Table::meta, prices_prefix, "price book");
   if (compared && report_.problem.empty()) compared = compare_open_rows();
+  if (compared && report_.problem.empty()) compared = compare_folded();
   return compared;
+}
+
+// Rows of days and months follow from those of hours, which were compared with the log.
+Result<void> Verifier::compare_folded() {
+  Result<std::string> problem = check_folded(view_);
+  if (!problem) return fail(problem.error());
+  report_.problem = std::move(*problem);
+  if (!report_.problem.empty()) return {};
+  const Result<FoldedRollups> folded = load_folded(view_);
+  if (!folded) return fail(folded.error());
+  if (folded->hour > std::max<std::int64_t>(head_.time_ms, 0) / hour_ms)
+    report_.problem = "roll-ups are folded of hours that are not over";
+  return {};
 }
 
 // Zero sum: what tenants used is what providers are owed; what tenants hold is what is open.

@@ -9,6 +9,7 @@
 #include "core/random.hpp"
 #include "storage/ledger_writer.hpp"
 #include "storage/memory_log.hpp"
+#include "storage/usage_fold.hpp"
 #include "storage/usage_rows.hpp"
 #include "tests/storage/ledger_fixture.hpp"
 
@@ -82,11 +83,24 @@ struct Ledger {
     for (int i = 0; i < steps; ++i) {
       step();
       if (random.below(6) == 0) clock.advance_ms(static_cast<std::int64_t>(random.below(hour_ms)));
+      if (random.below(80) == 0)
+        clock.advance_ms(static_cast<std::int64_t>(random.below(4 * day_ms)));
       if (random.below(20) == 0) REQUIRE(writer->commit());
       if (random.below(90) == 0) REQUIRE(writer->commit_rows());
+      if (random.below(30) == 0) fold(1 + random.below(9));
       if (random.below(400) == 0) REQUIRE(writer->finish());
     }
     REQUIRE(writer->commit());
+  }
+  // A few rows of hours that are over, so that it also stops within an hour.
+  std::size_t fold(std::size_t rows_max) {
+    REQUIRE(writer->commit_rows());
+    TableChanges changes;
+    const auto hour = static_cast<std::uint32_t>(writer->time_ms() / hour_ms);
+    const Result<std::size_t> rows = fold_rollups(log, hour, rows_max, changes);
+    REQUIRE(rows);
+    REQUIRE(log.append({writer->next_index(), {}}, changes));
+    return *rows;
   }
   void require_whole() {
     REQUIRE(writer->commit_rows());
@@ -256,31 +270,40 @@ TEST_CASE("any report is the sum of the entries that it is about", "[ledger][usa
   }
 }
 
-TEST_CASE("day rows hold what the rows of their hours hold", "[ledger][usage]") {
+TEST_CASE("all hours that are over are folded, and reports say the same before and after",
+          "[ledger][usage]") {
   Ledger ledger(7);
-  ledger.run(1'500);
-  REQUIRE(ledger.writer->finish());
-  std::map<std::pair<std::uint32_t, std::string>, UsageTotals> sums;
-  const auto add = [&sums](std::string_view key, const std::string& value, std::uint32_t divisor,
-                           UsageTotals& into) {
-    RollupKey names;
-    std::string_view label;
-    REQUIRE(decode_rollup_key(key, names, label));
-    UsageTotals totals;
-    REQUIRE(decode(value, totals));
-    sums[{names.hour / divisor, std::string(key.substr(4))}] += totals;
-    into += totals;
-  };
-  UsageTotals all;
-  for (const auto& [key, value] : ledger.log.rows(Table::rollup)) add(key, value, 24, all);
-  const auto hours = std::exchange(sums, {});
-  UsageTotals all_days;
-  for (const auto& [key, value] : ledger.log.rows(Table::usage)) {
-    if (key.starts_with('d')) add(std::string_view(key).substr(1), value, 1, all_days);
+  ledger.run(900);
+  REQUIRE(ledger.writer->commit_rows());
+  UsageQuery query;
+  query.by = {UsageDimension::user, UsageDimension::status};
+  query.every = UsageEvery::month;
+  const auto before = usage_of(ledger.log, query);
+  while (ledger.fold(50) == 50) {
   }
-  CHECK(sums == hours);
-  CHECK(all == all_days);
-  CHECK(hours.size() < ledger.log.rows(Table::rollup).size());
+  CHECK(ledger.fold(50) == 0);
+  const auto folded = load_folded(ledger.log);
+  REQUIRE(folded);
+  CHECK(folded->hour == ledger.writer->time_ms() / hour_ms);
+  const auto after = usage_of(ledger.log, query);
+  REQUIRE(before->rows.size() == after->rows.size());
+  for (std::size_t i = 0; i < before->rows.size(); ++i)
+    CHECK(before->rows[i].totals == after->rows[i].totals);
+  CHECK(before->total == after->total);
+  ledger.require_whole();
+}
+
+TEST_CASE("a store folds by itself as time goes on", "[ledger][usage]") {
+  Ledger ledger(8);
+  for (int i = 0; i < 400; ++i) {
+    ledger.run(5);
+    REQUIRE(ledger.writer->commit_rows());
+    REQUIRE(ledger.writer->fold());
+  }
+  const auto folded = load_folded(ledger.log);
+  REQUIRE(folded);
+  CHECK(folded->hour == ledger.writer->time_ms() / hour_ms);
+  ledger.require_whole();
 }
 
 TEST_CASE("a store of before latency was kept opens, goes on, and verifies", "[ledger][usage]") {
@@ -313,21 +336,28 @@ TEST_CASE("a store of before latency was kept opens, goes on, and verifies", "[l
     for (const UsageRow& row : report->rows) rows[{row.start_ms, row.group}] = row.totals;
     REQUIRE(without_latency(rows) == without_latency(naive_usage(ledger.log, query)));
   }
-  // From the day after the upgrade on, latency and day rows are whole again.
+  // From the day after the upgrade on, latency is whole again.
   UsageQuery since;
   since.since_ms = ledger.clock.wall_ms() / day_ms * day_ms;
   require_same(ledger.log, since);
-  CHECK(std::any_of(ledger.log.rows(Table::usage).begin(), ledger.log.rows(Table::usage).end(),
-                    [](const auto& row) { return row.first.starts_with('d'); }));
+  // And what was there before is folded like all else.
+  while (ledger.fold(100) > 0) {
+  }
+  ledger.require_whole();
+  const auto whole = usage_of(ledger.log, {});
+  REQUIRE(whole);
+  CHECK(whole->total.cost == naive_usage(ledger.log, {}).begin()->second.cost);
 }
 
 TEST_CASE("a roll-up that does not follow from the log is found, of whatever kind",
           "[ledger][usage]") {
   Ledger ledger(5);
   ledger.run(400);
+  while (ledger.fold(100) > 0) {
+  }
   REQUIRE(ledger.writer->finish());
   ledger.require_whole();
-  const std::string kind = GENERATE("d", "t", "T", "s", "S");
+  const std::string kind = GENERATE("md", "mm", "th", "td", "tm", "sh", "sd", "sm");
   auto& rows = ledger.log.rows(Table::usage);
   const auto at = rows.lower_bound(kind);
   REQUIRE((at != rows.end() && at->first.starts_with(kind)));

@@ -23,6 +23,16 @@ TEST_CASE("weeks begin on Monday and months on their first day", "[usage]") {
   CHECK(bucket_start_ms(UsageEvery::week, 0) == 0);
 }
 
+TEST_CASE("months are numbered from January 1970", "[usage]") {
+  CHECK(month_of_day(0) == 0);
+  CHECK(month_of_day(30) == 0);
+  CHECK(month_of_day(31) == 1);
+  for (std::uint32_t month = 0; month < 12 * 200; ++month) {
+    CHECK(month_of_day(first_day_of_month(month)) == month);
+    if (month > 0) CHECK(month_of_day(first_day_of_month(month) - 1) == month - 1);
+  }
+}
+
 TEST_CASE("a latency histogram keeps each duration in the bucket that holds it", "[usage]") {
   for (std::size_t bucket = 0; bucket < latency_bucket_count; ++bucket) {
     const std::uint32_t start = latency_bucket_start_ms(bucket);
