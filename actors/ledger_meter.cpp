@@ -26,10 +26,10 @@ LedgerMeter::LedgerMeter(asio::io_context& context, storage::LedgerStore& ledger
       if (shared->owner != nullptr) shared->owner->wake();
     });
   };
-  const auto on_refused = [shared = shared_](std::uint64_t ticket, const Error& error) {
-    log::warning("ledger_refused", {{"ticket", ticket}, {"error", error.message}});
+  const auto on_refused = [shared = shared_](std::uint64_t ticket, const storage::Refused& refusal) {
+    log::warning("ledger_refused", {{"ticket", ticket}, {"error", refusal.error.message}});
     const std::lock_guard lock(shared->mutex);
-    shared->refused.emplace(ticket, error);
+    shared->refused.emplace(ticket, refusal.error);
     if (shared->refused.size() <= refusals_max) return;
     shared->forgotten = shared->refused.begin()->first;
     shared->refused.erase(shared->refused.begin());

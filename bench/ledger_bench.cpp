@@ -60,9 +60,9 @@ class Lane {
         random_(seed),
         users_(users),
         submitter_(store.make_submitter([this](std::uint64_t ticket) { durable(ticket); },
-                                        [](std::uint64_t, const Error& error) {
+                                        [](std::uint64_t, const Refused& refused) {
                                           std::fprintf(stderr, "refused: %s\n",
-                                                       error.message.c_str());
+                                                       refused.error.message.c_str());
                                           std::exit(1);
                                         })) {}
 

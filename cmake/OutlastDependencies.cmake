@@ -1,6 +1,7 @@
 # Debian 12's packages, with the lines that find them. Why each one: docs/decisions/0002-dependencies.md.
 find_package(Threads REQUIRED)
 find_package(OpenSSL REQUIRED)
+find_package(date REQUIRED)
 find_package(spdlog REQUIRED)
 find_package(CapnProto REQUIRED)
 find_package(simdjson REQUIRED)

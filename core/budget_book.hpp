@@ -3,8 +3,8 @@
 //
 // A slice is money of a budget that the ledger has granted to this node, durably, and that this node has not reserved
 // yet. A lane takes the worst case from every slice on the path, then submits the reservation (from_slices = true);
-// when it has submitted the end, it gives back what the reservation did not cost. The committer grants more, and takes
-// back what is short elsewhere. The ledger's state keeps the same sums, in the order of entries, so that a reservation
+// when it has submitted the end, it gives back what the reservation did not cost (a budget on a model or a provider pays
+// only for attempts that went there). The committer grants more, and takes back what is short elsewhere. The ledger's state keeps the same sums, in the order of entries, so that a reservation
 // covered by slices is never refused for want of budget and no money is spent twice.
 #pragma once
 
@@ -34,17 +34,39 @@ class BudgetSlice {
     }
     return false;
   }
-  // After the operation that frees it was submitted, never before: the ledger must see them in that order.
-  void give(PicoUsd amount) { left_.fetch_add(static_cast<std::int64_t>(amount.value), std::memory_order_acq_rel); }
+  // Undoes a take that no entry follows: of a path where another slice fell short, or of a reservation that could not
+  // be submitted or that the ledger refused.
+  void put_back(PicoUsd amount) { add(amount); }
+  // What an ended reservation did not cost: of all that was taken for it, what its attempts left over. After its
+  // settlement or void was submitted, never before: the ledger must see them in that order.
+  void give(PicoUsd amount) {
+    given_.fetch_add(static_cast<std::uint64_t>(amount.value), std::memory_order_relaxed);
+    add(amount);  // whoever sees it here sees it in given_
+  }
 
-  // The committer's: takes back all that is left, for an entry that returns it.
-  PicoUsd take_all() { return {left_.exchange(0, std::memory_order_acq_rel)}; }
+  // The committer's, from here on. A grant arrives once its entry is durable.
+  void grant(PicoUsd amount) { add(amount); }
+  // Takes back what is left, at most `most`, for an entry that returns it.
+  PicoUsd take_back(PicoUsd most) {
+    std::int64_t left = left_.load(std::memory_order_relaxed);
+    for (;;) {
+      const std::int64_t taken = left < most.value ? left : static_cast<std::int64_t>(most.value);
+      if (taken <= 0) return {};
+      if (left_.compare_exchange_weak(left, left - taken, std::memory_order_acq_rel)) return {taken};
+    }
+  }
+  // The sum of all that was ever given, modulo 2^64: what of it the ledger has not applied yet is not its to return.
+  [[nodiscard]] std::uint64_t given() const { return given_.load(std::memory_order_relaxed); }
   // What was asked for since the last call.
   PicoUsd take_demand() { return {demand_.exchange(0, std::memory_order_relaxed)}; }
   [[nodiscard]] PicoUsd left() const { return {left_.load(std::memory_order_acquire)}; }
 
  private:
+  void add(PicoUsd amount) {
+    left_.fetch_add(static_cast<std::int64_t>(amount.value), std::memory_order_acq_rel);
+  }
   std::atomic<std::int64_t> left_{0};
+  std::atomic<std::uint64_t> given_{0};
   std::atomic<std::int64_t> demand_{0};
 };
 

@@ -7,11 +7,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
 #include <vector>
 
+#include "core/crypto.hpp"
 #include "core/id.hpp"
 #include "core/money.hpp"
 #include "core/result.hpp"
@@ -25,6 +27,13 @@ struct Purchase {
   std::string provider;
   std::string model;
   bool operator==(const Purchase&) const = default;
+};
+
+// What the caller's `Idempotency-Key` says, so that a request that comes again is charged once.
+struct IdempotencyKey {
+  Digest key{};         // SHA-256 of the virtual key's id and the header
+  Digest parameters{};  // SHA-256 of the body
+  bool operator==(const IdempotencyKey&) const = default;
 };
 
 struct Reservation {
@@ -42,6 +51,7 @@ struct Reservation {
   // The lane took `amount` from the node's slice of every hard budget on the path. False: the ledger decides from what
   // is not sliced, and the lane waits for its word before it asks a provider.
   bool from_slices = false;
+  std::optional<IdempotencyKey> idempotency;
 
   bool operator==(const Reservation&) const = default;
 };
@@ -102,6 +112,7 @@ struct VoidReservation {
   bool operator==(const VoidReservation&) const = default;
 };
 
-using MeteringOperation = std::variant<Reservation, AttemptLine, Settlement, VoidReservation>;
+using MeteringOperation =
+    std::variant<Reservation, AttemptLine, Settlement, VoidReservation, ReservationExtension>;
 
 }  // namespace outlast

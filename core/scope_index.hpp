@@ -34,6 +34,14 @@ class ScopeIndex {
     kind[scope.value].push_back(std::move(value));
     ++size_;
   }
+  // While nobody else visits.
+  void remove(const Scope& scope, const T& value) {
+    auto& kind = kinds_[static_cast<std::size_t>(scope.kind)];
+    const auto found = kind.find(scope.value);
+    if (found == kind.end()) return;
+    size_ -= std::erase(found->second, value);
+    if (found->second.empty()) kind.erase(found);
+  }
   [[nodiscard]] bool empty() const { return size_ == 0; }
   [[nodiscard]] std::size_t size() const { return size_; }
 

@@ -18,6 +18,14 @@ struct LedgerEntry {
     keyCreated @8 :KeyCreated;
     keyRevoked @9 :KeyRevoked;
     prices @10 :PricesRecorded;
+    budgetSet @11 :BudgetSet;
+    budgetRemoved @12 :BudgetRemoved;
+    budgetRolled @13 :BudgetRolled;
+    sliceGranted @14 :SliceMoved;
+    sliceReturned @15 :SliceMoved;
+    commitmentAdded @16 :CommitmentAdded;
+    commitmentEnded @17 :CommitmentEnded;
+    extend @18 :Extension;
   }
 }
 
@@ -45,6 +53,26 @@ struct Reservation {
   route @11 :Text;
   tags @12 :List(Text);
   session @13 :Text;
+  candidates @14 :List(Purchase);
+  fromSlices @15 :Bool;
+  idempotencyKey @16 :Data;         # 32 bytes, or absent with the next
+  idempotencyParameters @17 :Data;
+}
+
+struct Purchase {
+  provider @0 :Text;
+  model @1 :Text;
+}
+
+# More for an open reservation.
+struct Extension {
+  idHigh @0 :UInt64;
+  idLow @1 :UInt64;
+  amountHigh @2 :Int64;
+  amountLow @3 :UInt64;
+  outputTokens @4 :UInt64;
+  number @5 :UInt16;
+  fromSlices @6 :Bool;
 }
 
 struct Attempt {
@@ -109,4 +137,59 @@ struct KeyRevoked {
 struct PricesRecorded {
   version @0 :Text;
   toml @1 :Text;
+}
+
+# A budget, new or changed.
+struct BudgetSet {
+  id @0 :Text;
+  name @1 :Text;
+  scopeKind @2 :UInt8;        # outlast::ScopeKind
+  scope @3 :Text;
+  amountHigh @4 :Int64;
+  amountLow @5 :UInt64;
+  period @6 :UInt8;           # outlast::BudgetPeriod
+  soft @7 :Bool;
+  timeZone @8 :Text;
+  by @9 :Text;                # who set it
+  periodStartMs @10 :Int64;   # the period that the entry's time lies in
+  periodEndMs @11 :Int64;     # exclusive; 0 when it never ends
+}
+
+struct BudgetRemoved {
+  id @0 :Text;
+  by @1 :Text;
+}
+
+# A new period began: nothing is used in it yet.
+struct BudgetRolled {
+  id @0 :Text;
+  periodStartMs @1 :Int64;
+  periodEndMs @2 :Int64;
+}
+
+# Money of a budget, to or from the slice of the process that wrote the entry.
+struct SliceMoved {
+  budget @0 :Text;
+  amountHigh @1 :Int64;
+  amountLow @2 :UInt64;
+}
+
+struct CommitmentAdded {
+  id @0 :Text;
+  provider @1 :Text;
+  models @2 :List(Text);      # none: all of the provider's
+  unit @3 :UInt8;             # outlast::CommitmentUnit
+  rollover @4 :Bool;
+  unitsHigh @5 :Int64;
+  unitsLow @6 :UInt64;
+  priceHigh @7 :Int64;
+  priceLow @8 :UInt64;
+  fromMs @9 :Int64;
+  untilMs @10 :Int64;
+  by @11 :Text;
+}
+
+struct CommitmentEnded {
+  id @0 :Text;
+  by @1 :Text;
 }

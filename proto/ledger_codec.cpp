@@ -9,7 +9,7 @@
 #include <cstring>
 #include <optional>
 
-#include "proto/ledger.capnp.h"
+#include "proto/ledger_wire.hpp"
 
 namespace outlast::proto {
 namespace {
@@ -17,46 +17,9 @@ namespace {
 constexpr std::size_t scratch_words = 256;  // 2 KiB: every entry but a price book
 constexpr int nesting_max = 8;
 
-kj::StringPtr text_of(const std::string& text) { return kj::StringPtr(text.c_str(), text.size()); }
-std::string string_of(capnp::Text::Reader text) { return std::string(text.begin(), text.size()); }
-
-struct Words {
-  std::uint64_t high;
-  std::uint64_t low;
-};
-
-std::uint64_t big_endian(const std::uint8_t* bytes) {
-  std::uint64_t value = 0;
-  std::memcpy(&value, bytes, sizeof(value));
-  return __builtin_bswap64(value);
-}
-
-Words words_of(const Uuid& id) {
-  return {big_endian(id.bytes.data()), big_endian(id.bytes.data() + 8)};
-}
-
-Uuid uuid_of(std::uint64_t high, std::uint64_t low) {
-  Uuid id;
-  high = __builtin_bswap64(high);
-  low = __builtin_bswap64(low);
-  std::memcpy(id.bytes.data(), &high, sizeof(high));
-  std::memcpy(id.bytes.data() + 8, &low, sizeof(low));
-  return id;
-}
-
-std::int64_t high_of(PicoUsd amount) { return static_cast<std::int64_t>(amount.value >> 64); }
-std::uint64_t low_of(PicoUsd amount) { return static_cast<std::uint64_t>(amount.value); }
-PicoUsd amount_of(std::int64_t high, std::uint64_t low) {
-  return {static_cast<__int128>(static_cast<unsigned __int128>(static_cast<__int128>(high)) << 64 |
-                                low)};
-}
-
-template <class Builder>
-void put_id(Builder builder, const Uuid& id) {
-  const Words words = words_of(id);
-  builder.setIdHigh(words.high);
-  builder.setIdLow(words.low);
-}
+// Beside those below, which would hide them.
+using outlast::proto::fill;
+using outlast::proto::read;
 
 void fill(wire::Attempt::Builder to, const AttemptLine& from) {
   put_id(to, from.request_id);
@@ -90,11 +53,6 @@ void fill(wire::Attempt::Builder to, const AttemptLine& from) {
   rare.setOutputAudio(usage.output_audio);
 }
 
-// What a decoder finds wrong, carried out of the readers.
-struct Malformed {
-  const char* what;
-};
-
 AttemptLine read(wire::Attempt::Reader from) {
   AttemptLine to;
   to.request_id = uuid_of(from.getIdHigh(), from.getIdLow());
@@ -127,22 +85,6 @@ AttemptLine read(wire::Attempt::Reader from) {
     to.usage.input_image = rare.getInputImage();
     to.usage.output_audio = rare.getOutputAudio();
   }
-  return to;
-}
-
-Reservation read(wire::Reservation::Reader from) {
-  Reservation to;
-  to.request_id = uuid_of(from.getIdHigh(), from.getIdLow());
-  to.tenant = {string_of(from.getOrganisation()), string_of(from.getTeam()),
-               string_of(from.getUser())};
-  to.key_id = string_of(from.getKeyId());
-  to.route = string_of(from.getRoute());
-  to.amount = amount_of(from.getAmountHigh(), from.getAmountLow());
-  to.price_known = from.getPriceKnown();
-  to.input_tokens_max = from.getInputTokensMax();
-  to.output_tokens_max = from.getOutputTokensMax();
-  for (const capnp::Text::Reader tag : from.getTags()) to.tags.push_back(string_of(tag));
-  to.session = string_of(from.getSession());
   return to;
 }
 
@@ -185,6 +127,22 @@ std::optional<EntryBody> read(wire::LedgerEntry::Body::Reader body) {
       const auto from = body.getPrices();
       return PricesRecorded{string_of(from.getVersion()), string_of(from.getToml())};
     }
+    case Body::BUDGET_SET: return read(body.getBudgetSet());
+    case Body::BUDGET_REMOVED: return read(body.getBudgetRemoved());
+    case Body::BUDGET_ROLLED: return read(body.getBudgetRolled());
+    case Body::SLICE_GRANTED: {
+      const auto from = body.getSliceGranted();
+      return SliceGranted{string_of(from.getBudget()),
+                          amount_of(from.getAmountHigh(), from.getAmountLow())};
+    }
+    case Body::SLICE_RETURNED: {
+      const auto from = body.getSliceReturned();
+      return SliceReturned{string_of(from.getBudget()),
+                           amount_of(from.getAmountHigh(), from.getAmountLow())};
+    }
+    case Body::COMMITMENT_ADDED: return read(body.getCommitmentAdded());
+    case Body::COMMITMENT_ENDED: return read(body.getCommitmentEnded());
+    case Body::EXTEND: return read(body.getExtend());
   }
   return std::nullopt;
 }
@@ -233,23 +191,7 @@ std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
 std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
                                   const Reservation& body) {
   return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
-    auto to = entry.initReserve();
-    put_id(to, body.request_id);
-    to.setAmountHigh(high_of(body.amount));
-    to.setAmountLow(low_of(body.amount));
-    to.setInputTokensMax(body.input_tokens_max);
-    to.setOutputTokensMax(body.output_tokens_max);
-    to.setPriceKnown(body.price_known);
-    to.setOrganisation(text_of(body.tenant.organisation));
-    to.setTeam(text_of(body.tenant.team));
-    to.setUser(text_of(body.tenant.user));
-    to.setKeyId(text_of(body.key_id));
-    to.setRoute(text_of(body.route));
-    if (!body.tags.empty()) {
-      auto tags = to.initTags(static_cast<unsigned>(body.tags.size()));
-      for (unsigned i = 0; i < tags.size(); ++i) tags.set(i, text_of(body.tags[i]));
-    }
-    if (!body.session.empty()) to.setSession(text_of(body.session));
+    fill(entry.initReserve(), body);
   });
 }
 
@@ -308,6 +250,62 @@ std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
     auto to = entry.initPrices();
     to.setVersion(text_of(body.version));
     to.setToml(text_of(body.toml));
+  });
+}
+
+std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
+                                  const BudgetSet& body) {
+  return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
+    fill(entry.initBudgetSet(), body);
+  });
+}
+
+std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
+                                  const BudgetRemoved& body) {
+  return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
+    fill(entry.initBudgetRemoved(), body);
+  });
+}
+
+std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
+                                  const BudgetRolled& body) {
+  return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
+    fill(entry.initBudgetRolled(), body);
+  });
+}
+
+std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
+                                  const SliceGranted& body) {
+  return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
+    fill(entry.initSliceGranted(), body);
+  });
+}
+
+std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
+                                  const SliceReturned& body) {
+  return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
+    fill(entry.initSliceReturned(), body);
+  });
+}
+
+std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
+                                  const CommitmentAdded& body) {
+  return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
+    fill(entry.initCommitmentAdded(), body);
+  });
+}
+
+std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
+                                  const CommitmentEnded& body) {
+  return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
+    fill(entry.initCommitmentEnded(), body);
+  });
+}
+
+std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
+                                  const ReservationExtension& body) {
+  return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
+    fill(entry.initExtend(), body);
   });
 }
 

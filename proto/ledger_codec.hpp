@@ -9,6 +9,8 @@
 #include <string_view>
 #include <variant>
 
+#include "core/budget.hpp"
+#include "core/commitment.hpp"
 #include "core/metering.hpp"
 #include "core/result.hpp"
 #include "core/virtual_key.hpp"
@@ -60,9 +62,54 @@ struct PricesRecorded {
   bool operator==(const PricesRecorded&) const = default;
 };
 
+// A new budget, or a change of one. `by` says who did it, here and below.
+struct BudgetSet {
+  Budget budget;
+  std::string by;
+  std::int64_t period_start_ms = 0;  // the period that the entry's time lies in, so that a replay
+  std::int64_t period_end_ms = 0;    // needs no calendar; the end is exclusive, 0 for never
+  bool operator==(const BudgetSet&) const = default;
+};
+struct BudgetRemoved {
+  std::string id;
+  std::string by;
+  bool operator==(const BudgetRemoved&) const = default;
+};
+// A new period began.
+struct BudgetRolled {
+  std::string id;
+  std::int64_t period_start_ms = 0;
+  std::int64_t period_end_ms = 0;
+  bool operator==(const BudgetRolled&) const = default;
+};
+// Money of a budget, to the slice of the process that wrote the entry.
+struct SliceGranted {
+  std::string budget;
+  PicoUsd amount;
+  bool operator==(const SliceGranted&) const = default;
+};
+// And back.
+struct SliceReturned {
+  std::string budget;
+  PicoUsd amount;
+  bool operator==(const SliceReturned&) const = default;
+};
+struct CommitmentAdded {
+  Commitment commitment;
+  std::string by;
+  bool operator==(const CommitmentAdded&) const = default;
+};
+struct CommitmentEnded {
+  std::string id;
+  std::string by;
+  bool operator==(const CommitmentEnded&) const = default;
+};
+
 // In the order of storage::EntryKind.
-using EntryBody = std::variant<IncarnationStarted, Reservation, AttemptLine, Settled, Voided,
-                               KeyCreated, KeyRevoked, PricesRecorded>;
+using EntryBody =
+    std::variant<IncarnationStarted, Reservation, AttemptLine, Settled, Voided, KeyCreated,
+                 KeyRevoked, PricesRecorded, BudgetSet, BudgetRemoved, BudgetRolled, SliceGranted,
+                 SliceReturned, CommitmentAdded, CommitmentEnded, ReservationExtension>;
 
 struct LedgerEntry {
   EntryHeader header;
@@ -89,6 +136,14 @@ class LedgerEncoder {
   std::size_t append(std::string& out, const EntryHeader& header, const VirtualKey& created);
   std::size_t append(std::string& out, const EntryHeader& header, const KeyRevoked& body);
   std::size_t append(std::string& out, const EntryHeader& header, const PricesRecorded& body);
+  std::size_t append(std::string& out, const EntryHeader& header, const BudgetSet& body);
+  std::size_t append(std::string& out, const EntryHeader& header, const BudgetRemoved& body);
+  std::size_t append(std::string& out, const EntryHeader& header, const BudgetRolled& body);
+  std::size_t append(std::string& out, const EntryHeader& header, const SliceGranted& body);
+  std::size_t append(std::string& out, const EntryHeader& header, const SliceReturned& body);
+  std::size_t append(std::string& out, const EntryHeader& header, const CommitmentAdded& body);
+  std::size_t append(std::string& out, const EntryHeader& header, const CommitmentEnded& body);
+  std::size_t append(std::string& out, const EntryHeader& header, const ReservationExtension& body);
   std::size_t append(std::string& out, const LedgerEntry& entry);
 
  private:

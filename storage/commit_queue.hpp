@@ -20,15 +20,18 @@
 #include "core/result.hpp"
 #include "core/virtual_key.hpp"
 #include "proto/ledger_codec.hpp"
+#include "storage/accounts.hpp"
 #include "storage/ledger_error.hpp"
 #include "storage/log.hpp"
 
 namespace outlast::storage {
 
+struct Refused;
+
 // The callbacks of one submitter. Once closed, none of them runs any more.
 struct Recipient {
   std::function<void(std::uint64_t ticket)> on_durable;
-  std::function<void(std::uint64_t ticket, const Error& error)> on_refused;
+  std::function<void(std::uint64_t ticket, const Refused& refused)> on_refused;
   std::mutex mutex;  // held during callbacks
   bool closed = false;
   std::uint64_t batch_ticket =
@@ -40,9 +43,23 @@ struct SnapshotWanted {
   std::shared_ptr<std::promise<std::unique_ptr<LedgerView>>> promise;
 };
 
+// A reader waits for where budgets and commitments stand; with the view of the same moment where it
+// wants balances too.
+struct MoneyMoment {
+  MoneyStatus money;
+  std::unique_ptr<LedgerView> view;
+};
+struct MoneyWanted {
+  std::shared_ptr<std::promise<MoneyMoment>> promise;
+  bool with_view = false;
+};
+
 // An operation that is no request's: rare, with its own callback.
 struct ControlOperation {
-  std::variant<VirtualKey, proto::KeyRevoked, proto::PricesRecorded, SnapshotWanted> operation;
+  std::variant<VirtualKey, proto::KeyRevoked, proto::PricesRecorded, proto::BudgetSet,
+               proto::BudgetRemoved, proto::CommitmentAdded, proto::CommitmentEnded, SnapshotWanted,
+               MoneyWanted>
+      operation;
   std::function<void(Result<void>)> done;
 };
 

@@ -20,9 +20,20 @@ enum class EntryKind : std::uint8_t {
   key_created = 5,
   key_revoked = 6,
   prices = 7,
+  budget_set = 8,
+  budget_removed = 9,
+  budget_rolled = 10,   // a new period of it began
+  slice_granted = 11,   // money of a budget, to this process
+  slice_returned = 12,  // and back
+  commitment_added = 13,
+  commitment_ended = 14,
+  extend = 15,  // more for an open reservation
 };
 inline constexpr std::string_view entry_kind_names[] = {
-    "incarnation", "reserve", "attempt", "settle", "void", "key_created", "key_revoked", "prices"};
+    "incarnation", "reserve",          "attempt",          "settle",
+    "void",        "key_created",      "key_revoked",      "prices",
+    "budget_set",  "budget_removed",   "budget_rolled",    "slice_granted",
+    "slice_returned", "commitment_added", "commitment_ended", "extend"};
 inline std::string_view name_of(EntryKind kind) {
   return entry_kind_names[static_cast<std::size_t>(kind)];
 }

@@ -22,12 +22,20 @@ class EntryWriter {
     json_.key("price_known").boolean(body.price_known);
     json_.key("input_tokens_max").number(body.input_tokens_max);
     json_.key("output_tokens_max").number(body.output_tokens_max);
-    if (!body.tags.empty()) {
-      json_.key("tags").begin_array();
-      for (const std::string& tag : body.tags) json_.string(tag);
-      json_.end_array();
+    texts("tags", body.tags);
+    text("session", body.session);
+    json_.key("candidates").begin_array();
+    for (const Purchase& candidate : body.candidates) {
+      json_.begin_object();
+      text("provider", candidate.provider);
+      text("model", candidate.model);
+      json_.end_object();
     }
-    if (!body.session.empty()) text("session", body.session);
+    json_.end_array();
+    json_.key("from_slices").boolean(body.from_slices);
+    json_.key("idempotency_key");
+    if (body.idempotency) json_.string(to_hex(body.idempotency->key));
+    else json_.null();
   }
   void operator()(const AttemptLine& body) {
     text("deployment", body.deployment);
@@ -63,9 +71,64 @@ class EntryWriter {
     text("price_version", body.version);
     text("toml", body.toml);
   }
+  void operator()(const ReservationExtension& body) {
+    json_.key("number").number(static_cast<std::uint64_t>(body.number));
+    text("amount_pico_usd", body.amount.to_string());
+    json_.key("output_tokens").number(body.output_tokens);
+    json_.key("from_slices").boolean(body.from_slices);
+  }
+  void operator()(const proto::BudgetSet& body) {
+    text("budget", body.budget.id);
+    text("name", body.budget.name);
+    text("scope", body.budget.scope.to_string());
+    text("amount_pico_usd", body.budget.amount.to_string());
+    text("period", name_of(body.budget.period));
+    text("time_zone", body.budget.time_zone);
+    json_.key("soft").boolean(body.budget.soft);
+    json_.key("period_start_ms").number(body.period_start_ms);
+    json_.key("period_end_ms").number(body.period_end_ms);
+    text("by", body.by);
+  }
+  void operator()(const proto::BudgetRemoved& body) {
+    text("budget", body.id);
+    text("by", body.by);
+  }
+  void operator()(const proto::BudgetRolled& body) {
+    text("budget", body.id);
+    json_.key("period_start_ms").number(body.period_start_ms);
+    json_.key("period_end_ms").number(body.period_end_ms);
+  }
+  void operator()(const proto::SliceGranted& body) { slice(body.budget, body.amount); }
+  void operator()(const proto::SliceReturned& body) { slice(body.budget, body.amount); }
+  void operator()(const proto::CommitmentAdded& body) {
+    const Commitment& commitment = body.commitment;
+    text("commitment", commitment.id);
+    text("provider", commitment.provider);
+    texts("models", commitment.models);
+    text("unit", commitment.unit == CommitmentUnit::tokens ? "tokens" : "pico_usd");
+    text("units", PicoUsd{commitment.units}.to_string());
+    text("price_pico_usd", commitment.price.to_string());
+    json_.key("from_ms").number(commitment.from_ms);
+    json_.key("until_ms").number(commitment.until_ms);
+    json_.key("rollover").boolean(commitment.rollover);
+    text("by", body.by);
+  }
+  void operator()(const proto::CommitmentEnded& body) {
+    text("commitment", body.id);
+    text("by", body.by);
+  }
 
  private:
   void text(std::string_view name, std::string_view value) { json_.key(name).string(value); }
+  void texts(std::string_view name, const std::vector<std::string>& values) {
+    json_.key(name).begin_array();
+    for (const std::string& value : values) json_.string(value);
+    json_.end_array();
+  }
+  void slice(std::string_view budget, PicoUsd amount) {
+    text("budget", budget);
+    text("amount_pico_usd", amount.to_string());
+  }
   void tenant(const TenantPath& path) { text("tenant", path.to_string()); }
   JsonWriter json_;
 };

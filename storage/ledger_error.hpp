@@ -22,6 +22,12 @@ enum class LedgerError : std::uint16_t {
   unknown_key = 10,
   stopped = 11,
   invalid = 12,  // an amount or a text outside its limits
+  budget_exhausted = 13,    // a hard budget on the path has not enough left
+  unknown_budget = 14,
+  unknown_commitment = 15,
+  overlap = 16,      // two commitments that would be drawn at once: the order would be ambiguous
+  in_progress = 17,  // the idempotency key's request is still open
+  mismatch = 18,     // the idempotency key was used with other parameters
 };
 
 }  // namespace outlast::storage

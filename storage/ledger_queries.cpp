@@ -14,6 +14,8 @@ RequestId request_id_of(const proto::EntryBody& body) {
   if (const auto* settled = std::get_if<proto::Settled>(&body))
     return settled->settlement.attempt.request_id;
   if (const auto* voided = std::get_if<proto::Voided>(&body)) return voided->reservation.request_id;
+  if (const auto* extension = std::get_if<ReservationExtension>(&body))
+    return extension->request_id;
   return {};
 }
 
@@ -74,6 +76,65 @@ Result<std::uint64_t> first_index_since(const LedgerView& view, std::int64_t tim
     else end = middle;
   }
   return before;
+}
+
+Result<MoneyStatus> money_of(const LedgerView& view) {
+  const Result<HeadRow> head = load_head(view);
+  if (!head) return fail(head.error());
+  LedgerState state(view, head->max_ended_id);
+  if (const Result<void> replayed = replay_tail(view, *head, state); !replayed)
+    return fail(replayed.error());
+  return money_of(state);
+}
+
+namespace {
+
+// A view whose balances are as of its head: with what entries since rows_from changed.
+class CurrentBalances final : public LedgerView {
+ public:
+  CurrentBalances(const LedgerView& view, std::map<std::string, std::string> changed)
+      : view_(view), changed_(std::move(changed)) {}
+  Result<bool> get(Table table, std::string_view key, std::string& value) const override {
+    return view_.get(table, key, value);
+  }
+  Result<void> scan(
+      Table table, std::string_view from, std::string_view to,
+      const std::function<bool(std::string_view, std::string_view)>& visit) const override {
+    const Result<void> scanned =
+        view_.scan(table, from, to, [&](std::string_view key, std::string_view value) {
+          return changed_.contains(std::string(key)) || visit(key, value);
+        });
+    if (!scanned) return scanned;
+    for (const auto& [key, value] : changed_) {
+      if (!visit(key, value)) break;
+    }
+    return {};
+  }
+  Result<void> read(std::uint64_t from,
+                    const std::function<bool(const LogRecord&)>& visit) const override {
+    return view_.read(from, visit);
+  }
+
+ private:
+  const LedgerView& view_;
+  std::map<std::string, std::string> changed_;
+};
+
+}  // namespace
+
+Result<std::vector<AccountBalance>> accounts_of(const LedgerView& view) {
+  const Result<HeadRow> head = load_head(view);
+  if (!head) return fail(head.error());
+  LedgerState state(view, head->max_ended_id);
+  if (const Result<void> replayed = replay_tail(view, *head, state); !replayed)
+    return fail(replayed.error());
+  std::map<std::string, std::string> changed;
+  state.collect(true, false)
+      .for_each([&changed](Table table, std::string_view key, std::string_view value) {
+        if (table == Table::meta && !key.empty() && key[0] == balance_prefix)
+          changed.insert_or_assign(std::string(key), std::string(value));
+      });
+  return accounts_of(CurrentBalances(view, std::move(changed)), money_of(state));
 }
 
 Result<std::unique_ptr<LedgerReader>> LedgerReader::open(const std::string& path) {

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "core/result.hpp"
+#include "storage/accounts.hpp"
 #include "storage/entry.hpp"
 #include "storage/log.hpp"
 #include "storage/usage_report.hpp"
@@ -29,6 +30,11 @@ Result<std::uint64_t> first_index_since(const LedgerView& view, std::int64_t tim
 // Sums the roll-ups of the query's time (storage/usage_query.cpp). Errors: invalid (the query asks
 // for what is not kept together, or for more than usage_rows_max rows), corrupt.
 Result<UsageReport> usage_of(const LedgerView& view, const UsageQuery& query);
+
+// Where budgets and commitments stand, as of the ledger's last entry.
+Result<MoneyStatus> money_of(const LedgerView& view);
+// Every account of the double entry.
+Result<std::vector<AccountBalance>> accounts_of(const LedgerView& view);
 
 // Reads every entry and recomputes chain, order, times, state machine, balances, roll-ups, dedup
 // rows and keys. What is wrong with the content is in the report; an error means that it could not
@@ -50,6 +56,8 @@ class LedgerReader {
   }
   [[nodiscard]] Result<VerifyReport> verify() const { return verify_ledger(*view_); }
   [[nodiscard]] const LedgerView& view() const { return *view_; }
+  [[nodiscard]] Result<MoneyStatus> money() const { return money_of(*view_); }
+  [[nodiscard]] Result<std::vector<AccountBalance>> accounts() const { return accounts_of(*view_); }
 
  private:
   explicit LedgerReader(std::unique_ptr<LedgerView> view) : view_(std::move(view)) {}

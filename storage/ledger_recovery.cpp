@@ -6,13 +6,31 @@
 #include "storage/ledger_state.hpp"
 
 namespace outlast::storage {
+namespace {
+
+template <class T, class... Others>
+constexpr bool one_of = (std::is_same_v<T, Others> || ...);
+
+}  // namespace
 
 void LedgerState::restore(const OpenRow& row) {
-  const Result<Open*> open = begin(row.reservation, row.reserve_index, true);
-  check(open.has_value(), "what is charged already reads nothing");
-  (*open)->attempts_cost = row.attempts_cost;
-  (*open)->attempts = row.attempts;
-  (*open)->row = RowState::current;
+  const Result<Open*> begun =
+      begin(row.reservation, {1, row.reserve_index, 0}, nullptr, true);
+  check(begun.has_value(), "what is charged already reads nothing");
+  Open& open = **begun;
+  open.attempts_cost = row.attempts_cost;
+  open.attempts = row.attempts;
+  open.extensions = row.extensions;
+  open.row = RowState::current;
+  for (const OpenRow::BudgetHold& hold : row.budgets) {
+    BudgetAccount* const budget = budgets_.restore_hold(hold.budget);
+    if (budget != nullptr)
+      open.budgets.push_back({budget, hold.from_slice, hold.charged, budget->slice});
+  }
+  for (const OpenRow::CommitmentHold& hold : row.commitments) {
+    CommitmentAccount* const commitment = commitments_.find(hold.commitment);
+    if (commitment != nullptr) open.commitments.push_back({commitment, hold.units});
+  }
 }
 
 void LedgerState::restore(VirtualKey key) {
@@ -25,25 +43,51 @@ void LedgerState::restore(VirtualKey key) {
 Result<void> LedgerState::replay(const proto::LedgerEntry& entry, bool charged) {
   const proto::EntryHeader& header = entry.header;
   if (const auto* reservation = std::get_if<Reservation>(&entry.body)) {
-    if (Result<Open*> open = begin(*reservation, header.index, charged); !open)
+    if (Result<Open*> open = begin(*reservation, header, plan_of(*reservation), charged); !open)
       return fail(std::move(open.error()));
+  } else if (const auto* extension = std::get_if<ReservationExtension>(&entry.body)) {
+    const auto at = open_.find(extension->request_id);
+    if (at != open_.end()) return extend(at->second, header, *extension, charged);
   } else if (const auto* attempt = std::get_if<AttemptLine>(&entry.body)) {
     const auto at = open_.find(attempt->request_id);
     if (at != open_.end()) return take_attempt(at->second, header, *attempt, charged);
   } else if (const auto* settled = std::get_if<proto::Settled>(&entry.body)) {
     const auto at = open_.find(settled->settlement.attempt.request_id);
     if (at == open_.end()) return {};
-    Result<PicoUsd> overrun = charged ? PicoUsd{} : settle(at, header, settled->settlement.attempt);
+    Result<PicoUsd> overrun = settle(at, header, settled->settlement.attempt, charged);
     if (!overrun) return fail(std::move(overrun.error()));
     forget(at);
   } else if (const auto* voided = std::get_if<proto::Voided>(&entry.body)) {
     const auto at = open_.find(voided->reservation.request_id);
     if (at == open_.end()) return {};
-    Result<PicoUsd> overrun = charged ? PicoUsd{} : release(at, header);
+    Result<PicoUsd> overrun = release(at, header, charged);
     if (!overrun) return fail(std::move(overrun.error()));
     forget(at);
+  } else {
+    return replay_money(entry);
   }
   return {};
+}
+
+// What changes budgets and commitments, whose rows are as of where the replay starts.
+Result<void> LedgerState::replay_money(const proto::LedgerEntry& entry) {
+  return std::visit(
+      [this, &entry]<class Body>(const Body& body) -> Result<void> {
+        if constexpr (one_of<Body, proto::IncarnationStarted, proto::BudgetSet,
+                             proto::BudgetRemoved, proto::BudgetRolled, proto::SliceGranted,
+                             proto::SliceReturned, proto::CommitmentAdded,
+                             proto::CommitmentEnded>) {
+          const Result<Applied> applied = apply(entry.header, body);
+          if (!applied) return fail(applied.error());
+          if (applied->outcome != Outcome::applied) {
+            return fail(LedgerError::corrupt,
+                        "entry " + std::to_string(entry.header.index) +
+                            " does not follow from the rows and entries before it");
+          }
+        }
+        return {};
+      },
+      entry.body);
 }
 
 void LedgerState::checkpoint() {
@@ -60,6 +104,14 @@ void LedgerState::checkpoint() {
     }
     row.attempts_cost = open.attempts_cost;
     row.attempts = open.attempts;
+    row.extensions = open.extensions;
+    for (const BudgetHold& hold : open.budgets) {
+      if (hold.budget->removed) continue;
+      row.budgets.push_back({hold.budget->status.budget.id, hold.live_slice(), hold.charged});
+    }
+    for (const CommitmentHold& hold : open.commitments) {
+      row.commitments.push_back({hold.commitment->status.commitment.id, hold.units});
+    }
     row_.clear();
     encode(row_, row);
     changes_.put(Table::meta, open_key(id), row_);
@@ -71,6 +123,27 @@ PicoUsd LedgerState::open_amount() const {
   PicoUsd sum;
   for (const auto& [id, open] : open_) sum += open.amount;
   return sum;
+}
+
+std::map<std::string, __int128> LedgerState::budget_holds() const {
+  std::map<std::string, __int128> holds;
+  for (const auto& [id, open] : open_) {
+    for (const BudgetHold& hold : open.budgets) {
+      if (hold.budget->removed) continue;
+      holds[hold.budget->status.budget.id] += open.amount.value - hold.charged.value;
+    }
+  }
+  return holds;
+}
+
+std::map<std::string, __int128> LedgerState::commitment_holds() const {
+  std::map<std::string, __int128> holds;
+  for (const auto& [id, open] : open_) {
+    for (const CommitmentHold& hold : open.commitments) {
+      if (hold.units != 0) holds[hold.commitment->status.commitment.id] += hold.units;
+    }
+  }
+  return holds;
 }
 
 std::vector<Settlement> LedgerState::in_doubt() const {

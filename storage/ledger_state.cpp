@@ -24,11 +24,16 @@ bool valid(const TenantPath& tenant) {
 }
 
 bool valid(const Reservation& operation) {
-  const bool tags = operation.tags.size() <= tags_max &&
-                    std::all_of(operation.tags.begin(), operation.tags.end(),
-                                [](const std::string& tag) { return tag.size() <= tag_bytes_max; });
-  return in_range(operation.amount) && valid(operation.tenant) && tags &&
-         short_enough({operation.key_id, operation.route, operation.session});
+  return in_range(operation.amount) && valid(operation.tenant) &&
+         short_enough({operation.key_id, operation.route}) &&
+         operation.session.size() <= session_bytes_max && operation.tags.size() <= tags_max &&
+         operation.candidates.size() <= candidates_max &&
+         std::all_of(operation.tags.begin(), operation.tags.end(),
+                     [](const std::string& tag) { return tag.size() <= tag_bytes_max; }) &&
+         std::all_of(operation.candidates.begin(), operation.candidates.end(),
+                     [](const Purchase& candidate) {
+                       return short_enough({candidate.provider, candidate.model});
+                     });
 }
 
 bool valid(const AttemptLine& operation) {
@@ -48,7 +53,7 @@ const proto::PricesRecorded& operation_of(const proto::PricesRecorded& body) { r
 }  // namespace
 
 LedgerState::LedgerState(const LedgerView& view, const RequestId& max_ended_id)
-    : view_(view), cache_(view), recent_(max_ended_id) {}
+    : view_(view), planner_(budgets_, commitments_), cache_(view), recent_(max_ended_id) {}
 
 Result<std::optional<DedupRow>> LedgerState::find_ended(const RequestId& id) const {
   if (recent_.surely_new(id)) return std::nullopt;
@@ -111,10 +116,11 @@ Result<Applied> LedgerState::after_end(const RequestId& id, const T& operation) 
   }
 }
 
-Result<LedgerState::Open*> LedgerState::begin(const Reservation& reservation, std::uint64_t index,
-                                              bool charged) {
+Result<LedgerState::Open*> LedgerState::begin(const Reservation& reservation,
+                                              const proto::EntryHeader& header,
+                                              const SpendPlan* plan, bool charged) {
   Open& open = open_[reservation.request_id];
-  open.reserve_index = index;
+  open.reserve_index = header.index;
   open.payer = &cache_.payer_of(reservation);
   open.amount = reservation.amount;
   open.input_tokens_max = reservation.input_tokens_max;
@@ -122,6 +128,7 @@ Result<LedgerState::Open*> LedgerState::begin(const Reservation& reservation, st
   open.price_known = reservation.price_known;
   open.labels = UsageLabels::of(reservation);
   ++open.payer->open;
+  if (plan != nullptr) hold_funds(open, reservation, *plan, header.time_ms);
   if (charged) return &open;
   if (Result<void> held = cache_.hold(*open.payer, open.amount); !held)
     return fail(std::move(held.error()));
@@ -133,10 +140,10 @@ Result<void> LedgerState::take_attempt(Open& open, const proto::EntryHeader& hea
   open.attempts.push_back({attempt.number, header.index});
   open.attempts_cost += attempt.cost;
   if (open.row == RowState::current) open.row = RowState::stale;
+  const Result<RowCache::Leg*> leg = fund(open, header, attempt, charged);
+  if (!leg) return fail(leg.error());
   if (charged) return {};
-  RowCache::Leg& leg = cache_.leg_of(attempt);
-  if (Result<void> paid = cache_.charge(*open.payer, leg, attempt.cost); !paid) return paid;
-  const auto rows = cache_.rollups(header.time_ms, *open.payer, &leg,
+  const auto rows = cache_.rollups(header.time_ms, *open.payer, *leg,
                                    static_cast<std::uint8_t>(attempt.status), open.labels.get());
   if (!rows) return fail(rows.error());
   for (UsageTotals* row : *rows) add_attempt(*row, attempt);
@@ -144,7 +151,9 @@ Result<void> LedgerState::take_attempt(Open& open, const proto::EntryHeader& hea
 }
 
 // Releases what an ending reservation holds and returns by how much its attempts cost more.
-Result<PicoUsd> LedgerState::close(Open& open, PicoUsd last_cost) {
+Result<PicoUsd> LedgerState::close(Open& open, PicoUsd last_cost, bool charged) {
+  release_funds(open);
+  if (charged) return PicoUsd{};
   if (const Result<void> held = cache_.hold(*open.payer, {-open.amount.value}); !held)
     return fail(held.error());
   const PicoUsd total = open.attempts_cost + last_cost;
@@ -156,15 +165,14 @@ Result<PicoUsd> LedgerState::close(Open& open, PicoUsd last_cost) {
 }
 
 Result<PicoUsd> LedgerState::settle(OpenMap::iterator at, const proto::EntryHeader& header,
-                                    const AttemptLine& attempt) {
+                                    const AttemptLine& attempt, bool charged) {
   RowCache::Payer& payer = *at->second.payer;
-  RowCache::Leg& leg = cache_.leg_of(attempt);
-  if (const Result<void> paid = cache_.charge(payer, leg, attempt.cost); !paid)
-    return fail(paid.error());
-  const Result<PicoUsd> overrun = close(at->second, attempt.cost);
-  if (!overrun) return overrun;
+  const Result<RowCache::Leg*> leg = fund(at->second, header, attempt, charged);
+  if (!leg) return fail(leg.error());
+  const Result<PicoUsd> overrun = close(at->second, attempt.cost, charged);
+  if (!overrun || charged) return overrun;
   const auto rows =
-      cache_.rollups(header.time_ms, payer, &leg, static_cast<std::uint8_t>(attempt.status),
+      cache_.rollups(header.time_ms, payer, *leg, static_cast<std::uint8_t>(attempt.status),
                      at->second.labels.get());
   if (!rows) return fail(rows.error());
   for (UsageTotals* row : *rows) {
@@ -177,9 +185,10 @@ Result<PicoUsd> LedgerState::settle(OpenMap::iterator at, const proto::EntryHead
   return overrun;
 }
 
-Result<PicoUsd> LedgerState::release(OpenMap::iterator at, const proto::EntryHeader& header) {
-  const Result<PicoUsd> overrun = close(at->second, {});
-  if (!overrun) return overrun;
+Result<PicoUsd> LedgerState::release(OpenMap::iterator at, const proto::EntryHeader& header,
+                                     bool charged) {
+  const Result<PicoUsd> overrun = close(at->second, {}, charged);
+  if (!overrun || charged) return overrun;
   const auto rows = cache_.rollups(header.time_ms, *at->second.payer, nullptr, status_void,
                                    at->second.labels.get());
   if (!rows) return fail(rows.error());
@@ -206,6 +215,10 @@ void LedgerState::forget(OpenMap::iterator at) {
 Result<Applied> LedgerState::apply(const proto::EntryHeader&,
                                    const proto::IncarnationStarted& operation) {
   if (!short_enough({operation.software})) return refused(LedgerError::invalid);
+  budgets_.fence();
+  for (auto& [id, open] : open_) {
+    if (!open.budgets.empty() && open.row == RowState::current) open.row = RowState::stale;
+  }
   return Applied{};
 }
 
@@ -220,8 +233,20 @@ Result<Applied> LedgerState::apply(const proto::EntryHeader& header, const Reser
   if (!row) return fail(row.error());
   if (row->has_value())
     return repeated<Reservation>((*row)->reserve_index, operation, LedgerError::duplicate);
-  if (const Result<Open*> open = begin(operation, header.index, false); !open)
+  if (operation.idempotency) {
+    const Result<std::optional<LedgerError>> used = key_used(header, operation);
+    if (!used) return fail(used.error());
+    if (*used) return refused(**used);
+  }
+  const SpendPlan* const plan = plan_of(operation);
+  if (plan != nullptr) {
+    BudgetAccount* const budget =
+        BudgetState::short_of(plan->budgets, operation.amount, operation.from_slices);
+    if (budget != nullptr) return exhausted(*budget, operation.amount);
+  }
+  if (const Result<Open*> open = begin(operation, header, plan, false); !open)
     return fail(open.error());
+  if (operation.idempotency) remember_key(header, operation);
   return Applied{};
 }
 
@@ -246,7 +271,7 @@ Result<Applied> LedgerState::apply(const proto::EntryHeader& header, const Settl
   const RequestId& id = operation.attempt.request_id;
   const auto at = open_.find(id);
   if (at == open_.end()) return after_end<proto::Settled>(id, operation);
-  const Result<PicoUsd> overrun = settle(at, header, operation.attempt);
+  const Result<PicoUsd> overrun = settle(at, header, operation.attempt, false);
   if (!overrun) return fail(overrun.error());
   put_dedup_row(id, at->second, header.index);
   forget(at);
@@ -258,7 +283,7 @@ Result<Applied> LedgerState::apply(const proto::EntryHeader& header,
   if (!short_enough({operation.reason})) return refused(LedgerError::invalid);
   const auto at = open_.find(operation.request_id);
   if (at == open_.end()) return after_end<proto::Voided>(operation.request_id, operation);
-  const Result<PicoUsd> overrun = release(at, header);
+  const Result<PicoUsd> overrun = release(at, header, false);
   if (!overrun) return fail(overrun.error());
   put_dedup_row(operation.request_id, at->second, header.index);
   forget(at);
@@ -321,6 +346,7 @@ Result<Applied> LedgerState::apply(const proto::EntryHeader& header,
   return Applied{};
 }
 
+
 Result<Applied> LedgerState::apply(const proto::LedgerEntry& entry) {
   return std::visit(
       [this, &entry]<class Body>(const Body& body) -> Result<Applied> {
@@ -340,17 +366,20 @@ Result<Applied> LedgerState::apply(const proto::LedgerEntry& entry) {
 
 TableChanges& LedgerState::collect(bool rows, bool open) {
   check(rows || !open, "open reservations are written with the balances that hold them");
-  if (rows) {
-    cache_.collect(changes_);
+  if (rows) cache_.collect(changes_);
+  if (open) {
     for (const RequestId& id : ended_rows_) changes_.erase(Table::meta, open_key(id));
     ended_rows_.clear();
+    budgets_.collect(changes_);
+    commitments_.collect(changes_);
+    checkpoint();
   }
-  if (open) checkpoint();
   return changes_;
 }
 
 void LedgerState::committed() {
   changes_.clear();
+  batch_keys_.clear();
   cache_.trim();
 }
 

@@ -34,12 +34,18 @@ constexpr std::size_t commit_bytes_max = 4U << 20;
 
 const char* text_of(LedgerError error) {
   switch (error) {
-    case LedgerError::duplicate: return "the id was used with other parameters";
+    case LedgerError::duplicate: return "the id or the idempotency key was used already";
     case LedgerError::unknown_request: return "there is no open reservation of that id";
     case LedgerError::already_ended: return "the reservation has ended with other parameters";
     case LedgerError::too_old: return "the id is older than 35 days; make a new one";
     case LedgerError::unknown_key: return "there is no such key";
     case LedgerError::invalid: return "an amount or a text of the operation is outside its limits";
+    case LedgerError::unknown_budget: return "there is no such budget";
+    case LedgerError::unknown_commitment: return "there is no such commitment";
+    case LedgerError::in_progress:
+      return "a request with this idempotency key is still open; wait for its answer";
+    case LedgerError::mismatch:
+      return "the idempotency key was used with other parameters; make a new one";
     default: return "the ledger refused the operation";
   }
 }
@@ -102,6 +108,7 @@ class Store final : public LedgerStore {
         queue_(std::make_shared<CommitQueue>(options.queue_operations_max,
                                              std::chrono::milliseconds(options.lazy_commit_ms))) {
     publish_keys();
+    publish_budgets();
     publish_counts();
     in_doubt_settled_ = writer_->in_doubt_settled();
     committer_ = std::thread([this] { run(); });
@@ -113,7 +120,7 @@ class Store final : public LedgerStore {
 
   std::unique_ptr<LedgerSubmitter> make_submitter(
       std::function<void(std::uint64_t)> on_durable,
-      std::function<void(std::uint64_t, const Error&)> on_refused) override {
+      std::function<void(std::uint64_t, const Refused&)> on_refused) override {
     auto recipient = std::make_shared<Recipient>();
     recipient->on_durable = std::move(on_durable);
     recipient->on_refused = std::move(on_refused);
@@ -135,6 +142,36 @@ class Store final : public LedgerStore {
   std::vector<VirtualKey> keys() const override {
     const std::lock_guard lock(mutex_);
     return keys_;
+  }
+  void set_budget(Budget budget, std::string by, std::function<void(Result<void>)> done) override {
+    if (Result<void> good = check_budget(budget); !good) return done(std::move(good));
+    push({proto::BudgetSet{std::move(budget), std::move(by)}, std::move(done)});
+  }
+  void remove_budget(std::string id, std::string by,
+                     std::function<void(Result<void>)> done) override {
+    push({proto::BudgetRemoved{std::move(id), std::move(by)}, std::move(done)});
+  }
+  std::vector<BudgetStatus> budgets() const override { return money(false).money.budgets; }
+  std::shared_ptr<const BudgetBook> budget_book() const override {
+    const std::lock_guard lock(mutex_);
+    return budget_book_;
+  }
+  void add_commitment(Commitment commitment, std::string by,
+                      std::function<void(Result<void>)> done) override {
+    if (Result<void> good = check_commitment(commitment); !good) return done(std::move(good));
+    push({proto::CommitmentAdded{std::move(commitment), std::move(by)}, std::move(done)});
+  }
+  void end_commitment(std::string id, std::string by,
+                      std::function<void(Result<void>)> done) override {
+    push({proto::CommitmentEnded{std::move(id), std::move(by)}, std::move(done)});
+  }
+  std::vector<CommitmentStatus> commitments() const override {
+    return money(false).money.commitments;
+  }
+  Result<std::vector<AccountBalance>> accounts() const override {
+    const MoneyMoment moment = money(true);
+    if (moment.view == nullptr) return fail(LedgerError::stopped, "the ledger is stopping");
+    return accounts_of(*moment.view, moment.money);
   }
 
   Result<UsageReport> usage(const UsageQuery& query) const override {
@@ -165,7 +202,7 @@ class Store final : public LedgerStore {
   struct Refusal {
     Recipient* recipient;
     std::uint64_t ticket;
-    Error error;
+    Refused refused;
   };
 
   void push(ControlOperation&& operation) {
@@ -187,13 +224,26 @@ class Store final : public LedgerStore {
     return pushed ? snapshot.get() : log_->snapshot();
   }
 
+  // Empty when the store is stopping.
+  MoneyMoment money(bool with_view) const {
+    MoneyWanted wanted{std::make_shared<std::promise<MoneyMoment>>(), with_view};
+    std::future<MoneyMoment> moment = wanted.promise->get_future();
+    Submission submission;
+    submission.control =
+        std::make_unique<ControlOperation>(ControlOperation{std::move(wanted), nullptr});
+    return queue_->push(std::move(submission), true) ? moment.get() : MoneyMoment{};
+  }
+
   void run();
   void commit(std::span<Submission> batch);
   void add(Submission& submission);
   void add_control(ControlOperation& control);
   void tell();
   void publish_keys();
+  void publish_budgets();
   void publish_counts();
+  void answer_readers();
+  Refused refusal_of(LedgerError error) const;
   void forget(const std::shared_ptr<Recipient>& recipient);
 
   const Clock& clock_;
@@ -202,9 +252,10 @@ class Store final : public LedgerStore {
   const std::shared_ptr<DiskGuard> disk_;
   const std::shared_ptr<CommitQueue> queue_;
 
-  mutable std::mutex mutex_;  // of the two below
+  mutable std::mutex mutex_;  // of the three below
   std::vector<VirtualKey> keys_;
   std::vector<std::shared_ptr<Recipient>> recipients_;
+  std::shared_ptr<const BudgetBook> budget_book_ = std::make_shared<const BudgetBook>();
 
   std::atomic<std::uint64_t> entries_{0};
   std::atomic<std::uint64_t> open_reservations_{0};
@@ -217,7 +268,9 @@ class Store final : public LedgerStore {
   std::vector<Refusal> refusals_;
   std::vector<std::pair<std::function<void(Result<void>)>, Result<void>>> controls_;
   std::vector<SnapshotWanted> snapshots_;
+  std::vector<MoneyWanted> money_wanted_;
   bool keys_changed_ = false;
+  bool budgets_changed_ = false;
 
   std::thread committer_;  // last: it uses all of the above
 };
@@ -241,16 +294,20 @@ void Store::commit(std::span<Submission> batch) {
     if (writer_->pending_bytes() < commit_bytes_max) continue;
     if (const Result<void> written = writer_->commit(); !written) die(written.error());
   }
-  const Result<void> written = snapshots_.empty() ? writer_->commit() : writer_->commit_rows();
+  const bool rows = !snapshots_.empty() ||
+                    std::any_of(money_wanted_.begin(), money_wanted_.end(),
+                                [](const MoneyWanted& wanted) { return wanted.with_view; });
+  if (!money_wanted_.empty()) writer_->roll_periods();
+  const Result<void> written = rows ? writer_->commit_rows() : writer_->commit();
   if (!written) die(written.error());
-  for (SnapshotWanted& wanted : snapshots_) wanted.promise->set_value(log_->snapshot());
-  snapshots_.clear();
+  answer_readers();
   log_->drop_ids_before(writer_->time_ms() - dedup_age_ms_max - 24 * hour_ms);
   commit_us_last_.store(static_cast<std::uint64_t>((clock_.monotonic_ns() - start_ns) / 1000),
                         std::memory_order_relaxed);
   publish_counts();
   batches_.fetch_add(1, std::memory_order_relaxed);
   if (keys_changed_) publish_keys();
+  if (budgets_changed_) publish_budgets();
   tell();
   if (const Result<void> folded = writer_->fold(); !folded) die(folded.error());
 }
@@ -264,32 +321,41 @@ void Store::add(Submission& submission) {
   const Result<Applied> applied = writer_->add(submission.operation);
   if (!applied) die(applied.error());
   if (applied->outcome != Outcome::refused) return;
-  Error error = error_of(applied->error);
-  error.message = request_of(submission.operation).to_string() + ": " + error.message;
-  refusals_.push_back({recipient, submission.ticket, std::move(error)});
+  Refused refused = refusal_of(applied->error);
+  refused.error.message =
+      request_of(submission.operation).to_string() + ": " + refused.error.message;
+  refusals_.push_back({recipient, submission.ticket, std::move(refused)});
 }
 
 void Store::add_control(ControlOperation& control) {
   if (auto* wanted = std::get_if<SnapshotWanted>(&control.operation))
     return snapshots_.push_back(std::move(*wanted));
+  if (auto* wanted = std::get_if<MoneyWanted>(&control.operation))
+    return money_wanted_.push_back(std::move(*wanted));
   const Result<Applied> applied = std::visit(
       [this]<class T>(const T& operation) -> Result<Applied> {
-        if constexpr (std::is_same_v<T, SnapshotWanted>) return Applied{};
+        if constexpr (std::is_same_v<T, SnapshotWanted> || std::is_same_v<T, MoneyWanted>)
+          return Applied{};
         else return writer_->add(operation);
       },
       control.operation);
   if (!applied) die(applied.error());
-  keys_changed_ =
-      keys_changed_ || !std::holds_alternative<proto::PricesRecorded>(control.operation);
+  const auto is_one = [&control]<class... T>(std::type_identity<T>...) {
+    return (std::holds_alternative<T>(control.operation) || ...);
+  };
+  if (is_one(std::type_identity<VirtualKey>(), std::type_identity<proto::KeyRevoked>()))
+    keys_changed_ = true;
+  if (is_one(std::type_identity<proto::BudgetSet>(), std::type_identity<proto::BudgetRemoved>()))
+    budgets_changed_ = true;
   Result<void> result;
-  if (applied->outcome == Outcome::refused) result = fail(error_of(applied->error));
+  if (applied->outcome == Outcome::refused) result = fail(refusal_of(applied->error).error);
   controls_.emplace_back(std::move(control.done), std::move(result));
 }
 
 void Store::tell() {
   for (const Refusal& refusal : refusals_) {
     const std::lock_guard lock(refusal.recipient->mutex);
-    if (!refusal.recipient->closed) refusal.recipient->on_refused(refusal.ticket, refusal.error);
+    if (!refusal.recipient->closed) refusal.recipient->on_refused(refusal.ticket, refusal.refused);
   }
   for (Recipient* recipient : touched_) {
     const std::uint64_t ticket = std::exchange(recipient->batch_ticket, 0);
@@ -309,6 +375,41 @@ void Store::publish_keys() {
   for (const auto& [id, key] : writer_->state().keys()) keys.push_back(key);
   const std::lock_guard lock(mutex_);
   keys_.swap(keys);
+}
+
+void Store::publish_budgets() {
+  budgets_changed_ = false;
+  std::shared_ptr<const BudgetBook> book = writer_->make_budget_book();
+  const std::lock_guard lock(mutex_);
+  budget_book_.swap(book);
+}
+
+void Store::answer_readers() {
+  for (SnapshotWanted& wanted : snapshots_) wanted.promise->set_value(log_->snapshot());
+  for (MoneyWanted& wanted : money_wanted_) {
+    wanted.promise->set_value(
+        {money_of(writer_->state()), wanted.with_view ? log_->snapshot() : nullptr});
+  }
+  snapshots_.clear();
+  money_wanted_.clear();
+}
+
+// Of the operation that was refused last.
+Refused Store::refusal_of(LedgerError code) const {
+  Refused refused{error_of(code), std::nullopt};
+  const LedgerState& state = writer_->state();
+  if (code == LedgerError::overlap) {
+    refused.error.message = "the commitment overlaps " + state.commitments().overlapped() +
+                            ": both cover a model of the provider until the same moment; give it "
+                            "another end, or other models";
+  }
+  if (code != LedgerError::budget_exhausted) return refused;
+  refused.shortfall = state.shortfall();
+  refused.error.message = "the budget " + refused.shortfall->budget_name + " has " +
+                          refused.shortfall->left.to_usd() + " US dollars left of " +
+                          refused.shortfall->amount.to_usd() + ", and " +
+                          refused.shortfall->needed.to_usd() + " are needed";
+  return refused;
 }
 
 void Store::publish_counts() {

@@ -15,10 +15,14 @@
 #include <string_view>
 #include <vector>
 
+#include "core/budget.hpp"
+#include "core/budget_book.hpp"
 #include "core/clock.hpp"
+#include "core/commitment.hpp"
 #include "core/metering.hpp"
 #include "core/result.hpp"
 #include "core/virtual_key.hpp"
+#include "storage/accounts.hpp"
 #include "storage/disk_guard.hpp"
 #include "storage/entry.hpp"
 #include "storage/ledger_error.hpp"
@@ -38,6 +42,12 @@ struct LedgerOptions {
       5;  // how long an operation that nobody waits for may wait for company
   std::string software = "outlast";              // the program and its version, for the log
   DiskSpaceFunction disk_space = disk_space_of;  // a seam for tests
+};
+
+// Why an operation was refused. Of budget_exhausted: the budget, and what the caller may be told.
+struct Refused {
+  Error error;
+  std::optional<BudgetShortfall> shortfall;
 };
 
 // One submitter's place in the queue, so that a lane is woken once per durable batch. One per lane;
@@ -66,13 +76,14 @@ class LedgerStore {
   virtual ~LedgerStore() = default;  // commits what was submitted, then stops
 
   // `on_durable(ticket)`: every operation of this submitter up to `ticket` is durable (or was
-  // refused by the state machine: `on_refused(ticket, error)` came before). Both are called on the
+  // refused by the state machine: `on_refused(ticket, refused)` came before). Both are called on the
   // committer thread and must not block.
   virtual std::unique_ptr<LedgerSubmitter> make_submitter(
       std::function<void(std::uint64_t ticket)> on_durable,
-      std::function<void(std::uint64_t ticket, const Error& error)> on_refused) = 0;
+      std::function<void(std::uint64_t ticket, const Refused& refused)> on_refused) = 0;
 
-  // Durable when `done` is called (on the committer thread).
+  // Durable when `done` is called (on the committer thread, or on the caller's for an operation that
+  // is refused at once).
   virtual void add_key(VirtualKey key, std::function<void(Result<void>)> done) = 0;
   virtual void revoke_key(std::string key_id, std::function<void(Result<void>)> done) = 0;
   // Records the price book in use; a no-op when `toml` equals the latest of that version.
@@ -80,10 +91,33 @@ class LedgerStore {
                              std::function<void(Result<void>)> done) = 0;
   [[nodiscard]] virtual std::vector<VirtualKey> keys() const = 0;
 
+  // A new budget, or a change of the amount, name, softness, period or time zone of one that has
+  // that id; its scope stays. What it has used in the period stays used. Errors: invalid (says what
+  // would be right).
+  virtual void set_budget(Budget budget, std::string by,
+                          std::function<void(Result<void>)> done) = 0;
+  // Error: unknown_budget.
+  virtual void remove_budget(std::string id, std::string by,
+                             std::function<void(Result<void>)> done) = 0;
+  // By id, as of now; like accounts(), waits for the committer: never from a callback.
+  [[nodiscard]] virtual std::vector<BudgetStatus> budgets() const = 0;
+  // What lanes admit by; another one whenever a budget is set or removed. Slices stay the same
+  // objects as long as their budget is hard.
+  [[nodiscard]] virtual std::shared_ptr<const BudgetBook> budget_book() const = 0;
+  // Errors: invalid, duplicate (the id), overlap (names the other one).
+  virtual void add_commitment(Commitment commitment, std::string by,
+                              std::function<void(Result<void>)> done) = 0;
+  // Draws no more, except for what open reservations hold. Error: unknown_commitment.
+  virtual void end_commitment(std::string id, std::string by,
+                              std::function<void(Result<void>)> done) = 0;
+  [[nodiscard]] virtual std::vector<CommitmentStatus> commitments() const = 0;
+
   // Readers, on the calling thread, over a snapshot; may take as long as the ledger is large. Never
   // from a callback: usage() and verify() wait for the committer to write out what it holds in
   // memory.
   virtual Result<UsageReport> usage(const UsageQuery& query) const = 0;
+  // Every account of the double entry, by name (docs/ledger.md); their balances sum to zero.
+  [[nodiscard]] virtual Result<std::vector<AccountBalance>> accounts() const = 0;
   // Calls `visit` for entries of index >= from in order, until it returns false.
   virtual Result<void> read(std::uint64_t from,
                             const std::function<bool(const StoredEntry&)>& visit) const = 0;

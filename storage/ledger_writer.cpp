@@ -14,6 +14,22 @@ Failure corrupt(std::string what) {
               std::move(what) + "; see `outlast ledger verify`, or restore the data from a copy");
 }
 
+template <class Row>
+Result<void> restore_rows(const LedgerView& view, char prefix, const char* what,
+                          LedgerState& state) {
+  bool readable = true;
+  const Result<void> scanned =
+      view.scan(Table::meta, std::string(1, prefix), std::string(1, static_cast<char>(prefix + 1)),
+                [&readable, &state](std::string_view key, std::string_view value) {
+                  Row row;
+                  readable = decode(key, value, row);
+                  if (readable) state.restore(std::move(row));
+                  return readable;
+                });
+  if (!scanned) return scanned;
+  return readable ? Result<void>() : corrupt(std::string("a row of ") + what + " cannot be read");
+}
+
 }  // namespace
 
 Result<HeadRow> load_head(const LedgerView& view) {
@@ -28,18 +44,14 @@ Result<HeadRow> load_head(const LedgerView& view) {
 }
 
 Result<void> replay_tail(const LedgerView& view, const HeadRow& head, LedgerState& state) {
-  bool readable = true;
-  const std::string open_end(1, open_prefix + 1);
-  const Result<void> scanned =
-      view.scan(Table::meta, std::string(1, open_prefix), open_end,
-                [&readable, &state](std::string_view key, std::string_view value) {
-                  OpenRow row;
-                  readable = decode(key, value, row);
-                  if (readable) state.restore(row);
-                  return readable;
-                });
-  if (!scanned) return scanned;
-  if (!readable) return corrupt("a row of an open reservation cannot be read");
+  // Open reservations last: they hold of the others.
+  Result<void> restored =
+      restore_rows<BudgetStatus>(view, budget_prefix, "a budget", state);
+  if (restored) {
+    restored = restore_rows<CommitmentStatus>(view, commitment_prefix, "a commitment", state);
+  }
+  if (restored) restored = restore_rows<OpenRow>(view, open_prefix, "an open reservation", state);
+  if (!restored) return restored;
   if (head.replay_from == head.next_index) return {};
   std::optional<Error> error;
   const Result<void> read =
@@ -103,6 +115,7 @@ Result<std::unique_ptr<LedgerWriter>> LedgerWriter::open(Log& log, const Clock& 
   Result<Applied> started =
       writer->add(proto::IncarnationStarted{incarnation, std::move(software)});
   if (!started) return fail(started.error());
+  writer->roll_periods();
   for (const Settlement& settlement : in_doubt) {
     const Result<Applied> settled = writer->add(settlement);
     if (!settled) return fail(settled.error());
@@ -110,7 +123,7 @@ Result<std::unique_ptr<LedgerWriter>> LedgerWriter::open(Log& log, const Clock& 
     if (writer->pending_entries() < recovery_batch_entries) continue;
     if (const Result<void> committed = writer->commit(); !committed) return fail(committed.error());
   }
-  if (const Result<void> committed = writer->commit(); !committed) return fail(committed.error());
+  if (const Result<void> committed = writer->finish(); !committed) return fail(committed.error());
   writer->in_doubt_settled_ = in_doubt.size();
   return writer;
 }
@@ -174,11 +187,103 @@ void LedgerWriter::append_frame(const proto::EntryHeader& header, const Operatio
 }
 
 template <class Operation>
-Result<Applied> LedgerWriter::add(const Operation& operation) {
+Result<Applied> LedgerWriter::append(const Operation& operation) {
   const proto::EntryHeader header = next_header();
   Result<Applied> applied = state_.apply(header, operation);
   if (applied && applied->outcome == Outcome::applied) append_frame(header, operation, *applied);
   return applied;
+}
+
+template <class Operation>
+Result<Applied> LedgerWriter::add(const Operation& operation) {
+  constexpr bool begins = std::is_same_v<Operation, proto::IncarnationStarted>;
+  if (!batch_timed_ && !begins) roll_periods();
+  if constexpr (std::is_same_v<Operation, proto::BudgetSet>) {
+    const Budget& budget = operation.budget;
+    const Result<Period> period =
+        calendar_.period_at(budget.period, budget.time_zone, head_.time_ms);
+    if (!period) return Applied{Outcome::refused, LedgerError::invalid, {}};
+    proto::BudgetSet whole = operation;
+    whole.period_start_ms = period->start_ms;
+    whole.period_end_ms = period->end_ms;
+    const Result<Applied> set = append(whole);
+    if (set && set->outcome == Outcome::applied && budget.soft) dealer_.forget(budget.id);
+    return set;
+  }
+  Result<Applied> applied = append(operation);
+  if constexpr (std::is_same_v<Operation, proto::BudgetRemoved>) {
+    if (applied && applied->outcome == Outcome::applied) dealer_.forget(operation.id);
+  }
+  if constexpr (std::is_same_v<Operation, Reservation> ||
+                std::is_same_v<Operation, ReservationExtension>) {
+    for (int tries = 0; applied && applied->outcome == Outcome::refused; ++tries) {
+      if (tries == take_back_tries_max) break;
+      const Result<bool> more = take_back_short(*applied);
+      if (!more) return fail(more.error());
+      if (!*more) break;
+      applied = append(operation);
+    }
+  }
+  return applied;
+}
+
+// Whether the budget that refused an operation got something back from its slice.
+Result<bool> LedgerWriter::take_back_short(const Applied& applied) {
+  if (applied.error != LedgerError::budget_exhausted) return false;
+  const BudgetAccount& budget = *state_.short_budget();
+  const PicoUsd returned = dealer_.take_back(budget, budget.status.sliced);
+  if (returned.value == 0) return false;
+  const Result<Applied> done = append(proto::SliceReturned{budget.status.budget.id, returned});
+  if (!done) return fail(done.error());
+  check(done->outcome == Outcome::applied, "what a slice holds can be returned");
+  return true;
+}
+
+void LedgerWriter::roll_periods() {
+  const std::int64_t now_ms = next_header().time_ms;
+  if (state_.budgets().next_end_ms() > now_ms) return;
+  for (const BudgetAccount* account : state_.budgets().ended_by(now_ms)) {
+    const Budget& budget = account->status.budget;
+    Result<Period> period = calendar_.period_at(budget.period, budget.time_zone, now_ms);
+    // A zone that the data base has lost since: better a budget that resets by UTC than never.
+    if (!period) period = calendar_.period_at(budget.period, "UTC", now_ms);
+    check(period.has_value(), "UTC has periods");
+    const std::int64_t start_ms = std::max(period->start_ms, account->status.period_end_ms);
+    const std::string id = budget.id;
+    const Result<Applied> rolled =
+        append(proto::BudgetRolled{id, start_ms, std::max(period->end_ms, start_ms + 1)});
+    check(rolled && rolled->outcome == Outcome::applied, "a period that has ended rolls over", id);
+  }
+}
+
+// Grants and surpluses of the slices whose budgets the batch has touched.
+Result<void> LedgerWriter::deal() {
+  if (state_.budgets().touched().empty()) return {};
+  const std::vector<BudgetAccount*> touched = state_.budgets().touched();
+  const std::int64_t now_ns = clock_.monotonic_ns();
+  for (BudgetAccount* account : touched) {
+    const std::string& id = account->status.budget.id;
+    Result<Applied> done;
+    if (const PicoUsd surplus = dealer_.surplus_of(*account); surplus.value > 0) {
+      done = append(proto::SliceReturned{id, surplus});
+    } else if (const PicoUsd grant = dealer_.grant_for(*account, now_ns); grant.value > 0) {
+      grants_.push_back({id, grant});
+      done = append(grants_.back());
+    }
+    if (!done) return fail(done.error());
+    check(done->outcome == Outcome::applied, "a slice is dealt out of what is free", id);
+  }
+  state_.clear_touched();
+  return {};
+}
+
+std::shared_ptr<const BudgetBook> LedgerWriter::make_budget_book() {
+  auto book = std::make_shared<BudgetBook>();
+  for (const auto& [id, account] : state_.budgets().all()) {
+    const Budget& budget = account->status.budget;
+    book->by_scope.add(budget.scope, {budget, dealer_.slice_of(*account)});
+  }
+  return book;
 }
 
 Result<Applied> LedgerWriter::add(const MeteringOperation& operation) {
@@ -193,18 +298,31 @@ template Result<Applied> LedgerWriter::add(const VoidReservation&);
 template Result<Applied> LedgerWriter::add(const VirtualKey&);
 template Result<Applied> LedgerWriter::add(const proto::KeyRevoked&);
 template Result<Applied> LedgerWriter::add(const proto::PricesRecorded&);
+template Result<Applied> LedgerWriter::add(const proto::BudgetSet&);
+template Result<Applied> LedgerWriter::add(const proto::BudgetRemoved&);
+template Result<Applied> LedgerWriter::add(const proto::BudgetRolled&);
+template Result<Applied> LedgerWriter::add(const proto::SliceGranted&);
+template Result<Applied> LedgerWriter::add(const proto::SliceReturned&);
+template Result<Applied> LedgerWriter::add(const proto::CommitmentAdded&);
+template Result<Applied> LedgerWriter::add(const proto::CommitmentEnded&);
+template Result<Applied> LedgerWriter::add(const ReservationExtension&);
 
 Result<void> LedgerWriter::commit() {
-  batch_timed_ = false;
-  if (pending_entries() == 0) return {};
+  if (pending_entries() == 0) {
+    batch_timed_ = false;
+    return {};
+  }
   const bool open = head_.next_index - head_.replay_from >=
                     std::max<std::uint64_t>(open_entries, state_.open_count());
   return write_batch(open || head_.next_index - head_.rows_from >= rows_entries, open);
 }
 
 Result<void> LedgerWriter::commit_rows() {
-  batch_timed_ = false;
-  return head_.rows_from == head_.next_index ? Result<void>() : write_batch(true, false);
+  if (head_.rows_from == head_.next_index) {
+    batch_timed_ = false;
+    return {};
+  }
+  return write_batch(true, false);
 }
 
 Result<void> LedgerWriter::finish() {
@@ -212,6 +330,8 @@ Result<void> LedgerWriter::finish() {
 }
 
 Result<void> LedgerWriter::write_batch(bool rows, bool open) {
+  if (const Result<void> dealt = deal(); !dealt) return dealt;
+  batch_timed_ = false;
   if (rows) head_.rows_from = head_.next_index;
   if (open) head_.replay_from = head_.next_index;
   head_.max_ended_id = state_.max_ended_id();
@@ -226,6 +346,8 @@ Result<void> LedgerWriter::write_batch(bool rows, bool open) {
   batch_first_ = head_.next_index;
   // Entries to come are not of earlier hours than this batch.
   if (rows) rows_hour_ = static_cast<std::uint32_t>(std::max<std::int64_t>(head_.time_ms, 0) / hour_ms);
+  for (const proto::SliceGranted& grant : grants_) dealer_.granted(grant.budget, grant.amount);
+  grants_.clear();
   return {};
 }
 

@@ -6,11 +6,13 @@
 #include <memory>
 #include <string>
 
+#include "core/calendar.hpp"
 #include "core/clock.hpp"
 #include "core/metering.hpp"
 #include "proto/ledger_codec.hpp"
 #include "storage/ledger_state.hpp"
 #include "storage/log.hpp"
+#include "storage/slice_dealer.hpp"
 
 namespace outlast::storage {
 
@@ -24,6 +26,8 @@ class LedgerWriter {
   // Roll-ups of hours that one fold() adds to those of days and months: so that it takes no longer
   // than a commit.
   static constexpr std::size_t fold_rows = 256;
+  // How often a reservation that is short is decided again for what lanes give back meanwhile.
+  static constexpr int take_back_tries_max = 32;
   // Entries in one commit of a recovery.
   static constexpr std::size_t recovery_batch_entries = 4'096;
 
@@ -36,13 +40,17 @@ class LedgerWriter {
   LedgerWriter(const LedgerWriter&) = delete;
   LedgerWriter& operator=(const LedgerWriter&) = delete;
 
-  // Adds to the batch what the operation becomes: one entry if applied, else none. An error is a
-  // fault of the log.
+  // Adds to the batch what the operation becomes: one entry if applied, else none; before it, the
+  // budgets whose period has ended by now roll over. A reservation or extension that is short is
+  // decided again once the slices of the short budget are taken back. Of a budget that is set, the
+  // period's bounds are filled in here. An error is a fault of the log.
   template <class Operation>
   Result<Applied> add(const Operation& operation);
   Result<Applied> add(const MeteringOperation& operation);
+  // Rolls over the budgets whose period has ended by now.
+  void roll_periods();
 
-  // Durable on return. After an error nothing may be acknowledged any more.
+  // Durable on return; slices get what the batch granted them. After an error nothing may be acknowledged any more.
   Result<void> commit();
   // Like commit(), with all balances and roll-ups, so that a snapshot of the log taken now is of
   // one moment.
@@ -58,6 +66,8 @@ class LedgerWriter {
   [[nodiscard]] std::int64_t time_ms() const { return head_.time_ms; }
   [[nodiscard]] std::uint64_t in_doubt_settled() const { return in_doubt_settled_; }
   [[nodiscard]] const LedgerState& state() const { return state_; }
+  // What lanes admit by, made anew: every budget, and the slices of the hard ones.
+  [[nodiscard]] std::shared_ptr<const BudgetBook> make_budget_book();
 
  private:
   // The log with the batch that is being made.
@@ -81,6 +91,10 @@ class LedgerWriter {
   Result<void> write_batch(bool rows, bool open);
   proto::EntryHeader next_header();
   template <class Operation>
+  Result<Applied> append(const Operation& operation);
+  Result<bool> take_back_short(const Applied& applied);
+  Result<void> deal();
+  template <class Operation>
   void append_frame(const proto::EntryHeader& header, const Operation& operation,
                     const Applied& applied);
 
@@ -91,6 +105,9 @@ class LedgerWriter {
   bool batch_timed_ = false;
   PendingView view_;
   LedgerState state_;
+  SliceDealer dealer_;
+  Calendar calendar_;
+  std::vector<proto::SliceGranted> grants_;  // of the batch that is being made
   proto::LedgerEncoder encoder_;
   std::string records_;
   std::string row_;  // scratch

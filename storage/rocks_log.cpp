@@ -15,6 +15,7 @@
 
 #include "storage/file_lock.hpp"
 #include "storage/ledger_state.hpp"
+#include "storage/money_rows.hpp"
 #include "storage/rocks_errors.hpp"
 #include "storage/rows.hpp"
 
@@ -36,7 +37,7 @@ constexpr std::uint64_t dedup_compaction_s = 7 * 24 * 3600;
 constexpr std::array family_names = {"default", "log"};
 constexpr std::size_t tables_family = 0;
 constexpr std::size_t log_family = 1;
-constexpr std::array<std::string_view, table_count> table_prefixes = {"", "d", "r", "R"};
+constexpr std::array<std::string_view, table_count> table_prefixes = {"", "d", "r", "i", "R"};
 
 std::string_view prefix_of(Table table) { return table_prefixes[static_cast<std::size_t>(table)]; }
 
@@ -46,13 +47,21 @@ std::string prefixed(Table table, std::string_view key) {
   return whole;
 }
 
+rocksdb::Slice slice(std::string_view text) { return {text.data(), text.size()}; }
+std::string_view view(const rocksdb::Slice& text) { return {text.data(), text.size()}; }
+
 // Drops dedup rows that no operation may refer to any more: ids that old are refused before any
-// look-up.
+// look-up. And rows of idempotency keys whose request is that old: they are taken for new.
 class DropOldIds final : public rocksdb::CompactionFilter {
  public:
   explicit DropOldIds(const std::atomic<std::int64_t>& before_ms) : before_ms_(before_ms) {}
-  bool Filter(int, const rocksdb::Slice& key, const rocksdb::Slice&, std::string*,
+  bool Filter(int, const rocksdb::Slice& key, const rocksdb::Slice& value, std::string*,
               bool*) const override {
+    if (key.starts_with("i")) {
+      IdempotencyRow row;
+      return key.size() == 1 + sizeof(Digest) && decode(view(value), row) &&
+             row.request_id.unix_ms() < before_ms_.load(std::memory_order_relaxed);
+    }
     Uuid id;
     if (key.size() != 1 + id.bytes.size() || !key.starts_with("d")) return false;
     std::copy_n(reinterpret_cast<const std::uint8_t*>(key.data()) + 1, id.bytes.size(),
@@ -114,9 +123,6 @@ rocksdb::ColumnFamilyOptions family_options(std::size_t family,
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
   return options;
 }
-
-rocksdb::Slice slice(std::string_view text) { return {text.data(), text.size()}; }
-std::string_view view(const rocksdb::Slice& text) { return {text.data(), text.size()}; }
 
 }  // namespace
 

@@ -77,10 +77,12 @@ Result<void> RowCache::hold(Payer& payer, PicoUsd change) {
   return {};
 }
 
-Result<void> RowCache::charge(Payer& payer, Leg& leg, PicoUsd cost) {
+Result<void> RowCache::charge(Payer& payer, Leg& leg, PicoUsd cost, PicoUsd on_demand) {
   if (cost.value == 0) return {};
   const Result<Balance*> tenant = changed_balance(payer);
   if (!tenant) return fail(tenant.error());
+  (*tenant)->row.used += cost;
+  if (on_demand.value == 0) return {};
   if (leg.balance == nullptr) {
     const Result<Balance*> loaded = balance(leg.balance, provider_balance_key(leg.provider));
     if (!loaded) return fail(loaded.error());
@@ -89,8 +91,7 @@ Result<void> RowCache::charge(Payer& payer, Leg& leg, PicoUsd cost) {
     leg.balance->dirty = true;
     dirty_balances_.push_back(leg.balance);
   }
-  (*tenant)->row.used += cost;
-  leg.balance->row.used += cost;
+  leg.balance->row.used += on_demand;
   return {};
 }
 

@@ -13,6 +13,7 @@
 #include "core/metering.hpp"
 #include "storage/log.hpp"
 #include "storage/rows.hpp"
+#include "storage/spend_plan.hpp"
 #include "storage/usage_cache.hpp"
 
 namespace outlast::storage {
@@ -33,6 +34,7 @@ class RowCache {
     std::string route;
     std::size_t open = 0;  // reservations that refer to it; it stays while there are any
     Balance* balance = nullptr;
+    PayerPlans plans;
   };
   // What was bought.
   struct Leg {
@@ -40,6 +42,9 @@ class RowCache {
     std::string provider;
     std::string model;
     Balance* balance = nullptr;
+    // Those that cover it, as of their version.
+    std::vector<CommitmentAccount*> commitments;
+    std::uint64_t commitments_version = 0;
   };
 
   explicit RowCache(const LedgerView& view) : view_(view), usage_(view) {}
@@ -51,9 +56,8 @@ class RowCache {
 
   // Changes what the tenant holds in open reservations.
   Result<void> hold(Payer& payer, PicoUsd change);
-  // One cost leg: tenant and provider. Zero sum: what all tenants used is what all providers are
-  // owed.
-  Result<void> charge(Payer& payer, Leg& leg, PicoUsd cost);
+  // One cost leg: the tenant pays the cost; the provider is owed what no commitment covers.
+  Result<void> charge(Payer& payer, Leg& leg, PicoUsd cost, PicoUsd on_demand);
   Result<void> overrun(Payer& payer, PicoUsd overrun);
   // The rows that a request or attempt counts in, marked as changed; valid until the next call.
   // `leg` is null for voided requests, `labels` for requests without any.

@@ -1,30 +1,17 @@
 #include "storage/rows.hpp"
 
-#include <bit>
 #include <cstring>
 
-#include "core/check.hpp"
+#include "storage/row_codec.hpp"
 
 namespace outlast::storage {
 namespace {
 
 constexpr std::int64_t not_revoked = -1;
-constexpr std::uint8_t open_price_known = 1;
-constexpr std::uint8_t open_labelled = 2;  // tags and a session follow the route
-
-template <class T>
-void put(std::string& out, T value) {
-  static_assert(std::endian::native == std::endian::little);
-  char bytes[sizeof(T)];
-  std::memcpy(bytes, &value, sizeof(T));
-  out.append(bytes, sizeof(T));
-}
-
-void put_text(std::string& out, std::string_view text) {
-  check(text.size() <= UINT16_MAX, "a text of a row fits its length");
-  put(out, static_cast<std::uint16_t>(text.size()));
-  out.append(text);
-}
+// Bits beside the one that says whether the price is known: what it holds follows (rows of 0.1 lack
+// both), and the caller's tags and session follow the route.
+constexpr std::uint8_t open_row_extended = 2;
+constexpr std::uint8_t open_row_labelled = 4;
 
 void put_attempts(std::string& out, const std::vector<AttemptRef>& attempts) {
   for (const AttemptRef& attempt : attempts) {
@@ -33,58 +20,14 @@ void put_attempts(std::string& out, const std::vector<AttemptRef>& attempts) {
   }
 }
 
-// Takes from the front; once something is missing, everything is.
-class Reader {
- public:
-  explicit Reader(std::string_view bytes) : rest_(bytes) {}
-  template <class T>
-  Reader& take(T& value) {
-    if (rest_.size() < sizeof(T)) return failed();
-    std::memcpy(static_cast<void*>(&value), rest_.data(), sizeof(T));
-    rest_.remove_prefix(sizeof(T));
-    return *this;
+RowReader& take_attempts(RowReader& reader, std::vector<AttemptRef>& attempts) {
+  attempts.clear();
+  while (reader.more()) {
+    AttemptRef attempt;
+    reader.take(attempt.number).take(attempt.index);
+    attempts.push_back(attempt);
   }
-  Reader& take_text(std::string_view& text) {
-    std::uint16_t size = 0;
-    take(size);
-    if (rest_.size() < size) return failed();
-    text = rest_.substr(0, size);
-    rest_.remove_prefix(size);
-    return *this;
-  }
-  Reader& take_text(std::string& text) {
-    std::string_view view;
-    take_text(view);
-    text.assign(view);
-    return *this;
-  }
-  Reader& take_attempts(std::vector<AttemptRef>& attempts) {
-    attempts.clear();
-    while (ok_ && !rest_.empty()) {
-      AttemptRef attempt;
-      take(attempt.number).take(attempt.index);
-      attempts.push_back(attempt);
-    }
-    return *this;
-  }
-  [[nodiscard]] bool done() const { return ok_ && rest_.empty(); }
-
- private:
-  Reader& failed() {
-    ok_ = false;
-    rest_ = {};
-    return *this;
-  }
-  std::string_view rest_;
-  bool ok_ = true;
-};
-
-std::string prefixed(char prefix, std::string_view rest) {
-  std::string key;
-  key.reserve(1 + rest.size());
-  key += prefix;
-  key += rest;
-  return key;
+  return reader;
 }
 
 template <class T>
@@ -115,7 +58,7 @@ void encode(std::string& out, const HeadRow& row) {
 
 bool decode(std::string_view bytes, HeadRow& row) {
   std::uint32_t format = 0;
-  Reader reader(bytes);
+  RowReader reader(bytes);
   reader.take(format).take(row.epoch).take(row.next_index).take(row.hash).take(row.time_ms);
   reader.take(row.rows_from).take(row.replay_from).take(row.max_ended_id.bytes);
   return reader.done() && format == ledger_format && row.replay_from <= row.rows_from &&
@@ -136,7 +79,7 @@ void encode(std::string& out, const BalanceRow& row) {
 }
 
 bool decode(std::string_view bytes, BalanceRow& row) {
-  return Reader(bytes).take(row.held.value).take(row.used.value).take(row.overrun.value).done();
+  return RowReader(bytes).take(row.held.value).take(row.used.value).take(row.overrun.value).done();
 }
 
 std::string_view dedup_key(const RequestId& id) {
@@ -150,12 +93,37 @@ void encode(std::string& out, const DedupRow& row) {
 }
 
 bool decode(std::string_view bytes, DedupRow& row) {
-  return Reader(bytes)
-      .take(row.reserve_index)
-      .take(row.end_index)
-      .take_attempts(row.attempts)
-      .done();
+  RowReader reader(bytes);
+  reader.take(row.reserve_index).take(row.end_index);
+  return take_attempts(reader, row.attempts).done();
 }
+
+namespace {
+
+bool take_holds(RowReader& reader, OpenRow& row) {
+  std::uint16_t count = 0;
+  reader.take(count);
+  for (; count > 0 && reader.more(); --count) {
+    AttemptRef extension;
+    reader.take(extension.number).take(extension.index);
+    row.extensions.push_back(extension);
+  }
+  if (count > 0) return false;
+  reader.take(count);
+  for (; count > 0 && reader.more(); --count) {
+    OpenRow::BudgetHold& hold = row.budgets.emplace_back();
+    reader.take_text(hold.budget).take(hold.from_slice.value).take(hold.charged.value);
+  }
+  if (count > 0) return false;
+  reader.take(count);
+  for (; count > 0 && reader.more(); --count) {
+    OpenRow::CommitmentHold& hold = row.commitments.emplace_back();
+    reader.take_text(hold.commitment).take(hold.units);
+  }
+  return count == 0;
+}
+
+}  // namespace
 
 std::string open_key(const RequestId& id) { return prefixed(open_prefix, dedup_key(id)); }
 
@@ -164,8 +132,8 @@ void encode(std::string& out, const OpenRow& row) {
   put(out, row.reserve_index);
   put(out, reservation.amount.value);
   const bool labelled = !reservation.tags.empty() || !reservation.session.empty();
-  put(out, static_cast<std::uint8_t>((reservation.price_known ? open_price_known : 0) |
-                                     (labelled ? open_labelled : 0)));
+  put(out, static_cast<std::uint8_t>(open_row_extended | (labelled ? open_row_labelled : 0) |
+                                     (reservation.price_known ? 1 : 0)));
   put(out, reservation.input_tokens_max);
   put(out, reservation.output_tokens_max);
   put_text(out, reservation.tenant.organisation);
@@ -179,6 +147,19 @@ void encode(std::string& out, const OpenRow& row) {
     put_text(out, reservation.session);
   }
   put(out, row.attempts_cost.value);
+  put(out, static_cast<std::uint16_t>(row.extensions.size()));
+  put_attempts(out, row.extensions);
+  put(out, static_cast<std::uint16_t>(row.budgets.size()));
+  for (const OpenRow::BudgetHold& hold : row.budgets) {
+    put_text(out, hold.budget);
+    put(out, hold.from_slice.value);
+    put(out, hold.charged.value);
+  }
+  put(out, static_cast<std::uint16_t>(row.commitments.size()));
+  for (const OpenRow::CommitmentHold& hold : row.commitments) {
+    put_text(out, hold.commitment);
+    put(out, hold.units);
+  }
   put_attempts(out, row.attempts);
 }
 
@@ -188,7 +169,7 @@ bool decode(std::string_view key, std::string_view bytes, OpenRow& row) {
   std::memcpy(reservation.request_id.bytes.data(), key.data() + 1,
               sizeof(reservation.request_id.bytes));
   std::uint8_t flags = 0;
-  Reader reader(bytes);
+  RowReader reader(bytes);
   reader.take(row.reserve_index).take(reservation.amount.value).take(flags);
   reader.take(reservation.input_tokens_max).take(reservation.output_tokens_max);
   reader.take_text(reservation.tenant.organisation)
@@ -197,16 +178,18 @@ bool decode(std::string_view key, std::string_view bytes, OpenRow& row) {
   reader.take_text(reservation.key_id).take_text(reservation.route);
   reservation.tags.clear();
   reservation.session.clear();
-  if ((flags & open_labelled) != 0) {
+  if ((flags & open_row_labelled) != 0) {
     std::uint8_t tags = 0;
     reader.take(tags);
     reservation.tags.resize(tags);
     for (std::string& tag : reservation.tags) reader.take_text(tag);
     reader.take_text(reservation.session);
   }
-  reader.take(row.attempts_cost.value).take_attempts(row.attempts);
-  reservation.price_known = (flags & open_price_known) != 0;
-  return reader.done() && flags <= (open_price_known | open_labelled);
+  reader.take(row.attempts_cost.value);
+  reservation.price_known = (flags & 1) != 0;
+  if ((flags & open_row_extended) != 0 && !take_holds(reader, row)) return false;
+  return take_attempts(reader, row.attempts).done() &&
+         flags <= (open_row_labelled | open_row_extended | 1);
 }
 
 std::string key_key(std::string_view id) { return prefixed(key_prefix, id); }
@@ -224,7 +207,7 @@ void encode(std::string& out, const VirtualKey& row) {
 
 bool decode(std::string_view bytes, VirtualKey& row) {
   std::int64_t revoked_ms = not_revoked;
-  Reader reader(bytes);
+  RowReader reader(bytes);
   reader.take_text(row.id)
       .take_text(row.tenant.organisation)
       .take_text(row.tenant.team)
@@ -238,7 +221,7 @@ bool decode(std::string_view bytes, VirtualKey& row) {
 std::string prices_key(std::string_view version) { return prefixed(prices_prefix, version); }
 void encode_index(std::string& out, std::uint64_t index) { put(out, index); }
 bool decode_index(std::string_view bytes, std::uint64_t& index) {
-  return Reader(bytes).take(index).done();
+  return RowReader(bytes).take(index).done();
 }
 
 void encode(std::string& out, const RollupKey& key) {
@@ -253,7 +236,7 @@ void encode(std::string& out, const RollupKey& key) {
 bool decode(std::string_view bytes, RollupKey& key) {
   if (bytes.size() < sizeof(key.hour)) return false;
   key.hour = take_big_endian<std::uint32_t>(bytes);
-  Reader reader(bytes.substr(sizeof(key.hour)));
+  RowReader reader(bytes.substr(sizeof(key.hour)));
   for (std::string_view* text : {&key.organisation, &key.team, &key.user, &key.key_id, &key.route,
                                  &key.model, &key.provider, &key.deployment}) {
     reader.take_text(*text);

@@ -21,6 +21,8 @@ inline constexpr std::string_view head_key = "h";
 inline constexpr char balance_prefix = 'b';
 inline constexpr char key_prefix = 'k';
 inline constexpr char open_prefix = 'o';
+inline constexpr char budget_prefix = 'l';  // a limit
+inline constexpr char commitment_prefix = 'c';
 inline constexpr char prices_prefix = 'p';
 inline constexpr std::int64_t hour_ms = 3'600'000;
 // The status of a roll-up row of requests that were voided.
@@ -33,8 +35,9 @@ struct HeadRow {
   Digest hash{};  // of the entry before next_index; zeros when there is none
   std::int64_t time_ms = 0;
   std::uint64_t rows_from = 0;  // balances and roll-ups: their rows, then the entries from here
-  std::uint64_t replay_from =
-      0;  // open reservations: those with an `o` row, then the entries from here; <= rows_from
+  // Open reservations, budgets and commitments: their rows, then the entries from here; at most
+  // rows_from.
+  std::uint64_t replay_from = 0;
   RequestId max_ended_id;  // no id above it has ended
   bool operator==(const HeadRow&) const = default;
 };
@@ -73,9 +76,24 @@ bool decode(std::string_view bytes, DedupRow& row);
 // A reservation that was open at a checkpoint.
 struct OpenRow {
   std::uint64_t reserve_index = 0;
-  Reservation reservation;  // its id is the row's key
+  Reservation reservation;  // its id is the row's key; its amount with all extensions
   PicoUsd attempts_cost;
   std::vector<AttemptRef> attempts;
+  // What it holds of budgets that still exist, and of commitments.
+  struct BudgetHold {
+    std::string budget;
+    PicoUsd from_slice;
+    PicoUsd charged;
+    bool operator==(const BudgetHold&) const = default;
+  };
+  struct CommitmentHold {
+    std::string commitment;
+    __int128 units = 0;
+    bool operator==(const CommitmentHold&) const = default;
+  };
+  std::vector<AttemptRef> extensions;
+  std::vector<BudgetHold> budgets;
+  std::vector<CommitmentHold> commitments;
 };
 std::string open_key(const RequestId& id);
 void encode(std::string& out, const OpenRow& row);

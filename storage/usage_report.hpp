@@ -122,8 +122,11 @@ struct VerifyReport {
   std::string problem;  // empty when ok; else what is wrong and where
   Digest head_hash{};   // of the last good entry
   std::uint64_t open_reservations = 0;
-  PicoUsd charged;  // the sum over all tenants, which is the sum over all providers
+  PicoUsd charged;  // the sum over all tenants, which is that of the three below
   PicoUsd overrun;
+  PicoUsd payable;    // owed to providers, on demand
+  PicoUsd amortised;  // of what was paid for commitments
+  PicoUsd savings;    // what commitments cost less than the list price of what was drawn
 };
 
 }  // namespace outlast::storage

@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 
+#include "core/mul_div.hpp"
 #include "storage/ledger_queries.hpp"
 #include "storage/ledger_state.hpp"
 #include "storage/ledger_writer.hpp"
@@ -29,6 +30,18 @@ class RecomputedTables final : public LedgerView {
       if (!found || !*found || !decode(value, row)) return found;
       return row.end_index < index_;
     }
+    if (table == Table::idempotency) {
+      // One that is stored may be of a later request; the earlier ones are kept here.
+      const auto& earlier = rows_[static_cast<std::size_t>(table)];
+      if (const auto at = earlier.find(key); at != earlier.end()) {
+        value = at->second;
+        return true;
+      }
+      const Result<bool> found = stored_.get(table, key, value);
+      IdempotencyRow row;
+      if (!found || !*found || !decode(value, row)) return found;
+      return row.reserve_index < index_;
+    }
     const auto& rows = rows_[static_cast<std::size_t>(table)];
     const auto at = rows.find(key);
     if (at == rows.end()) return false;
@@ -45,11 +58,13 @@ class RecomputedTables final : public LedgerView {
   }
 
   void at_entry(std::uint64_t index) { index_ = index; }
-  // Takes rows over; dedup rows are compared at once.
+  // Takes rows over; dedup rows and idempotency keys are compared at once.
   Result<void> take(const TableChanges& changes, std::int64_t keep_ids_from_ms);
   // What differs between a table here and the stored one between two keys; empty when nothing does.
   Result<std::string> difference(Table table, std::string_view from, std::string_view to,
                                  std::string_view what) const;
+  Result<void> take_key(std::string_view key, std::string_view value,
+                        std::int64_t keep_ids_from_ms);
   [[nodiscard]] const std::string& problem() const { return problem_; }
   [[nodiscard]] const auto& rows(Table table) const {
     return rows_[static_cast<std::size_t>(table)];
@@ -65,6 +80,11 @@ class RecomputedTables final : public LedgerView {
 Result<void> RecomputedTables::take(const TableChanges& changes, std::int64_t keep_ids_from_ms) {
   std::optional<Error> error;
   changes.for_each([&](Table table, std::string_view key, std::string_view value) {
+    if (table == Table::idempotency) {
+      if (const Result<void> kept = take_key(key, value, keep_ids_from_ms); !kept)
+        error = kept.error();
+      return;
+    }
     if (table != Table::dedup) {
       auto& rows = rows_[static_cast<std::size_t>(table)];
       if (value.data() == nullptr) rows.erase(std::string(key));
@@ -83,6 +103,26 @@ Result<void> RecomputedTables::take(const TableChanges& changes, std::int64_t ke
     }
   });
   if (error) return fail(std::move(*error));
+  return {};
+}
+
+Result<void> RecomputedTables::take_key(std::string_view key, std::string_view value,
+                                        std::int64_t keep_ids_from_ms) {
+  std::string bytes;
+  const Result<bool> found = stored_.get(Table::idempotency, key, bytes);
+  if (!found) return fail(found.error());
+  auto& earlier = rows_[static_cast<std::size_t>(Table::idempotency)];
+  IdempotencyRow own;
+  IdempotencyRow stored;
+  if (!decode(value, own)) return {};
+  if (*found && bytes == value) {
+    if (const auto at = earlier.find(key); at != earlier.end()) earlier.erase(at);
+  } else if (*found && decode(bytes, stored) && stored.reserve_index > own.reserve_index) {
+    earlier[std::string(key)] = value;  // used again since
+  } else if (*found || own.request_id.unix_ms() >= keep_ids_from_ms) {
+    problem_ = "the row of the idempotency key of request " + own.request_id.to_string() +
+               (*found ? " differs" : " is missing");
+  }
   return {};
 }
 
@@ -119,15 +159,17 @@ class Verifier {
  private:
   bool bad(std::uint64_t index, std::string problem);
   bool visit(const LogRecord& record);
-  Result<void> collect();
+  void check_money(const proto::LedgerEntry& entry);
+  Result<void> collect(bool open = false);
   Result<void> compare(Table table, char prefix, std::string_view what);
   Result<void> compare(Table table, std::string_view from, std::string_view to,
                        std::string_view what);
   Result<void> compare_folded();
   Result<void> compare_rows();
   Result<void> compare_tables();
-  Result<void> compare_open_rows();
+  Result<void> compare_money();
   void sum_balances();
+  void sum_money();
 
   const LedgerView& view_;
   RecomputedTables tables_;
@@ -137,6 +179,9 @@ class Verifier {
   std::uint64_t epoch_ = 0;
   std::uint64_t uncollected_ = 0;
   std::int64_t time_ms_ = 0;
+  FundingChain funded_;  // the sum of all chains
+  // Budgets that a person took below what was spent already, and what that is: it may only shrink.
+  std::map<std::string, PicoUsd> exceeded_;
   std::optional<Error> error_;
 };
 
@@ -186,7 +231,14 @@ bool Verifier::visit(const LogRecord& record) {
   time_ms_ = header.time_ms;
   report_.head_hash = entry_hash(record.prev_hash, record.frame);
   ++report_.entries;
+  check_money(*entry);
+  if (!report_.problem.empty()) return false;
   Result<void> done;
+  if (report_.entries == head_.replay_from) done = compare_money();
+  if (!done) {
+    error_ = std::move(done.error());
+    return false;
+  }
   if (++uncollected_ >= collect_entries) done = collect();
   if (!done) error_ = std::move(done.error());
   if (!tables_.problem().empty())
@@ -194,24 +246,40 @@ bool Verifier::visit(const LogRecord& record) {
   return !error_ && report_.problem.empty();
 }
 
-Result<void> Verifier::collect() {
-  uncollected_ = 0;
-  const Result<void> taken =
-      tables_.take(state_.collect(true, false), head_.time_ms - dedup_age_ms_max);
-  state_.committed();
-  return taken;
+// Every chain sums to zero, and no hard budget grows beyond its amount.
+void Verifier::check_money(const proto::LedgerEntry& entry) {
+  if (const std::optional<FundingChain> chain = state_.take_chain()) {
+    if (!chain->balanced()) bad(entry.header.index, "its chain does not sum to zero");
+    funded_.cost += chain->cost;
+    funded_.on_demand += chain->on_demand;
+    funded_.amortised += chain->amortised;
+    funded_.savings += chain->savings;
+  }
+  for (const BudgetAccount* account : state_.budgets().touched()) {
+    const BudgetStatus& status = account->status;
+    const Budget& budget = status.budget;
+    const PicoUsd spent = status.used + status.held + status.sliced;
+    if (status.used.value < 0 || status.held.value < 0 || status.sliced.value < 0)
+      bad(entry.header.index, "leaves less than nothing in an account of budget " + budget.id);
+    if (budget.soft || spent <= budget.amount) {
+      if (!exceeded_.empty()) exceeded_.erase(budget.id);
+      continue;
+    }
+    const auto before = exceeded_.find(budget.id);
+    const bool by_person = std::holds_alternative<proto::BudgetSet>(entry.body);
+    if (!by_person && (before == exceeded_.end() || spent > before->second))
+      bad(entry.header.index, "takes budget " + budget.id + " beyond its amount");
+    exceeded_[budget.id] = spent;
+  }
+  state_.clear_touched();
 }
 
-Result<void> Verifier::compare_open_rows() {
-  const std::string end(1, open_prefix + 1);
-  return view_.scan(Table::meta, std::string(1, open_prefix), end,
-                    [this](std::string_view key, std::string_view value) {
-                      OpenRow row;
-                      if (decode(key, value, row) && state_.is_open(row.reservation.request_id))
-                        return true;
-                      report_.problem = "a stored open reservation is not open by the log";
-                      return false;
-                    });
+Result<void> Verifier::collect(bool open) {
+  uncollected_ = 0;
+  const Result<void> taken =
+      tables_.take(state_.collect(true, open), head_.time_ms - dedup_age_ms_max);
+  state_.committed();
+  return taken;
 }
 
 Result<void> Verifier::compare(Table table, char prefix, std::string_view what) {
@@ -231,6 +299,15 @@ Result<void> Verifier::compare(Table table, std::string_view from, std::string_v
   return {};
 }
 
+// Budgets, commitments and open reservations are stored as of the head's replay_from.
+Result<void> Verifier::compare_money() {
+  Result<void> compared = collect(true);
+  if (compared) compared = compare(Table::meta, budget_prefix, "budget");
+  if (compared) compared = compare(Table::meta, commitment_prefix, "commitment");
+  if (compared) compared = compare(Table::meta, open_prefix, "open reservation");
+  return compared;
+}
+
 // Balances and roll-ups are stored as of the head's rows_from.
 Result<void> Verifier::compare_rows() {
   if (const Result<void> collected = collect(); !collected) return collected;
@@ -248,7 +325,6 @@ Result<void> Verifier::compare_rows() {
 Result<void> Verifier::compare_tables() {
   Result<void> compared = compare(Table::meta, key_prefix, "virtual key");
   if (compared) compared = compare(Table::meta, prices_prefix, "price book");
-  if (compared && report_.problem.empty()) compared = compare_open_rows();
   if (compared && report_.problem.empty()) compared = compare_folded();
   return compared;
 }
@@ -266,15 +342,15 @@ Result<void> Verifier::compare_folded() {
   return {};
 }
 
-// Zero sum: what tenants used is what providers are owed; what tenants hold is what is open.
+// Zero sum: what tenants used is what providers are owed on demand and what commitments gave; what
+// tenants hold is what is open.
 void Verifier::sum_balances() {
   PicoUsd held;
-  PicoUsd owed;
   for (const auto& [key, value] : tables_.rows(Table::meta)) {
     BalanceRow row;
     if (key.size() < 2 || key[0] != balance_prefix || !decode(value, row)) continue;
     if (key[1] == 'p') {
-      owed += row.used;
+      report_.payable += row.used;
       continue;
     }
     held += row.held;
@@ -282,10 +358,44 @@ void Verifier::sum_balances() {
     report_.overrun += row.overrun;
   }
   report_.open_reservations = state_.open_count();
+  for (const auto& [id, account] : state_.commitments().all()) {
+    report_.amortised += account->status.amortised;
+    report_.savings += account->status.list_cost - account->status.amortised;
+  }
   if (!report_.problem.empty()) return;
-  if (owed != report_.charged) report_.problem = "what tenants used is not what providers are owed";
-  else if (held != state_.open_amount())
+  if (report_.payable + report_.amortised + report_.savings != report_.charged) {
+    report_.problem = "what tenants used is not what providers are owed and commitments gave";
+  } else if (held != state_.open_amount()) {
     report_.problem = "what tenants hold is not what is reserved";
+  } else {
+    sum_money();
+  }
+}
+
+// The sums of all chains are the balances; budgets and commitments hold what is open.
+void Verifier::sum_money() {
+  if (funded_.cost != report_.charged || funded_.on_demand != report_.payable ||
+      funded_.amortised != report_.amortised || funded_.savings != report_.savings) {
+    report_.problem = "the chains of all entries do not sum to the balances";
+    return;
+  }
+  std::map<std::string, __int128> holds = state_.budget_holds();
+  for (const auto& [id, account] : state_.budgets().all()) {
+    if (account->status.held.value != holds[id])
+      report_.problem = "budget " + id + " does not hold what is reserved";
+  }
+  holds = state_.commitment_holds();
+  for (const auto& [id, account] : state_.commitments().all()) {
+    const CommitmentStatus& status = account->status;
+    const Commitment& commitment = status.commitment;
+    if (status.held != holds[id])
+      report_.problem = "commitment " + id + " does not hold what is reserved";
+    if (status.used < 0 || status.used + status.held > commitment.units ||
+        status.amortised.value !=
+            mul_div_floor(commitment.price.value, status.used, commitment.units)) {
+      report_.problem = "commitment " + id + " gave more than it has, or at another price";
+    }
+  }
 }
 
 Result<VerifyReport> Verifier::run() {
@@ -295,6 +405,9 @@ Result<VerifyReport> Verifier::run() {
   if (*found && !decode(value, head_)) {
     report_.problem = "the head row cannot be read";
     return report_;
+  }
+  if (head_.replay_from == 0) {
+    if (const Result<void> compared = compare_money(); !compared) return fail(compared.error());
   }
   const Result<void> read =
       view_.read(0, [this](const LogRecord& record) { return visit(record); });

@@ -78,6 +78,9 @@ std::string verify_json(const storage::VerifyReport& report) {
       .string(report.charged.to_usd())
       .key("overrun_usd")
       .string(report.overrun.to_usd());
+  json.key("payable_usd").string(report.payable.to_usd());
+  json.key("amortised_usd").string(report.amortised.to_usd());
+  json.key("savings_usd").string(report.savings.to_usd());
   json.end_object();
   return text;
 }

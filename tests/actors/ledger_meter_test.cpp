@@ -33,7 +33,7 @@ class FakeLedger final : public storage::LedgerStore {
 
   std::unique_ptr<storage::LedgerSubmitter> make_submitter(
       std::function<void(std::uint64_t)> on_durable,
-      std::function<void(std::uint64_t, const Error&)> on_refused) override {
+      std::function<void(std::uint64_t, const storage::Refused&)> on_refused) override {
     durable = std::move(on_durable);
     refused = std::move(on_refused);
     return std::make_unique<Submitter>(*this);
@@ -42,6 +42,14 @@ class FakeLedger final : public storage::LedgerStore {
   void revoke_key(std::string, std::function<void(Result<void>)>) override { unused(); }
   void record_prices(std::string, std::string, std::function<void(Result<void>)>) override { unused(); }
   [[nodiscard]] std::vector<VirtualKey> keys() const override { return {}; }
+  void set_budget(Budget, std::string, std::function<void(Result<void>)>) override { unused(); }
+  void remove_budget(std::string, std::string, std::function<void(Result<void>)>) override { unused(); }
+  [[nodiscard]] std::vector<BudgetStatus> budgets() const override { return {}; }
+  [[nodiscard]] std::shared_ptr<const BudgetBook> budget_book() const override { return nullptr; }
+  void add_commitment(Commitment, std::string, std::function<void(Result<void>)>) override { unused(); }
+  void end_commitment(std::string, std::string, std::function<void(Result<void>)>) override { unused(); }
+  [[nodiscard]] std::vector<CommitmentStatus> commitments() const override { return {}; }
+  Result<std::vector<storage::AccountBalance>> accounts() const override { return unused(); }
   Result<storage::UsageReport> usage(const storage::UsageQuery&) const override { return unused(); }
   Result<void> read(std::uint64_t, const std::function<bool(const storage::StoredEntry&)>&) const override {
     return unused();
@@ -51,7 +59,7 @@ class FakeLedger final : public storage::LedgerStore {
   [[nodiscard]] Status status() const override { return {}; }
 
   std::function<void(std::uint64_t)> durable;
-  std::function<void(std::uint64_t, const Error&)> refused;
+  std::function<void(std::uint64_t, const storage::Refused&)> refused;
   std::uint64_t submitted = 0;
   std::uint64_t hastened = 0;  // how often somebody waited
   bool full = false;
@@ -134,7 +142,7 @@ TEST_CASE("a refused operation completes with the ledger's error, and its neighb
   for (int i = 0; i < 3; ++i) bench.submit();
   const auto first = bench.wait_for(1);
   const auto second = bench.wait_for(2);
-  bench.ledger.refused(2, Error{"ledger", static_cast<std::uint16_t>(LedgerError::duplicate), "twice"});
+  bench.ledger.refused(2, {Error{"ledger", static_cast<std::uint16_t>(LedgerError::duplicate), "twice"}, {}});
   bench.commit(3);
   REQUIRE(first->has_value());
   CHECK((*first)->has_value());
@@ -147,7 +155,7 @@ TEST_CASE("a refused operation completes with the ledger's error, and its neighb
 TEST_CASE("a refusal that nobody waits for does not hold up what comes after it", "[meter]") {
   Bench bench;
   for (int i = 0; i < 2; ++i) bench.submit();
-  bench.ledger.refused(1, Error{"ledger", static_cast<std::uint16_t>(LedgerError::unknown_request), "nothing to settle"});
+  bench.ledger.refused(1, {Error{"ledger", static_cast<std::uint16_t>(LedgerError::unknown_request), "nothing to settle"}, {}});
   bench.commit(2);
   CHECK_FALSE(bench.meter->is_durable(1));
   CHECK(bench.meter->is_durable(2));
@@ -157,7 +165,7 @@ TEST_CASE("more refusals than are kept never make a refused operation durable", 
   Bench bench;
   constexpr std::uint64_t refusals = 40'000;
   for (std::uint64_t ticket = 1; ticket <= refusals; ++ticket) {
-    bench.ledger.refused(ticket, Error{"ledger", static_cast<std::uint16_t>(LedgerError::invalid), "no"});
+    bench.ledger.refused(ticket, {Error{"ledger", static_cast<std::uint16_t>(LedgerError::invalid), "no"}, {}});
   }
   bench.commit(refusals + 1);
   for (const std::uint64_t ticket : {std::uint64_t{1}, refusals / 2, refusals}) {
@@ -203,7 +211,7 @@ TEST_CASE("a meter may go away while the committer calls back and coroutines wai
       const auto durable = bench.ledger.durable;
       const auto refused = bench.ledger.refused;
       for (std::uint64_t ticket = 1; ticket <= 400; ++ticket) {
-        if (ticket % 100 == 0) refused(ticket, Error{"ledger", 6, "twice"});
+        if (ticket % 100 == 0) refused(ticket, {Error{"ledger", 6, "twice"}, {}});
         durable(ticket);
         reported.store(ticket);
       }

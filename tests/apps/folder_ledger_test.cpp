@@ -53,7 +53,7 @@ class DataFolder {
           durable = ticket;
           changed.notify_all();
         },
-        [](std::uint64_t, const outlast::Error&) {});
+        [](std::uint64_t, const outlast::storage::Refused&) {});
     outlast::Reservation reservation;
     reservation.request_id = ids_.next();
     reservation.tenant = {"acme", "search", "ann"};

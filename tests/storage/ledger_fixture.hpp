@@ -80,9 +80,9 @@ class WaitingSubmitter {
               durable_ = ticket;
               told_.notify_all();
             },
-            [this](std::uint64_t ticket, const Error& error) {
+            [this](std::uint64_t ticket, const Refused& refused) {
               const std::lock_guard lock(mutex_);
-              refusals_.emplace_back(ticket, error);
+              refusals_.emplace_back(ticket, refused.error);
             })) {}
 
   std::uint64_t submit(MeteringOperation operation, bool urgent = true) {

@@ -50,7 +50,7 @@ LedgerOptions child_options(const std::string& path) {
         durable = ticket;
         told.notify_one();
       },
-      [](std::uint64_t, const Error&) { ::_exit(5); });
+      [](std::uint64_t, const Refused&) { ::_exit(5); });
   UuidGenerator ids(clock, seed);
   Random random(seed);
   const auto submit = [&](MeteringOperation operation, const RequestId& id, EntryKind kind) {

@@ -117,7 +117,7 @@ TEST_CASE("operations of many submitters are all told durable, each submitter's 
             durable = ticket;
             told.notify_one();
           },
-          [&](std::uint64_t, const Error&) { ++wrong; });
+          [&](std::uint64_t, const Refused&) { ++wrong; });
       UuidGenerator ids(clock, lane);
       std::uint64_t last = 0;
       for (int i = 0; i < requests; ++i) {
@@ -147,7 +147,7 @@ TEST_CASE("a submitter that is gone is told nothing more, and loses nothing", "[
   std::atomic<bool> told_late{false};
   {
     const auto submitter = store->make_submitter(
-        [&](std::uint64_t) { told_late = told_late || gone; }, [&](std::uint64_t, const Error&) {});
+        [&](std::uint64_t) { told_late = told_late || gone; }, [&](std::uint64_t, const Refused&) {});
     for (int i = 0; i < 500; ++i)
       REQUIRE(submitter->submit(sample_reservation(ids.next()), i % 5 == 0));
   }
@@ -163,7 +163,7 @@ TEST_CASE("a submitter may outlive its store, and is refused then", "[ledger]") 
   const SystemClock clock;
   auto store = open_store(folder.path(), clock);
   const auto submitter =
-      store->make_submitter([](std::uint64_t) {}, [](std::uint64_t, const Error&) {});
+      store->make_submitter([](std::uint64_t) {}, [](std::uint64_t, const Refused&) {});
   store.reset();
   UuidGenerator ids(clock, 1);
   CHECK(is(submitter->submit(sample_reservation(ids.next()), true).error(), LedgerError::stopped));
@@ -337,7 +337,8 @@ TEST_CASE("entries print as one JSON object each", "[ledger]") {
   CHECK(reserve.starts_with(
       R"({"index":1,"epoch":1,"time_ms":1750000000000,"kind":"reserve","request_id":"01977420-dc00-7000-8000-000000000001",)"
       R"("attempt":null,"cost_pico_usd":null,"estimated":null,"tenant":"acme/search/ann","key_id":"key_ann","route":"smart",)"
-      R"("amount_pico_usd":"1000000","price_known":true,"input_tokens_max":500,"output_tokens_max":100,"prev_hash":")"));
+      R"("amount_pico_usd":"1000000","price_known":true,"input_tokens_max":500,"output_tokens_max":100,)"
+      R"("tags":[],"session":"","candidates":[],"from_slices":false,"idempotency_key":null,"prev_hash":")"));
   std::string settle;
   append_entry_json(settle, entries[2]);
   CHECK(

@@ -30,6 +30,7 @@ TOP_FOLDERS = {"tests": EVERY_LAYER, "bench": EVERY_LAYER, "examples": ["core", 
 THIRD_PARTY = {
     "spdlog/": ["core"],
     "tl/expected.hpp": ["core"],
+    "date/": ["core"],
     "openssl/": ["core", "http"],
     "openssl/ssl.h": ["http"],
     "openssl/x509": ["http"],

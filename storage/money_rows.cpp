@@ -1,0 +1,110 @@
+#include "storage/money_rows.hpp"
+
+#include "storage/row_codec.hpp"
+#include "storage/rows.hpp"
+
+namespace outlast::storage {
+
+std::string budget_key(std::string_view id) { return prefixed(budget_prefix, id); }
+
+void encode(std::string& out, const BudgetStatus& row) {
+  const Budget& budget = row.budget;
+  put_text(out, budget.name);
+  put(out, budget.scope.kind);
+  put_text(out, budget.scope.value);
+  put(out, budget.amount.value);
+  put(out, budget.period);
+  put_text(out, budget.time_zone);
+  put(out, static_cast<std::uint8_t>(budget.soft));
+  put(out, row.used.value);
+  put(out, row.held.value);
+  put(out, row.sliced.value);
+  put(out, row.period_start_ms);
+  put(out, row.period_end_ms);
+}
+
+bool decode(std::string_view key, std::string_view bytes, BudgetStatus& row) {
+  if (key.size() < 2) return false;
+  Budget& budget = row.budget;
+  budget.id = key.substr(1);
+  std::uint8_t scope = 0;
+  std::uint8_t period = 0;
+  std::uint8_t soft = 0;
+  RowReader reader(bytes);
+  reader.take_text(budget.name).take(scope).take_text(budget.scope.value);
+  reader.take(budget.amount.value).take(period).take_text(budget.time_zone).take(soft);
+  reader.take(row.used.value).take(row.held.value).take(row.sliced.value);
+  reader.take(row.period_start_ms).take(row.period_end_ms);
+  if (scope >= std::size(scope_kind_names) || period >= std::size(budget_period_names) || soft > 1)
+    return false;
+  budget.scope.kind = static_cast<ScopeKind>(scope);
+  budget.period = static_cast<BudgetPeriod>(period);
+  budget.soft = soft != 0;
+  return reader.done();
+}
+
+std::string commitment_key(std::string_view id) { return prefixed(commitment_prefix, id); }
+
+void encode(std::string& out, const CommitmentStatus& row) {
+  const Commitment& commitment = row.commitment;
+  put_text(out, commitment.provider);
+  put(out, static_cast<std::uint16_t>(commitment.models.size()));
+  for (const std::string& model : commitment.models) put_text(out, model);
+  put(out, commitment.unit);
+  put(out, commitment.units);
+  put(out, commitment.price.value);
+  put(out, commitment.from_ms);
+  put(out, commitment.until_ms);
+  put(out, static_cast<std::uint8_t>(commitment.rollover));
+  put(out, row.used);
+  put(out, row.held);
+  put(out, row.amortised.value);
+  put(out, row.list_cost.value);
+  put(out, static_cast<std::uint8_t>(row.ended));
+}
+
+bool decode(std::string_view key, std::string_view bytes, CommitmentStatus& row) {
+  if (key.size() < 2) return false;
+  Commitment& commitment = row.commitment;
+  commitment.id = key.substr(1);
+  std::uint16_t models = 0;
+  std::uint8_t unit = 0;
+  std::uint8_t rollover = 0;
+  std::uint8_t ended = 0;
+  RowReader reader(bytes);
+  reader.take_text(commitment.provider).take(models);
+  commitment.models.clear();
+  for (; models > 0 && reader.more(); --models) reader.take_text(commitment.models.emplace_back());
+  reader.take(unit).take(commitment.units).take(commitment.price.value);
+  reader.take(commitment.from_ms).take(commitment.until_ms).take(rollover);
+  reader.take(row.used).take(row.held).take(row.amortised.value).take(row.list_cost.value);
+  reader.take(ended);
+  if (models > 0 || unit > static_cast<std::uint8_t>(CommitmentUnit::money) || rollover > 1 ||
+      ended > 1) {
+    return false;
+  }
+  commitment.unit = static_cast<CommitmentUnit>(unit);
+  commitment.rollover = rollover != 0;
+  row.ended = ended != 0;
+  return reader.done();
+}
+
+std::string_view idempotency_key(const Digest& key) {
+  return {reinterpret_cast<const char*>(key.data()), key.size()};
+}
+
+void encode(std::string& out, const IdempotencyRow& row) {
+  put(out, row.request_id.bytes);
+  put(out, row.parameters);
+  put(out, row.reserve_index);
+}
+
+bool decode(std::string_view bytes, IdempotencyRow& row) {
+  return RowReader(bytes)
+      .take(row.request_id.bytes)
+      .take(row.parameters)
+      .take(row.reserve_index)
+      .done();
+}
+
+}  // namespace outlast::storage

@@ -1,0 +1,34 @@
+// The rows of budgets, commitments and idempotency keys (docs/ledger.md, "Tables"). As in rows.hpp:
+// encoders append; decoders accept any bytes and return false for what is no such row.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "core/budget.hpp"
+#include "core/commitment.hpp"
+#include "core/metering.hpp"
+
+namespace outlast::storage {
+
+std::string budget_key(std::string_view id);
+void encode(std::string& out, const BudgetStatus& row);  // its id is the row's key
+bool decode(std::string_view key, std::string_view bytes, BudgetStatus& row);
+
+std::string commitment_key(std::string_view id);
+void encode(std::string& out, const CommitmentStatus& row);  // its id is the row's key
+bool decode(std::string_view key, std::string_view bytes, CommitmentStatus& row);
+
+// What an idempotency key was used for last.
+struct IdempotencyRow {
+  RequestId request_id;
+  Digest parameters{};
+  std::uint64_t reserve_index = 0;
+  bool operator==(const IdempotencyRow&) const = default;
+};
+std::string_view idempotency_key(const Digest& key);
+void encode(std::string& out, const IdempotencyRow& row);
+bool decode(std::string_view bytes, IdempotencyRow& row);
+
+}  // namespace outlast::storage
