@@ -11,7 +11,9 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/json_writer.hpp"
@@ -124,6 +126,26 @@ void fill(const Options& options) {
   if (const auto finished = (*writer)->finish(); !finished) die(finished.error().message);
 }
 
+// Waits until compaction has caught up, as it does by itself where a month takes a month.
+void settle(const Options& options) {
+  constexpr int looks = 6;  // without a change
+  auto log = RocksLog::open(options.folder);
+  if (!log) die(log.error().message);
+  const auto files = [&options] {
+    std::set<std::string> names;
+    for (const auto& file : std::filesystem::directory_iterator(options.folder))
+      names.insert(file.path().filename());
+    return names;
+  };
+  auto before = files();
+  for (int same = 0; same < looks;) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    auto now = files();
+    same = now == before ? same + 1 : 0;
+    before = std::move(now);
+  }
+}
+
 struct Timing {
   std::string name;
   double first_ms = 0;
@@ -221,7 +243,10 @@ int main(int argc, char** argv) {
   }
   const bool filled = std::filesystem::exists(options.folder + "/CURRENT");
   auto start = Steady::now();
-  if (!filled) fill(options);
+  if (!filled) {
+    fill(options);
+    settle(options);
+  }
   const double fill_ms = ms_since(start);
   start = Steady::now();
   auto reader = LedgerReader::open(options.folder);
