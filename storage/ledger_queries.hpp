@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "core/result.hpp"
 #include "core/spend_breaker.hpp"
@@ -20,7 +22,14 @@ namespace outlast::storage {
 Result<void> read_entries(const LedgerView& view, std::uint64_t from,
                           const std::function<bool(const StoredEntry&)>& visit);
 
-// Sums the roll-ups of the query's hours.
+// The text of the latest price book of a version; nothing when none is recorded.
+Result<std::optional<std::string>> recorded_prices(const LedgerView& view,
+                                                   std::string_view version);
+// The first index whose entry is not earlier than a time; the next index when all are.
+Result<std::uint64_t> first_index_since(const LedgerView& view, std::int64_t time_ms);
+
+// Sums the roll-ups of the query's time (storage/usage_query.cpp). Errors: invalid (the query asks
+// for what is not kept together, or for more than usage_rows_max rows), corrupt.
 Result<UsageReport> usage_of(const LedgerView& view, const UsageQuery& query);
 
 // Open spend breakers, allowances and rules made by API.
@@ -49,6 +58,7 @@ class LedgerReader {
     return read_entries(*view_, from, visit);
   }
   [[nodiscard]] Result<VerifyReport> verify() const { return verify_ledger(*view_); }
+  [[nodiscard]] const LedgerView& view() const { return *view_; }
   [[nodiscard]] Result<MoneyStatus> money() const { return money_of(*view_); }
   [[nodiscard]] Result<std::vector<AccountBalance>> accounts() const { return accounts_of(*view_); }
 

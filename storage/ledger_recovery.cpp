@@ -98,6 +98,10 @@ void LedgerState::checkpoint() {
     row.reservation = {
         id,          open.payer->tenant, open.payer->key_id,    open.payer->route,
         open.amount, open.price_known,   open.input_tokens_max, open.output_tokens_max};
+    if (open.labels != nullptr) {
+      row.reservation.tags = open.labels->tags;
+      row.reservation.session = open.labels->session;
+    }
     row.attempts_cost = open.attempts_cost;
     row.attempts = open.attempts;
     row.extensions = open.extensions;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <initializer_list>
-#include <limits>
 
 #include "core/check.hpp"
 
@@ -44,23 +43,6 @@ bool valid(const AttemptLine& operation) {
 }
 
 Applied refused(LedgerError error) { return {Outcome::refused, error, {}}; }
-
-std::uint64_t saturating_add(std::uint64_t a, std::uint64_t b) {
-  std::uint64_t sum = 0;
-  return __builtin_add_overflow(a, b, &sum) ? std::numeric_limits<std::uint64_t>::max() : sum;
-}
-
-void add_attempt(UsageTotals& row, const AttemptLine& attempt) {
-  ++row.attempts;
-  if (attempt.status != AttemptStatus::ok && attempt.status != AttemptStatus::caller_gone &&
-      attempt.status != AttemptStatus::in_doubt) {
-    ++row.failed_attempts;
-  }
-  row.cost += attempt.cost;
-  for (std::size_t i = 0; i < usage_bucket_count; ++i) {
-    row.tokens[i] = saturating_add(row.tokens[i], attempt.usage.*usage_buckets[i].member);
-  }
-}
 
 // What an entry says of the operation that it came from.
 const Reservation& operation_of(const Reservation& body) { return body; }
@@ -145,6 +127,7 @@ Result<LedgerState::Open*> LedgerState::begin(const Reservation& reservation,
   open.input_tokens_max = reservation.input_tokens_max;
   open.output_tokens_max = reservation.output_tokens_max;
   open.price_known = reservation.price_known;
+  open.labels = UsageLabels::of(reservation);
   ++open.payer->open;
   if (plan != nullptr) hold_funds(open, reservation, *plan, header.time_ms);
   if (charged) return &open;
@@ -161,10 +144,10 @@ Result<void> LedgerState::take_attempt(Open& open, const proto::EntryHeader& hea
   const Result<RowCache::Leg*> leg = fund(open, header, attempt, charged);
   if (!leg) return fail(leg.error());
   if (charged) return {};
-  const Result<UsageTotals*> row =
-      cache_.rollup(header.time_ms, *open.payer, *leg, static_cast<std::uint8_t>(attempt.status));
-  if (!row) return fail(row.error());
-  add_attempt(**row, attempt);
+  const auto rows = cache_.rollups(header.time_ms, *open.payer, *leg,
+                                   static_cast<std::uint8_t>(attempt.status), open.labels.get());
+  if (!rows) return fail(rows.error());
+  for (UsageTotals* row : *rows) add_attempt(*row, attempt);
   return {};
 }
 
@@ -189,15 +172,17 @@ Result<PicoUsd> LedgerState::settle(OpenMap::iterator at, const proto::EntryHead
   if (!leg) return fail(leg.error());
   const Result<PicoUsd> overrun = close(at->second, attempt.cost, charged);
   if (!overrun || charged) return overrun;
-  const Result<UsageTotals*> row =
-      cache_.rollup(header.time_ms, payer, *leg, static_cast<std::uint8_t>(attempt.status));
-  if (!row) return fail(row.error());
-  UsageTotals& totals = **row;
-  ++totals.requests;
-  if (!attempt.price_known) ++totals.unpriced;
-  if (attempt.estimated()) ++totals.estimated;
-  totals.overrun += *overrun;
-  add_attempt(totals, attempt);
+  const auto rows =
+      cache_.rollups(header.time_ms, payer, *leg, static_cast<std::uint8_t>(attempt.status),
+                     at->second.labels.get());
+  if (!rows) return fail(rows.error());
+  for (UsageTotals* row : *rows) {
+    ++row->requests;
+    if (!attempt.price_known) ++row->unpriced;
+    if (attempt.estimated()) ++row->estimated;
+    row->overrun += *overrun;
+    add_attempt(*row, attempt);
+  }
   return overrun;
 }
 
@@ -205,11 +190,13 @@ Result<PicoUsd> LedgerState::release(OpenMap::iterator at, const proto::EntryHea
                                      bool charged) {
   const Result<PicoUsd> overrun = close(at->second, {}, charged);
   if (!overrun || charged) return overrun;
-  const Result<UsageTotals*> row =
-      cache_.rollup(header.time_ms, *at->second.payer, nullptr, status_void);
-  if (!row) return fail(row.error());
-  ++(*row)->requests;
-  (*row)->overrun += *overrun;
+  const auto rows = cache_.rollups(header.time_ms, *at->second.payer, nullptr, status_void,
+                                   at->second.labels.get());
+  if (!rows) return fail(rows.error());
+  for (UsageTotals* row : *rows) {
+    ++row->requests;
+    row->overrun += *overrun;
+  }
   return overrun;
 }
 

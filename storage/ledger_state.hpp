@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -157,6 +158,7 @@ class LedgerState {
     std::vector<AttemptRef> extensions;
     std::vector<BudgetHold> budgets;
     std::vector<CommitmentHold> commitments;
+    std::unique_ptr<const UsageLabels> labels;  // null for none
   };
   using OpenMap = std::unordered_map<RequestId, Open>;
 

@@ -191,6 +191,8 @@ class Store final : public LedgerStore {
   }
   Result<VerifyReport> verify() const override { return verify_ledger(*whole_snapshot()); }
 
+  std::unique_ptr<LedgerView> view() const override { return log_->snapshot(); }
+
   Status status() const override {
     Status status;
     status.entries = entries_;
@@ -315,6 +317,7 @@ void Store::commit(std::span<Submission> batch) {
   if (keys_changed_) publish_keys();
   if (budgets_changed_) publish_budgets();
   tell();
+  if (const Result<void> folded = writer_->fold(); !folded) die(folded.error());
 }
 
 void Store::add(Submission& submission) {

@@ -27,6 +27,7 @@
 #include "storage/disk_guard.hpp"
 #include "storage/entry.hpp"
 #include "storage/ledger_error.hpp"
+#include "storage/log.hpp"
 #include "storage/usage_report.hpp"
 
 namespace outlast::storage {
@@ -127,6 +128,8 @@ class LedgerStore {
   virtual Result<void> read(std::uint64_t from,
                             const std::function<bool(const StoredEntry&)>& visit) const = 0;
   virtual Result<VerifyReport> verify() const = 0;
+  // For readers of their own (storage/ledger_queries.hpp): this moment, without waiting for any.
+  [[nodiscard]] virtual std::unique_ptr<LedgerView> view() const = 0;
 
   struct Status {
     std::uint64_t entries = 0;  // the next index

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "core/check.hpp"
+#include "storage/usage_fold.hpp"
 
 namespace outlast::storage {
 namespace {
@@ -357,9 +358,20 @@ Result<void> LedgerWriter::write_batch(bool rows, bool open) {
   state_.committed();
   records_.clear();
   batch_first_ = head_.next_index;
+  // Entries to come are not of earlier hours than this batch.
+  if (rows) rows_hour_ = static_cast<std::uint32_t>(std::max<std::int64_t>(head_.time_ms, 0) / hour_ms);
   for (const proto::SliceGranted& grant : grants_) dealer_.granted(grant.budget, grant.amount);
   grants_.clear();
   return {};
+}
+
+Result<void> LedgerWriter::fold() {
+  if (folded_hour_ >= rows_hour_ || pending_entries() > 0) return {};
+  TableChanges changes;
+  const Result<std::size_t> rows = fold_rollups(log_, rows_hour_, fold_rows, changes);
+  if (!rows) return fail(rows.error());
+  if (*rows < fold_rows) folded_hour_ = rows_hour_;
+  return changes.empty() ? Result<void>() : log_.append({head_.next_index, {}}, changes);
 }
 
 }  // namespace outlast::storage

@@ -23,6 +23,9 @@ class LedgerWriter {
   // Entries between writes of the open reservations: what a start has to read at most. Most never
   // need a row.
   static constexpr std::uint64_t open_entries = 262'144;
+  // Roll-ups of hours that one fold() adds to those of days and months: so that it takes no longer
+  // than a commit.
+  static constexpr std::size_t fold_rows = 256;
   // How often a reservation that is short is decided again for what lanes give back meanwhile.
   static constexpr int take_back_tries_max = 32;
   // Entries in one commit of a recovery.
@@ -54,6 +57,8 @@ class LedgerWriter {
   Result<void> commit_rows();
   // Like commit_rows(), with all open reservations, so that the next start has nothing to replay.
   Result<void> finish();
+  // After a commit: folds some of what roll-ups of hours are final (usage_fold.hpp), if any.
+  Result<void> fold();
 
   [[nodiscard]] std::uint64_t next_index() const { return head_.next_index; }
   [[nodiscard]] std::uint64_t pending_entries() const { return head_.next_index - batch_first_; }
@@ -107,6 +112,8 @@ class LedgerWriter {
   std::string records_;
   std::string row_;  // scratch
   std::uint64_t in_doubt_settled_ = 0;
+  std::uint32_t rows_hour_ = 0;    // of the last written roll-ups: earlier hours are final
+  std::uint32_t folded_hour_ = 0;  // all before it is folded
 };
 
 // The head row; one of an empty ledger when there is none. Error: corrupt.

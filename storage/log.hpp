@@ -22,8 +22,9 @@ enum class Table : std::uint8_t {
   dedup = 1,   // request id -> how it ended
   rollup = 2,  // hour and dimensions -> sums
   idempotency = 3,  // the caller's key -> the request that it was used for
+  usage = 4,        // more roll-ups: by day, by tag, by session (storage/usage_rows.hpp)
 };
-inline constexpr std::size_t table_count = 4;
+inline constexpr std::size_t table_count = 5;
 
 // Puts and deletes in order, as one flat buffer. One owner.
 class TableChanges {

@@ -37,7 +37,7 @@ constexpr std::uint64_t dedup_compaction_s = 7 * 24 * 3600;
 constexpr std::array family_names = {"default", "log"};
 constexpr std::size_t tables_family = 0;
 constexpr std::size_t log_family = 1;
-constexpr std::array<std::string_view, table_count> table_prefixes = {"", "d", "r", "i"};
+constexpr std::array<std::string_view, table_count> table_prefixes = {"", "d", "r", "i", "R"};
 
 std::string_view prefix_of(Table table) { return table_prefixes[static_cast<std::size_t>(table)]; }
 

@@ -24,12 +24,6 @@ std::size_t RowCache::NamesHash::operator()(const Names& names) const noexcept {
   return hash;
 }
 
-std::size_t RowCache::RollupIdHash::operator()(const RollupId& id) const noexcept {
-  std::uint64_t hash = mix(id.hour, id.status);
-  hash = mix(hash, reinterpret_cast<std::uintptr_t>(id.payer));
-  return mix(hash, reinterpret_cast<std::uintptr_t>(id.leg));
-}
-
 RowCache::Payer& RowCache::payer_of(const Reservation& reservation) {
   const TenantPath& tenant = reservation.tenant;
   const auto at = payers_.find(
@@ -108,37 +102,22 @@ Result<void> RowCache::overrun(Payer& payer, PicoUsd overrun) {
   return {};
 }
 
-Result<UsageTotals*> RowCache::rollup(std::int64_t time_ms, const Payer& payer, const Leg* leg,
-                                      std::uint8_t status) {
-  const auto hour = static_cast<std::uint32_t>(std::max<std::int64_t>(time_ms, 0) / hour_ms);
-  std::unique_ptr<Rollup>& row = rollups_[{hour, status, &payer, leg}];
-  if (row == nullptr) {
-    row = std::make_unique<Rollup>();
-    RollupKey key{hour,
-                  payer.tenant.organisation,
-                  payer.tenant.team,
-                  payer.tenant.user,
-                  payer.key_id,
-                  payer.route,
-                  {},
-                  {},
-                  {},
-                  status};
-    if (leg != nullptr) {
-      key.model = leg->model;
-      key.provider = leg->provider;
-      key.deployment = leg->deployment;
-    }
-    encode(row->key, key);
-    const Result<bool> found = view_.get(Table::rollup, row->key, scratch_);
-    if (!found) return fail(found.error());
-    if (*found && !decode(scratch_, row->totals)) return corrupt_row("a roll-up");
+Result<std::span<UsageTotals* const>> RowCache::rollups(std::int64_t time_ms, const Payer& payer,
+                                                        const Leg* leg, std::uint8_t status,
+                                                        const UsageLabels* labels) {
+  RollupKey names;
+  names.organisation = payer.tenant.organisation;
+  names.team = payer.tenant.team;
+  names.user = payer.tenant.user;
+  names.key_id = payer.key_id;
+  names.route = payer.route;
+  if (leg != nullptr) {
+    names.model = leg->model;
+    names.provider = leg->provider;
+    names.deployment = leg->deployment;
   }
-  if (!row->dirty) {
-    row->dirty = true;
-    dirty_rollups_.push_back(row.get());
-  }
-  return &row->totals;
+  names.status = status;
+  return usage_.rows(time_ms, {&payer, leg, status}, names, labels);
 }
 
 void RowCache::collect(TableChanges& changes) {
@@ -148,22 +127,16 @@ void RowCache::collect(TableChanges& changes) {
     changes.put(Table::meta, balance->key, scratch_);
     balance->dirty = false;
   }
-  for (Rollup* rollup : dirty_rollups_) {
-    scratch_.clear();
-    encode(scratch_, rollup->totals);
-    changes.put(Table::rollup, rollup->key, scratch_);
-    rollup->dirty = false;
-  }
+  usage_.collect(changes);
   dirty_balances_.clear();
-  dirty_rollups_.clear();
 }
 
 void RowCache::trim() {
-  if (!dirty_balances_.empty() || !dirty_rollups_.empty()) return;
-  if (rollups_.size() > rows_max) rollups_.clear();
+  if (!dirty_balances_.empty() || usage_.dirty()) return;
+  if (usage_.size() > rows_max) usage_.clear();
   if (payers_.size() <= rows_max && legs_.size() <= rows_max && balances_.size() <= rows_max)
     return;
-  rollups_.clear();
+  usage_.clear();
   legs_.clear();
   balances_.clear();
   std::erase_if(payers_, [](const auto& entry) { return entry.second->open == 0; });

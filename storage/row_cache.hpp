@@ -14,6 +14,7 @@
 #include "storage/log.hpp"
 #include "storage/rows.hpp"
 #include "storage/spend_plan.hpp"
+#include "storage/usage_cache.hpp"
 
 namespace outlast::storage {
 
@@ -46,7 +47,7 @@ class RowCache {
     std::uint64_t commitments_version = 0;
   };
 
-  explicit RowCache(const LedgerView& view) : view_(view) {}
+  explicit RowCache(const LedgerView& view) : view_(view), usage_(view) {}
   RowCache(const RowCache&) = delete;
   RowCache& operator=(const RowCache&) = delete;
 
@@ -58,10 +59,11 @@ class RowCache {
   // One cost leg: the tenant pays the cost; the provider is owed what no commitment covers.
   Result<void> charge(Payer& payer, Leg& leg, PicoUsd cost, PicoUsd on_demand);
   Result<void> overrun(Payer& payer, PicoUsd overrun);
-  // The row that a request or attempt counts in, marked as changed. `leg` is null for voided
-  // requests.
-  Result<UsageTotals*> rollup(std::int64_t time_ms, const Payer& payer, const Leg* leg,
-                              std::uint8_t status);
+  // The rows that a request or attempt counts in, marked as changed; valid until the next call.
+  // `leg` is null for voided requests, `labels` for requests without any.
+  Result<std::span<UsageTotals* const>> rollups(std::int64_t time_ms, const Payer& payer,
+                                                const Leg* leg, std::uint8_t status,
+                                                const UsageLabels* labels);
 
   // Puts every changed row.
   void collect(TableChanges& changes);
@@ -74,22 +76,6 @@ class RowCache {
   struct NamesHash {
     std::size_t operator()(const Names& names) const noexcept;
   };
-  struct RollupId {
-    std::uint32_t hour;
-    std::uint8_t status;
-    const Payer* payer;
-    const Leg* leg;
-    bool operator==(const RollupId&) const = default;
-  };
-  struct RollupIdHash {
-    std::size_t operator()(const RollupId& id) const noexcept;
-  };
-  struct Rollup {
-    std::string key;
-    UsageTotals totals;
-    bool dirty = false;
-  };
-
   Result<Balance*> balance(Balance*& cached, std::string key);
   Result<Balance*> changed_balance(Payer& payer);
 
@@ -98,9 +84,8 @@ class RowCache {
   std::unordered_map<Names, std::unique_ptr<Payer>, NamesHash> payers_;
   std::unordered_map<Names, std::unique_ptr<Leg>, NamesHash> legs_;
   std::unordered_map<std::string_view, std::unique_ptr<Balance>> balances_;
-  std::unordered_map<RollupId, std::unique_ptr<Rollup>, RollupIdHash> rollups_;
   std::vector<Balance*> dirty_balances_;
-  std::vector<Rollup*> dirty_rollups_;
+  UsageCache usage_;
   std::string scratch_;
 };
 

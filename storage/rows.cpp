@@ -8,9 +8,10 @@ namespace outlast::storage {
 namespace {
 
 constexpr std::int64_t not_revoked = -1;
-// A bit beside the one that says whether the price is known: what it holds follows. Rows of 0.1
-// lack both.
+// Bits beside the one that says whether the price is known: what it holds follows (rows of 0.1 lack
+// both), and the caller's tags and session follow the route.
 constexpr std::uint8_t open_row_extended = 2;
+constexpr std::uint8_t open_row_labelled = 4;
 
 void put_attempts(std::string& out, const std::vector<AttemptRef>& attempts) {
   for (const AttemptRef& attempt : attempts) {
@@ -130,7 +131,9 @@ void encode(std::string& out, const OpenRow& row) {
   const Reservation& reservation = row.reservation;
   put(out, row.reserve_index);
   put(out, reservation.amount.value);
-  put(out, static_cast<std::uint8_t>(open_row_extended | (reservation.price_known ? 1 : 0)));
+  const bool labelled = !reservation.tags.empty() || !reservation.session.empty();
+  put(out, static_cast<std::uint8_t>(open_row_extended | (labelled ? open_row_labelled : 0) |
+                                     (reservation.price_known ? 1 : 0)));
   put(out, reservation.input_tokens_max);
   put(out, reservation.output_tokens_max);
   put_text(out, reservation.tenant.organisation);
@@ -138,6 +141,11 @@ void encode(std::string& out, const OpenRow& row) {
   put_text(out, reservation.tenant.user);
   put_text(out, reservation.key_id);
   put_text(out, reservation.route);
+  if (labelled) {
+    put(out, static_cast<std::uint8_t>(reservation.tags.size()));
+    for (const std::string& tag : reservation.tags) put_text(out, tag);
+    put_text(out, reservation.session);
+  }
   put(out, row.attempts_cost.value);
   put(out, static_cast<std::uint16_t>(row.extensions.size()));
   put_attempts(out, row.extensions);
@@ -168,10 +176,20 @@ bool decode(std::string_view key, std::string_view bytes, OpenRow& row) {
       .take_text(reservation.tenant.team)
       .take_text(reservation.tenant.user);
   reader.take_text(reservation.key_id).take_text(reservation.route);
+  reservation.tags.clear();
+  reservation.session.clear();
+  if ((flags & open_row_labelled) != 0) {
+    std::uint8_t tags = 0;
+    reader.take(tags);
+    reservation.tags.resize(tags);
+    for (std::string& tag : reservation.tags) reader.take_text(tag);
+    reader.take_text(reservation.session);
+  }
   reader.take(row.attempts_cost.value);
   reservation.price_known = (flags & 1) != 0;
   if ((flags & open_row_extended) != 0 && !take_holds(reader, row)) return false;
-  return take_attempts(reader, row.attempts).done() && flags <= (open_row_extended | 1);
+  return take_attempts(reader, row.attempts).done() &&
+         flags <= (open_row_labelled | open_row_extended | 1);
 }
 
 std::string key_key(std::string_view id) { return prefixed(key_prefix, id); }
@@ -230,27 +248,6 @@ std::string rollup_hour_key(std::uint32_t hour) {
   std::string key;
   put_big_endian(key, hour);
   return key;
-}
-
-void encode(std::string& out, const UsageTotals& row) {
-  put(out, row.requests);
-  put(out, row.attempts);
-  put(out, row.failed_attempts);
-  put(out, row.unpriced);
-  put(out, row.estimated);
-  put(out, row.cost.value);
-  put(out, row.overrun.value);
-  put(out, row.tokens);
-}
-
-bool decode(std::string_view bytes, UsageTotals& row) {
-  RowReader reader(bytes);
-  reader.take(row.requests)
-      .take(row.attempts)
-      .take(row.failed_attempts)
-      .take(row.unpriced)
-      .take(row.estimated);
-  return reader.take(row.cost.value).take(row.overrun.value).take(row.tokens).done();
 }
 
 std::string big_endian_key(std::uint64_t index) {

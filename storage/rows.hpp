@@ -122,8 +122,8 @@ struct RollupKey {
 void encode(std::string& out, const RollupKey& key);
 bool decode(std::string_view bytes, RollupKey& key);  // views into `bytes`
 std::string rollup_hour_key(std::uint32_t hour);      // sorts before every row of that hour
-void encode(std::string& out, const UsageTotals& row);
-bool decode(std::string_view bytes, UsageTotals& row);
+void encode(std::string& out, const UsageTotals& row);     // storage/usage_rows.cpp
+bool decode(std::string_view bytes, UsageTotals& row);  // of either format
 
 std::string big_endian_key(std::uint64_t index);
 bool decode_big_endian_key(std::string_view bytes, std::uint64_t& index);

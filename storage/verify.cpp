@@ -9,6 +9,7 @@
 #include "storage/ledger_state.hpp"
 #include "storage/ledger_writer.hpp"
 #include "storage/rows.hpp"
+#include "storage/usage_fold.hpp"
 
 namespace outlast::storage {
 namespace {
@@ -133,7 +134,11 @@ Result<std::string> RecomputedTables::difference(Table table, std::string_view f
   std::string problem;
   const Result<void> scanned =
       stored_.scan(table, from, to, [&](std::string_view key, std::string_view value) {
-        if (at != end && at->first == key && at->second == value) {
+        const bool same = at != end && at->first == key &&
+                          (table == Table::rollup || table == Table::usage
+                               ? same_rollup(value, at->second)
+                               : at->second == value);
+        if (same) {
           ++at;
           return true;
         }
@@ -157,6 +162,9 @@ class Verifier {
   void check_money(const proto::LedgerEntry& entry);
   Result<void> collect(bool open = false);
   Result<void> compare(Table table, char prefix, std::string_view what);
+  Result<void> compare(Table table, std::string_view from, std::string_view to,
+                       std::string_view what);
+  Result<void> compare_folded();
   Result<void> compare_rows();
   Result<void> compare_tables();
   Result<void> compare_money();
@@ -193,6 +201,11 @@ bool Verifier::visit(const LogRecord& record) {
                                         : "its bytes do not give the hash that entry " +
                                               std::to_string(record.index) + " carries");
   }
+  // The entry before is good: the chain says so.
+  if (report_.entries == head_.rows_from && report_.entries > 0) {
+    if (const Result<void> compared = compare_rows(); !compared) error_ = compared.error();
+    if (error_ || !report_.problem.empty()) return false;
+  }
   const Result<proto::LedgerEntry> entry = proto::decode_ledger_entry(record.frame);
   if (!entry) return bad(record.index, entry.error().message);
   const proto::EntryHeader& header = entry->header;
@@ -226,8 +239,7 @@ bool Verifier::visit(const LogRecord& record) {
     error_ = std::move(done.error());
     return false;
   }
-  if (report_.entries == head_.rows_from) done = compare_rows();
-  else if (++uncollected_ >= collect_entries) done = collect();
+  if (++uncollected_ >= collect_entries) done = collect();
   if (!done) error_ = std::move(done.error());
   if (!tables_.problem().empty())
     return bad(record.index, "at or shortly before it: " + tables_.problem());
@@ -275,6 +287,12 @@ Result<void> Verifier::compare(Table table, char prefix, std::string_view what) 
   const std::string from = prefix == 0 ? std::string() : std::string(1, prefix);
   const std::string to =
       prefix == 0 ? std::string() : std::string(1, static_cast<char>(prefix + 1));
+  return compare(table, from, to, what);
+}
+
+Result<void> Verifier::compare(Table table, std::string_view from, std::string_view to,
+                               std::string_view what) {
+  if (!report_.problem.empty()) return {};
   Result<std::string> difference = tables_.difference(table, from, to, what);
   if (!difference) return fail(difference.error());
   report_.problem = std::move(*difference);
@@ -295,6 +313,12 @@ Result<void> Verifier::compare_rows() {
   if (const Result<void> collected = collect(); !collected) return collected;
   if (const Result<void> compared = compare(Table::rollup, 0, "roll-up"); !compared)
     return compared;
+  for (const RollupKind kind : {RollupKind::tag, RollupKind::session}) {
+    const std::string from(rollup_place(kind, RollupPeriod::hour).prefix);
+    const std::string to{from[0], static_cast<char>(from[1] + 1)};
+    if (const Result<void> compared = compare(Table::usage, from, to, "roll-up"); !compared)
+      return compared;
+  }
   return compare(Table::meta, balance_prefix, "balance");
 }
 
@@ -302,7 +326,21 @@ Result<void> Verifier::compare_tables() {
   Result<void> compared = compare(Table::meta, key_prefix, "virtual key");
   if (compared) compared = compare(Table::meta, prices_prefix, "price book");
   if (compared) compared = compare(Table::meta, breaker_prefix, "spend breaker");
+  if (compared && report_.problem.empty()) compared = compare_folded();
   return compared;
+}
+
+// Rows of days and months follow from those of hours, which were compared with the log.
+Result<void> Verifier::compare_folded() {
+  Result<std::string> problem = check_folded(view_);
+  if (!problem) return fail(problem.error());
+  report_.problem = std::move(*problem);
+  if (!report_.problem.empty()) return {};
+  const Result<FoldedRollups> folded = load_folded(view_);
+  if (!folded) return fail(folded.error());
+  if (folded->hour > std::max<std::int64_t>(head_.time_ms, 0) / hour_ms)
+    report_.problem = "roll-ups are folded of hours that are not over";
+  return {};
 }
 
 // Zero sum: what tenants used is what providers are owed on demand and what commitments gave; what
@@ -386,6 +424,9 @@ Result<VerifyReport> Verifier::run() {
   }
   if (report_.problem.empty() && report_.head_hash != head_.hash) {
     bad(report_.entries - 1, "its bytes do not give the hash that the head row carries");
+  }
+  if (report_.problem.empty() && report_.entries == head_.rows_from) {
+    if (const Result<void> compared = compare_rows(); !compared) return fail(compared.error());
   }
   if (report_.problem.empty()) {
     if (const Result<void> compared = compare_tables(); !compared) return fail(compared.error());

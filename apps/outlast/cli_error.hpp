@@ -14,6 +14,7 @@ enum class CliError : std::uint16_t {
   unreachable = 3,  // no node answers
   not_found = 4,    // the node does not know what was named
   damaged = 5,      // the ledger did not verify
+  differs = 6,      // what was compared does not agree
 };
 
 }  // namespace outlast::apps

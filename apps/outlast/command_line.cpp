@@ -12,7 +12,8 @@ namespace {
 
 constexpr const char* exit_codes =
     "Exit codes: 0 done, 1 refused or failed, 2 wrong command line, 3 no node answers,\n"
-    "            4 what was named is not there, 5 the ledger is damaged.\n"
+    "            4 what was named is not there, 5 the ledger is damaged, 6 what was compared\n"
+    "            differs.\n"
     "Environment: OUTLAST_ADMIN, OUTLAST_ADMIN_TOKEN (admin interface), OUTLAST_URL,\n"
     "             OUTLAST_KEY (chat, models), NO_COLOR.";
 
@@ -82,6 +83,8 @@ CommandLine::CommandLine()
   add_budget_commands(*this);
   add_commitment_commands(*this);
   add_usage_command(*this);
+  add_reconcile_command(*this);
+  add_reprice_command(*this);
   add_ledger_commands(*this);
   add_breaker_commands(*this);
   add_config_commands(*this);

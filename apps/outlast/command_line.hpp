@@ -45,6 +45,8 @@ void add_ledger_commands(CommandLine& line);
 void add_node_commands(CommandLine& line);
 void add_price_commands(CommandLine& line);
 void add_rate_limit_command(CommandLine& line);
+void add_reconcile_command(CommandLine& line);
+void add_reprice_command(CommandLine& line);
 void add_usage_command(CommandLine& line);
 
 // Who the ledger is told asks for a change: the user of this machine.

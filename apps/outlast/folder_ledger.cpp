@@ -4,6 +4,8 @@
 
 #include "apps/outlast/cli_error.hpp"
 #include "apps/outlast/terminal.hpp"
+#include "apps/report/focus.hpp"
+#include "apps/report/report_error.hpp"
 #include "apps/report/usage_json.hpp"
 #include "storage/entry_json.hpp"
 #include "storage/ledger_error.hpp"
@@ -14,8 +16,10 @@ namespace {
 
 // The ledger's error with the exit code that it means here.
 Error as_cli_error(const Error& error) {
-  const bool damaged = is(error, storage::LedgerError::corrupt);
-  return fail(damaged ? CliError::damaged : CliError::failed, printable(error.message)).value();
+  CliError code = CliError::failed;
+  if (is(error, storage::LedgerError::corrupt)) code = CliError::damaged;
+  if (is(error, ReportError::not_found)) code = CliError::not_found;
+  return fail(code, printable(error.message, true)).value();
 }
 
 class FolderLedger final : public LedgerSource {
@@ -69,6 +73,29 @@ class FolderLedger final : public LedgerSource {
     const auto report = reader_->usage(query);
     if (!report) return fail(as_cli_error(report.error()));
     return usage_json(*report);
+  }
+
+  Result<std::string> usage_focus(const storage::UsageQuery& query) override {
+    const auto grouped = focus_query(query);
+    if (!grouped) return fail(as_cli_error(grouped.error()));
+    const auto report = reader_->usage(*grouped);
+    if (!report) return fail(as_cli_error(report.error()));
+    return focus_csv(*report);
+  }
+
+  Result<std::string> reconcile(const ReconcileQuery& query, const std::string& csv) override {
+    const auto invoice = read_invoice(csv, query.file, query.map, query.models);
+    if (!invoice) return fail(as_cli_error(invoice.error()));
+    const auto report = reader_->usage(reconcile_usage_query(*invoice, query));
+    if (!report) return fail(as_cli_error(report.error()));
+    return reconcile_json(apps::reconcile(*invoice, *report, query));
+  }
+
+  Result<std::string> reprice(const RepriceQuery& query) override {
+    const std::atomic<bool> never{false};
+    const auto report = apps::reprice(reader_->view(), query, never);
+    if (!report) return fail(as_cli_error(report.error()));
+    return reprice_json(*report);
   }
 
  private:

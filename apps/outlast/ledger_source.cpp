@@ -46,17 +46,61 @@ class NodeLedger final : public LedgerSource {
   }
 
   Result<std::string> usage(const storage::UsageQuery& query) override {
+    return body_of(api_.call("GET", usage_path(query)));
+  }
+
+  Result<std::string> usage_focus(const storage::UsageQuery& query) override {
+    return body_of(api_.call("GET", usage_path(query) + "&format=focus"));
+  }
+
+  Result<std::string> reconcile(const ReconcileQuery& query, const std::string& csv) override {
+    std::string path = "reconcile?provider=" + url_encoded(query.provider);
+    for (const ColumnTitle& title : query.map) {
+      path += "&map=" + url_encoded(std::string(invoice_column_names[static_cast<std::size_t>(
+                                        title.column)]) +
+                                    "=" + title.title);
+    }
+    for (const auto& [theirs, ours] : query.models)
+      path += "&model=" + url_encoded(theirs + "=" + ours);
+    path += "&key_is=" + std::string(name_of(query.key_is));
+    path += "&tolerance=" + url_encoded(tolerance_text(query.tolerance_ppm));
+    path += "&file=" + url_encoded(query.file);
+    return body_of(api_.call("POST", path, csv));
+  }
+
+  Result<std::string> reprice(const RepriceQuery& query) override {
+    std::string path = "reprice?file=" + url_encoded(query.file);
+    if (!query.version.empty()) path += "&version=" + url_encoded(query.version);
+    append_times(path, query.since_ms, query.until_ms);
+    return body_of(api_.call("POST", path, query.toml));
+  }
+
+ private:
+  static void append_times(std::string& path, const std::optional<std::int64_t>& since_ms,
+                           const std::optional<std::int64_t>& until_ms) {
+    if (since_ms) path += "&since=" + std::to_string(*since_ms);
+    if (until_ms) path += "&until=" + std::to_string(*until_ms);
+  }
+
+  static std::string usage_path(const storage::UsageQuery& query) {
     std::string path = "usage?by=";
     for (const auto dimension : query.by) {
       if (!path.ends_with('=')) path += ',';
       path += name_of(dimension);
     }
-    if (query.since_ms) path += "&since=" + std::to_string(*query.since_ms);
-    if (query.until_ms) path += "&until=" + std::to_string(*query.until_ms);
-    return body_of(api_.call("GET", path));
+    append_times(path, query.since_ms, query.until_ms);
+    if (query.every) path += "&every=" + std::string(name_of(*query.every));
+    for (const storage::UsageFilter& filter : query.where) {
+      path += "&where=" + url_encoded(std::string(name_of(filter.dimension)) + "=" + filter.value);
+    }
+    if (query.top > 0) path += "&top=" + std::to_string(query.top);
+    if (query.sort) {
+      path += "&sort=";
+      path += storage::usage_sort_names[static_cast<std::size_t>(*query.sort)];
+    }
+    return path;
   }
 
- private:
   static Result<std::string> body_of(Result<HttpAnswer> answer) {
     if (!answer) return fail(answer.error());
     return std::move(answer->body);

@@ -9,6 +9,8 @@
 #include <string_view>
 
 #include "apps/outlast/node_access.hpp"
+#include "apps/report/reconcile.hpp"
+#include "apps/report/reprice.hpp"
 #include "storage/usage_report.hpp"
 
 namespace outlast::apps {
@@ -27,6 +29,11 @@ class LedgerSource {
   virtual Result<std::string> verify() = 0;
   // The report as usage_json() writes it.
   virtual Result<std::string> usage(const storage::UsageQuery& query) = 0;
+  // The report as focus_csv() writes it; the query is of focus_query()'s form before it is changed.
+  virtual Result<std::string> usage_focus(const storage::UsageQuery& query) = 0;
+  // As reconcile_json() and reprice_json() write them.
+  virtual Result<std::string> reconcile(const ReconcileQuery& query, const std::string& csv) = 0;
+  virtual Result<std::string> reprice(const RepriceQuery& query) = 0;
 };
 
 // The node when it answers; else, with --data, its folder.

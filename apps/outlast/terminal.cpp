@@ -91,21 +91,6 @@ std::string Table::text() const {
   return text;
 }
 
-std::string csv_line(const std::vector<std::string>& cells) {
-  std::string line;
-  for (std::size_t i = 0; i < cells.size(); ++i) {
-    if (i > 0) line += ',';
-    if (cells[i].find_first_of(",\"\r\n") == std::string::npos) {
-      line += cells[i];
-      continue;
-    }
-    line += '"';
-    for (const char c : cells[i]) line.append(c == '"' ? 2 : 1, c);
-    line += '"';
-  }
-  return line + "\r\n";
-}
-
 std::string utc_time(std::int64_t unix_ms) {
   using namespace std::chrono;
   const auto seconds_since = floor<seconds>(milliseconds(unix_ms));

@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "apps/report/csv.hpp"
+
 namespace outlast::apps {
 
 // Writes to stdout; a closed stdout ends the process as it does for every tool in a pipe.
@@ -40,9 +42,6 @@ class Table {
   std::vector<Column> columns_;
   std::vector<std::vector<std::string>> rows_;
 };
-
-// One line of RFC 4180, with its line break.
-std::string csv_line(const std::vector<std::string>& cells);
 
 // "2026-11-01T12:00:00Z".
 std::string utc_time(std::int64_t unix_ms);

@@ -2,6 +2,11 @@
 
 #include <charconv>
 #include <chrono>
+#include <tuple>
+
+#include "apps/outlast/cli_error.hpp"
+#include "apps/outlast/terminal.hpp"
+#include "core/clock.hpp"
 
 namespace outlast::apps {
 namespace {
@@ -77,6 +82,22 @@ std::optional<std::int64_t> parse_time_argument(std::string_view text, std::int6
   const auto clock_ms = parse_clock_ms(text);
   if (!clock_ms) return std::nullopt;
   return day_ms + *clock_ms;
+}
+
+Result<void> read_time_options(const std::string& since, const std::string& until,
+                               std::optional<std::int64_t>& since_ms,
+                               std::optional<std::int64_t>& until_ms) {
+  const SystemClock clock;
+  for (const auto& [option, text, into] :
+       {std::tuple{"--since", &since, &since_ms}, std::tuple{"--until", &until, &until_ms}}) {
+    if (text->empty()) continue;
+    *into = parse_time_argument(*text, clock.wall_ms());
+    if (*into) continue;
+    return fail(CliError::usage, std::string(option) + ": '" + printable(*text) +
+                                     "' is not a time; write 30m, 24h, 7d, 2026-11-01 or " +
+                                     "2026-11-01T12:00Z");
+  }
+  return {};
 }
 
 }  // namespace outlast::apps

@@ -14,8 +14,10 @@
 
 #include "actors/ask.hpp"
 #include "apps/config/price_book_writer.hpp"
+#include "apps/outlastd/admin_query.hpp"
 #include "apps/outlastd/metrics_text.hpp"
 #include "apps/outlastd/rate_limit_json.hpp"
+#include "apps/report/report_error.hpp"
 #include "apps/report/usage_json.hpp"
 #include "core/crypto.hpp"
 #include "core/json_writer.hpp"
@@ -40,74 +42,13 @@ unsigned status_of(const Error& error) {
   if (is(error, LedgerError::invalid)) return 400;
   if (is(error, LedgerError::overlap) || is(error, LedgerError::duplicate)) return 409;
   if (is(error, LedgerError::disk_full) || is(error, LedgerError::overloaded)) return 503;
-  for (const std::string_view callers : {"config", "routing", "tenant", "scope", "request"}) {
+  if (is(error, ReportError::not_found)) return 404;
+  if (is(error, ReportError::stopped) || is(error, ReportError::busy)) return 503;
+  for (const std::string_view callers : {"config", "routing", "tenant", "scope", "request", "report"}) {
     if (error.module == callers) return 400;
   }
   if (error.module == "actors") return 503;
   return 500;
-}
-
-}  // namespace
-
-std::optional<std::string> query_parameter(std::string_view query, std::string_view name) {
-  while (!query.empty()) {
-    const std::string_view pair = query.substr(0, query.find('&'));
-    query.remove_prefix(std::min(query.size(), pair.size() + 1));
-    const std::size_t equals = pair.find('=');
-    if (pair.substr(0, equals) != name) continue;
-    std::string value;
-    const std::string_view raw = equals == std::string_view::npos ? std::string_view{} : pair.substr(equals + 1);
-    for (std::size_t i = 0; i < raw.size(); ++i) {
-      unsigned byte = 0;
-      if (raw[i] == '%' && i + 2 < raw.size() &&
-          std::from_chars(raw.data() + i + 1, raw.data() + i + 3, byte, 16).ptr == raw.data() + i + 3) {
-        value += static_cast<char>(byte);
-        i += 2;
-      } else {
-        value += raw[i] == '+' ? ' ' : raw[i];
-      }
-    }
-    return value;
-  }
-  return std::nullopt;
-}
-
-namespace {
-
-// Absent is nothing; anything but a whole number is an error.
-Result<std::optional<std::int64_t>> number_parameter(std::string_view query, std::string_view name) {
-  const auto text = query_parameter(query, name);
-  if (!text) return std::optional<std::int64_t>{};
-  std::int64_t value = 0;
-  const auto end = std::from_chars(text->data(), text->data() + text->size(), value);
-  if (end.ec != std::errc{} || end.ptr != text->data() + text->size() || value < 0) {
-    return fail(ConfigError::invalid, "the parameter '" + std::string(name) + "' takes a whole number");
-  }
-  return std::optional<std::int64_t>(value);
-}
-
-Result<storage::UsageQuery> read_usage_query(std::string_view query) {
-  storage::UsageQuery parsed;
-  const std::string by = query_parameter(query, "by").value_or("");
-  std::string_view rest = by;
-  while (!rest.empty()) {
-    const std::string_view name = rest.substr(0, rest.find(','));
-    rest.remove_prefix(std::min(rest.size(), name.size() + 1));
-    const auto dimension = storage::parse_usage_dimension(name);
-    if (!dimension) {
-      std::string known;
-      for (const auto one : storage::usage_dimension_names) known.append(known.empty() ? "" : ", ").append(one);
-      return fail(ConfigError::invalid, "'" + std::string(name.substr(0, 64)) + "' is no dimension; use one of " + known);
-    }
-    parsed.by.push_back(*dimension);
-  }
-  const auto since = number_parameter(query, "since");
-  if (!since) return fail(since.error());
-  const auto until = number_parameter(query, "until");
-  if (!until) return fail(until.error());
-  parsed.since_ms = *since;
-  parsed.until_ms = *until;
-  return parsed;
 }
 
 void write_key(JsonWriter& json, const VirtualKey& key) {
@@ -148,7 +89,7 @@ Refused refused(const Error& error) { return {status_of(error), admin_error_body
 
 AdminApi::Answer AdminApi::error_answer(const Error& error) {
   auto [status, body] = refused(error);
-  return Answer{status, std::move(body)};
+  return {status, std::move(body)};
 }
 
 asio::awaitable<void> AdminApi::handle(http::Request& request, http::Response& response) {
@@ -196,6 +137,8 @@ asio::awaitable<AdminApi::Answer> AdminApi::route(const http::Request& request) 
   if (name == "keys" && post) return create_key(request.body);
   if (name.starts_with("keys/") && request.method == "DELETE") return revoke_key(std::string(name.substr(5)));
   if (name == "usage" && get) return usage(request.query());
+  if (name == "reconcile" && post) return reconcile(request.query(), std::string(request.body));
+  if (name == "reprice" && post) return reprice(request.query(), std::string(request.body));
   if (name == "ledger/entries" && get) return entries(request.query());
   if (name == "ledger/verify" && post) return verify();
   if (name == "config/reload" && post) return reload();
@@ -345,26 +288,6 @@ asio::awaitable<AdminApi::Answer> AdminApi::revoke_key(std::string id) {
   Answer answer;
   JsonWriter(answer.body).begin_object().key("id").string(id).key("revoked").boolean(true).end_object();
   co_return answer;
-}
-
-asio::awaitable<AdminApi::Answer> AdminApi::usage(std::string_view query) {
-  auto parsed = read_usage_query(query);
-  const auto actors = co_await children();
-  Result<storage::UsageReport> report = fail(ConfigError::invalid, "");
-  if (!parsed) {
-    report = fail(parsed.error());
-  } else if (!actors) {
-    report = fail(actors.error());
-  } else {
-    auto reply = co_await ask<actors::UsageReply>(loop_, daemon_.system(), actors->accountant, report_timeout,
-                                                  std::move(*parsed));
-    report = flatten(std::move(reply));
-  }
-  if (!report) {
-    auto [status, body] = refused(report.error());
-    co_return Answer{status, std::move(body)};
-  }
-  co_return Answer{200, usage_json(*report)};
 }
 
 asio::awaitable<AdminApi::Answer> AdminApi::entries(std::string_view query) {

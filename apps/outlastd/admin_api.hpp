@@ -11,6 +11,7 @@
 
 #include "apps/outlastd/breaker_api.hpp"
 #include "apps/outlastd/daemon.hpp"
+#include "apps/outlastd/report_thread.hpp"
 #include "http/server.hpp"
 
 namespace outlast::apps {
@@ -31,7 +32,7 @@ class AdminApi {
     std::string next_index;  // of ledger/entries
   };
 
-  [[nodiscard]] bool authorised(const http::Request& request) const;
+    [[nodiscard]] bool authorised(const http::Request& request) const;
   boost::asio::awaitable<Answer> route(const http::Request& request);
   boost::asio::awaitable<Answer> metrics();
   boost::asio::awaitable<Answer> status();
@@ -40,7 +41,10 @@ class AdminApi {
   boost::asio::awaitable<Answer> list_keys();
   boost::asio::awaitable<Answer> create_key(std::string_view body);
   boost::asio::awaitable<Answer> revoke_key(std::string id);
-  boost::asio::awaitable<Answer> usage(std::string_view query);
+  boost::asio::awaitable<Answer> usage(std::string_view query);      // this and the next two:
+  boost::asio::awaitable<Answer> reconcile(std::string_view query,    // admin_reports.cpp
+                                           std::string csv);
+  boost::asio::awaitable<Answer> reprice(std::string_view query, std::string toml);
   boost::asio::awaitable<Answer> entries(std::string_view query);
   boost::asio::awaitable<Answer> verify();
   boost::asio::awaitable<Answer> reload();
@@ -62,10 +66,9 @@ class AdminApi {
   boost::asio::io_context& loop_;
   Daemon& daemon_;
   BreakerApi breakers_;
+  ReportThread reports_;
 };
 
 std::string admin_error_body(std::string_view message, std::string_view code);
-// The value of one query parameter, percent-decoded; nothing when it is absent.
-std::optional<std::string> query_parameter(std::string_view query, std::string_view name);
 
 }  // namespace outlast::apps

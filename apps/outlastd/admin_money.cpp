@@ -4,6 +4,7 @@
 
 #include "actors/ask.hpp"
 #include "apps/outlastd/admin_api.hpp"
+#include "apps/outlastd/admin_query.hpp"
 #include "apps/report/money_json.hpp"
 #include "core/json_writer.hpp"
 
@@ -111,7 +112,7 @@ asio::awaitable<AdminApi::Answer> AdminApi::add_commitment(std::string_view body
 }
 
 asio::awaitable<AdminApi::Answer> AdminApi::end_money(std::string id, const http::Request& request, bool budget) {
-  std::string by = query_parameter(request.query(), "by").value_or("admin");
+  std::string by = parameter(request.query(), "by").value_or("admin");
   if (by.empty() || by.size() > 128) {
     co_return Answer{400, admin_error_body("'by' has 1 to 128 bytes", "request")};
   }

@@ -68,8 +68,8 @@ class Control {
  private:
   static http::ServerLimits admin_limits() {
     http::ServerLimits limits;
-    limits.body_bytes_max = 64 * 1024;
-    limits.connections_max = 256;
+    limits.body_bytes_max = 4 * 1024 * 1024;  // an invoice to reconcile
+    limits.connections_max = 64;
     return limits;
   }
 

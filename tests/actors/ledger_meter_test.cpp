@@ -57,6 +57,7 @@ class FakeLedger final : public storage::LedgerStore {
     return unused();
   }
   Result<storage::VerifyReport> verify() const override { return unused(); }
+  [[nodiscard]] std::unique_ptr<storage::LedgerView> view() const override { return nullptr; }
   [[nodiscard]] Status status() const override { return {}; }
 
   std::function<void(std::uint64_t)> durable;

@@ -31,6 +31,45 @@ USAGE = {
 }
 
 
+def latency(p50):
+    return {"mean": p50 + 1, "p50": p50, "p95": 2 * p50}
+
+
+TIMED_USAGE = {
+    "rows": [{"start": "2026-11-01T00:00:00Z", "tag": "nightly", "requests": 3, "attempts": 4, "failed_attempts": 1,
+              "failure_share": 0.25, "cost_usd": "0.000123", "overrun_usd": "0.00", "unpriced_requests": 0,
+              "estimated": 0, "tokens": {"input_uncached": 10, "output_text": 7}, "duration_ms": latency(900),
+              "first_event_ms": None}],
+    "total": {"requests": 3, "attempts": 4, "failed_attempts": 1, "failure_share": 0.25, "cost_usd": "0.000123",
+              "overrun_usd": "0.00", "unpriced_requests": 0, "estimated": 0, "tokens": {}, "duration_ms": latency(900),
+              "first_event_ms": None},
+    "rows_left_out": 2, "overlapping": True,
+}
+
+RECONCILED = {
+    "provider": "alpha", "first_day": "2026-11-01", "last_day": "2026-11-02", "tolerance_ppm": 10000, "agrees": False,
+    "agreeing_lines": 1,
+    "lines": [
+        {"day": "2026-11-01", "model": "m", "agrees": True, "invoice": {"cost_usd": "1.00"}, "ledger": {"cost_usd": "1.00"},
+         "reasons": []},
+        {"day": "2026-11-02", "model": "m", "agrees": False, "invoice": {"cost_usd": "4.00"},
+         "ledger": {"cost_usd": "3.00"}, "reasons": [{"reason": "price_differs", "text": "dearer\u001b[2J"},
+                                                     {"reason": "estimated", "text": "2 requests"}]}],
+    "total": {"invoice_usd": "5.00", "ledger_usd": "4.00", "difference_usd": "1.00"},
+}
+
+REPRICED = {
+    "with": "2026-12", "entries": 9,
+    "rows": [{"provider": "alpha", "model": "m", "attempts": 3, "tokens": 30, "recorded_usd": "1.00", "repriced_usd": "0.50",
+              "difference_usd": "-0.50", "unpriced_attempts": 1, "kept_attempts": 0}],
+    "total": {"attempts": 3, "tokens": 30, "recorded_usd": "1.00", "repriced_usd": "0.50", "difference_usd": "-0.50",
+              "unpriced_attempts": 1, "kept_attempts": 2},
+}
+
+PRICES = 'version = "2026-12"\n[[price]]\nprovider = "*"\nmodel = "m"\ninput = "1"\noutput = "2"\n'
+INVOICE = "day,model,cost\n2026-11-01,m,1.00\n2026-11-02,m,4.00\n"
+
+
 def entry(index):
     return {"index": index, "time_ms": 1_793_534_400_000 + index, "kind": "settle", "request_id": f"r{index}",
             "attempt": 1, "cost_pico_usd": "123000000", "estimated": index % 2 == 0, "deployment": "fable-alpha",
@@ -55,6 +94,8 @@ class FakeNode(http.server.ThreadingHTTPServer):
         self.verify = {"ok": True, "entries": 7, "head": "ab12", "first_bad_index": None, "message": ""}
         self.stream = events("Hel", "lo")
         self.entries = 25
+        self.usage = USAGE
+        self.reconciliation = RECONCILED
         self.url = f"http://127.0.0.1:{self.server_port}"
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -115,8 +156,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
                                         "created_ms": 1_793_534_400_000, "revoked_ms": None}]})
         elif what == "keys/key_1":
             self.answer(200, {"id": "key_1"})
+        elif what.startswith("usage?") and "format=focus" in what:
+            self.answer(200, "BilledCost,BillingAccountId\r\n", "text/csv")
         elif what.startswith("usage?"):
-            self.answer(200, USAGE)
+            self.answer(200, node.usage)
+        elif what.startswith("reconcile?"):
+            self.answer(200, node.reconciliation)
+        elif what.startswith("reprice?") and "version=2030" in what:
+            self.refuse(404, "no price book of version '2030'")
+        elif what.startswith("reprice?"):
+            self.answer(200, REPRICED)
         elif what.startswith("ledger/entries?"):
             fields = dict(field.split("=") for field in what.split("?")[1].split("&"))
             first = int(fields["from"])
@@ -168,7 +217,8 @@ class CliTest(unittest.TestCase):
     # The command line itself.
 
     def test_help_is_there_on_every_level(self):
-        for words in ([], ["key"], ["key", "create"], ["key", "list"], ["key", "revoke"], ["usage"], ["ledger"],
+        for words in ([], ["key"], ["key", "create"], ["key", "list"], ["key", "revoke"], ["usage"], ["reconcile"],
+                      ["reprice"], ["ledger"],
                       ["ledger", "verify"], ["ledger", "tail"], ["ledger", "export"], ["config"], ["config", "check"],
                       ["config", "reload"], ["prices"], ["prices", "check"], ["prices", "diff"], ["prices", "import"],
                       ["prices", "show"], ["deployments"], ["rate-limits"], ["status"], ["models"], ["chat"], ["completion"]):
@@ -189,6 +239,20 @@ class CliTest(unittest.TestCase):
                 (["usage", "--by", "model,model"], "stands there twice"),
                 (["usage", "--since", "yesterday"], "--since: 'yesterday' is not a time; write 30m, 24h"),
                 (["usage", "--json", "--csv"], "exclude each other"),
+                (["usage", "--csv", "--focus"], "exclude each other"),
+                (["usage", "--focus", "--by", "model"], "--focus: FOCUS rows have their own groups"),
+                (["usage", "--where", "model"], "--where: 'model' is no filter; write DIMENSION=VALUE"),
+                (["usage", "--where", "modl=x"], "--where: 'modl' is not known; did you mean 'model'?"),
+                (["usage", "--every", "dya"], "--every: 'dya' is not known; did you mean 'day'?"),
+                (["usage", "--sort", "price"], "--sort: 'price' is not known; write one of cost, requests"),
+                (["usage", "--top", "0"], "--top"),
+                (["reconcile", "alpha"], "--file is required"),
+                (["reconcile", "alpha", "--file", "x", "--map", "price=y"], "--map: 'price=y' maps no column"),
+                (["reconcile", "alpha", "--file", "x", "--model", "=y"], "--model: '=y' names no model"),
+                (["reconcile", "alpha", "--file", "x", "--key-is", "tag"], "--key-is: 'tag' cannot be what an invoice"),
+                (["reconcile", "alpha", "--file", "x", "--tolerance", "1"], "--tolerance: '1' is not a tolerance"),
+                (["reprice", "--with", "2026"], "--since is required"),
+                (["reprice", "--with", "2026", "--since", "then"], "--since: 'then' is not a time"),
                 (["ledger", "export", "--format", "xml"], "xml not in"),
                 (["status", "--frobnicate"], "--frobnicate"),
                 (["--admin", "ftp://x", "status"], "--admin: 'ftp://x' is not a URL"),
@@ -276,6 +340,79 @@ class CliTest(unittest.TestCase):
         self.run_cli("usage", "--since", "24h")
         since = int(self.node.requests[-1][1].split("since=")[1])
         self.assertLess(abs(time.time() * 1000 - 86_400_000 - since), 60_000)
+
+    def test_usage_asks_for_what_was_meant(self):
+        self.run_cli("usage", "--by", "team", "--every", "day", "--where", "provider=a&b", "--where", "user=", "--top", "3",
+                     "--sort", "failures")
+        self.assertEqual(self.node.requests[-1][1], "/admin/v1/usage?by=team&every=day&where=provider%3Da%26b"
+                                                    "&where=user%3D&top=3&sort=failures")
+        self.assertEqual(self.run_cli("usage", "--focus").stdout, "BilledCost,BillingAccountId\n")
+        self.assertEqual(self.node.requests[-1][1], "/admin/v1/usage?by=&format=focus")
+
+    def test_usage_shows_times_latency_and_what_its_total_holds(self):
+        self.node.usage = TIMED_USAGE
+        self.assertEqual(
+            self.run_cli("usage", "--by", "tag", "--every", "day", "--top", "1").stdout,
+            "START                 TAG      REQUESTS  FAILED  TOKENS IN  CACHED  TOKENS OUT  COST USD  FAILED %  "
+            "FIRST MS P50  MS P50  MS P95\n"
+            "2026-11-01T00:00:00Z  nightly         3       1         10       0           7  0.000123      25.0  "
+            "           -     900    1800\n"
+            "a request with several tags counts under each of them, also in the total\n"
+            "2 smaller rows are left out; the total counts them too\n")
+        lines = self.run_cli("usage", "--by", "tag", "--every", "day", "--csv").stdout.split("\n")
+        self.assertTrue(lines[0].startswith("start,tag,requests,"), lines[0])
+        self.assertTrue(lines[0].strip().endswith(",failure_share,duration_ms_mean,duration_ms_p50,duration_ms_p95,"
+                                                  "first_event_ms_mean,first_event_ms_p50,first_event_ms_p95"), lines[0])
+        self.assertTrue(lines[1].strip().endswith(",0.25,901,900,1800,,,"), lines[1])
+
+    # Invoices and prices.
+
+    def test_an_invoice_that_differs_ends_with_6_and_says_why(self):
+        path = self.write("invoice.csv", INVOICE)
+        done = self.run_cli("reconcile", "alpha", "--file", path, "--model", "x=m", "--key-is", "team", "--tolerance", "0.5%",
+                            code=6)
+        self.assertEqual(done.stdout,
+                         "DAY         MODEL  KEY  THERE USD  HERE USD  WHY\n"
+                         "2026-11-02  m                4.00      3.00  price_differs: dearer?[2J\n"
+                         "                                             estimated: 2 requests\n"
+                         "1 of 2 lines agree, 2026-11-01 to 2026-11-02; in all $5.00 there and $4.00 here\n")
+        self.assertEqual(done.stderr, "outlast: 1 lines of alpha differ by more than the tolerance\n")
+        method, asked, body = self.node.requests[-1]
+        self.assertEqual((method, body), ("POST", INVOICE))
+        self.assertIn("/admin/v1/reconcile?provider=alpha&model=x%3Dm&key_is=team&tolerance=0.5000%25&file=", asked)
+        done = self.run_cli("reconcile", "alpha", "--file", "-", "--json", stdin=INVOICE, code=6)
+        self.assertEqual(json.loads(done.stdout)["agrees"], False)
+        self.node.reconciliation = dict(RECONCILED, agrees=True, agreeing_lines=1, lines=RECONCILED["lines"][:1])
+        done = self.run_cli("reconcile", "alpha", "--file", path)
+        self.assertEqual(done.stdout,
+                         "1 of 1 lines agree, 2026-11-01 to 2026-11-02; in all $5.00 there and $4.00 here\n")
+
+    def test_a_wrong_invoice_is_told_with_line_and_column_before_anybody_is_asked(self):
+        asked = len(self.node.requests)
+        path = self.write("bad.csv", "day,model,cost\n2026-11-01,m,1.00\n2026-11-02,m,many\n")
+        errors = self.run_cli("reconcile", "alpha", "--file", path, code=1).stderr
+        self.assertIn("bad.csv: line 3, column 3: (cost) 'many' is not an amount", errors)
+        errors = self.run_cli("reconcile", "alpha", "--file", path + ".no", code=4).stderr
+        self.assertIn("No such file", errors)
+        self.assertEqual(len(self.node.requests), asked)
+
+    def test_history_at_other_prices_is_a_table_with_notes(self):
+        output = self.run_cli("reprice", "--since", "2026-11-01", "--with", "2026-12").stdout
+        self.assertEqual(self.node.requests[-1],
+                         ("POST", "/admin/v1/reprice?file=the%20price%20book&version=2026-12&since=1793491200000", ""))
+        self.assertEqual(output,
+                         "PROVIDER  MODEL  ATTEMPTS  TOKENS  RECORDED USD  REPRICED USD  DIFFERENCE\n"
+                         "alpha     m             3      30          1.00          0.50       -0.50\n"
+                         "total                   3      30          1.00          0.50       -0.50\n"
+                         "1 attempts have no price in '2026-12' and keep what was recorded\n"
+                         "2 attempts were in doubt and keep what was recorded: their model is not known\n")
+        path = self.write("prices.toml", PRICES)
+        self.assertEqual(json.loads(self.run_cli("reprice", "--since", "7d", "--with", path, "--json").stdout), REPRICED)
+        self.assertEqual(self.node.requests[-1][2], PRICES)
+        errors = self.run_cli("reprice", "--since", "7d", "--with", "2030", code=4).stderr
+        self.assertIn("no price book of version '2030'", errors)
+        path = self.write("wrong.toml", "version = 3\n")
+        self.assertIn("wrong.toml:1", self.run_cli("reprice", "--since", "7d", "--with", path, code=1).stderr)
 
     # The ledger.
 

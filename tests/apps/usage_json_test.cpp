@@ -23,6 +23,10 @@ TEST_CASE("a usage report is rendered with its dimensions, decimal costs and eve
   row.totals.estimated = 1;
   row.totals.cost = PicoUsd{123'000'000};
   row.totals.tokens[1] = 7;
+  row.totals.duration.add(40);
+  row.start_ms = 1'793'534'400'000;
+  report.every = outlast::storage::UsageEvery::hour;
+  report.rows_left_out = 2;
   report.total = row.totals;
   const auto json = nlohmann::json::parse(outlast::apps::usage_json(report));
   REQUIRE(json["rows"].size() == 1);
@@ -37,6 +41,12 @@ TEST_CASE("a usage report is rendered with its dimensions, decimal costs and eve
   CHECK(first["cost_usd"] == "0.000123");
   CHECK(first["tokens"].size() == outlast::usage_bucket_count);
   CHECK(first["tokens"]["input_cache_read"] == 7);
+  CHECK(first["start"] == "2026-11-01T12:00:00Z");
+  CHECK(first["failure_share"] == 0.25);
+  CHECK(first["duration_ms"]["mean"] == 40);
+  CHECK(first["first_event_ms"].is_null());
+  CHECK(json["rows_left_out"] == 2);
+  CHECK_FALSE(json.contains("overlapping"));
   CHECK(json["total"]["cost_usd"] == "0.000123");
   CHECK_FALSE(json["total"].contains("model"));
 }

@@ -186,6 +186,16 @@ TEST_CASE("extreme numbers and texts survive", "[ledger][proto]") {
   CHECK(*decoded == entry);
 }
 
+TEST_CASE("a reservation carries its tags and its session", "[ledger][proto]") {
+  Reservation reservation;
+  reservation.tags = {"nightly", std::string("a\0b", 3)};
+  reservation.session = "run 7";
+  const LedgerEntry entry{{1, 2, 3}, reservation};
+  const Result<LedgerEntry> decoded = decode_ledger_entry(encoded(entry));
+  REQUIRE(decoded);
+  CHECK(*decoded == entry);
+}
+
 // tests/proto/ledger_frames.txt holds a line `name hex` for each kind. Of a struct that has grown
 // since, there is a line `name@version` for the frame of each earlier version too.
 TEST_CASE("golden frames of earlier versions still decode, and are still written",

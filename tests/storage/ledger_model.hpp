@@ -137,6 +137,8 @@ class LedgerModel {
     row.cost += line.cost;
     for (std::size_t i = 0; i < usage_bucket_count; ++i)
       row.tokens[i] += line.usage.*usage_buckets[i].member;
+    if (line.status != AttemptStatus::in_doubt) row.duration.add(line.duration_ms);
+    if (line.first_event_ms > 0) row.first_event.add(line.first_event_ms);
   }
   Applied ended(const Request& request, PicoUsd last_cost, UsageTotals& row) {
     Account& tenant = tenants[request.reservation.tenant.to_string()];
