@@ -49,6 +49,15 @@ class ScopeIndex {
   // models, providers.
   template <class Visit>
   void visit(const SpendPath& path, const Visit& visit) const;
+  // Every value, in no order.
+  template <class Visit>
+  void visit_all(const Visit& visit) const {
+    for (const Kind& kind : kinds_) {
+      for (const auto& [value, filed] : kind) {
+        for (const T& one : filed) visit(one);
+      }
+    }
+  }
 
  private:
   struct Hash {
