@@ -94,15 +94,16 @@ std::string RateRefusal::message() const {
 std::shared_ptr<const RateLimiter> RateLimiter::make(const std::vector<RateLimitRule>& rules,
                                                      const RateLimiter* previous) {
   if (rules.empty()) return nullptr;
+  std::unordered_map<std::string, std::shared_ptr<const RateLimit>> known;
+  if (previous != nullptr) {
+    for (const auto& limit : previous->limits_) known.emplace(limit->rule().scope.to_string(), limit);
+  }
   auto limiter = std::make_shared<RateLimiter>();
   for (const RateLimitRule& rule : rules) {
-    std::shared_ptr<const RateLimit> limit;
-    if (previous != nullptr) {
-      const auto same = std::find_if(previous->limits_.begin(), previous->limits_.end(),
-                                     [&rule](const auto& one) { return one->rule() == rule; });
-      if (same != previous->limits_.end()) limit = *same;
-    }
-    if (!limit) limit = std::make_shared<const RateLimit>(rule);
+    const auto found = known.find(rule.scope.to_string());
+    auto limit = found != known.end() && found->second->rule() == rule
+                     ? found->second
+                     : std::make_shared<const RateLimit>(rule);
     Kind& kind = limiter->kinds_[static_cast<std::size_t>(rule.scope.kind)];
     if (rule.scope.each())
       kind.each = limit.get();

@@ -332,5 +332,7 @@ TEST_CASE("a request with four limits of requests and tokens costs well below a 
     best_ns = std::min<std::int64_t>(best_ns, std::chrono::nanoseconds(took).count() / turns);
   }
   WARN("admission and give-back with four limits: " << best_ns << " ns");
+#ifdef __OPTIMIZE__  // other builds say nothing about speed
   CHECK(best_ns < 1'000);
+#endif
 }
