@@ -28,6 +28,13 @@ Accountant::behavior_type fake_accountant(Accountant::pointer, std::shared_ptr<A
       [](const CreateKey&) -> CreatedKeyReply { return fail(ActorError::refused, "not in this test"); },
       [](const RevokeKey&) -> Done { return fail(ActorError::refused, "not in this test"); },
       [](keys_atom) -> KeyList { return {}; },
+      [](const SetBudget&) -> IdReply { return fail(ActorError::refused, "not in this test"); },
+      [](const RemoveBudget&) -> Done { return fail(ActorError::refused, "not in this test"); },
+      [](budgets_atom) -> BudgetList { return {}; },
+      [](const AddCommitment&) -> IdReply { return fail(ActorError::refused, "not in this test"); },
+      [](const EndCommitment&) -> Done { return fail(ActorError::refused, "not in this test"); },
+      [](bulk_atom) -> CommitmentList { return {}; },
+      [](pace_atom) {},
       [log](const RecordPrices& prices) -> Done {
         if (log->refuse_prices) return fail(storage::LedgerError::disk_full, "no room");
         log->prices.push_back(prices.version);
