@@ -325,7 +325,11 @@ Result<void> LedgerWriter::commit_rows() {
 }
 
 Result<void> LedgerWriter::finish() {
-  return head_.replay_from == head_.next_index ? Result<void>() : write_batch(true, true);
+  if (head_.replay_from == head_.next_index) {
+    batch_timed_ = false;
+    return {};
+  }
+  return write_batch(true, true);
 }
 
 Result<void> LedgerWriter::write_batch(bool rows, bool open) {

@@ -60,19 +60,20 @@ PicoUsd SliceDealer::grant_for(BudgetAccount& budget, std::int64_t now_ns) {
   const __int128 left = dealt.slice->left().value;
   dealt.largest = std::max(budget.largest.value, dealt.largest);
   budget.largest = {};
-  if (dealt.target > 0 && left >= dealt.target / 2) return {};
+  if (dealt.target > 0 && left >= dealt.target / 2 && left >= dealt.largest) return {};
   const __int128 demand = dealt.slice->take_demand().value;
   if (demand == 0) return {};
   const bool often = now_ns - dealt.granted_ns < often_ns;
-  dealt.target = std::max({2 * demand, takes_min * dealt.largest, often ? 2 * dealt.target : 0});
+  const __int128 largest = dealt.largest;
+  dealt.largest -= largest / 8;
+  dealt.target = std::max({2 * demand, takes_min * largest, often ? 2 * dealt.target : 0});
   const __int128 share = status.budget.amount.value / slice_share;
   dealt.target = std::min({dealt.target, share, slice_max});
   const __int128 pool = budget.pool().value;
   if (pool * free_share < status.budget.amount.value) return {};
   const __int128 grant = std::min({dealt.target - left, share - status.sliced.value, pool / 2});
   // A slice that the largest reservation does not fit into would only lie there.
-  if (grant <= 0 || left + grant < dealt.largest) return {};
-  dealt.largest -= dealt.largest / 8;
+  if (grant <= 0 || left + grant < largest) return {};
   dealt.granted_ns = now_ns;
   return {grant};
 }
