@@ -201,3 +201,61 @@ TEST_CASE("reports and verification answer beside the accountant's own work", "[
   REQUIRE(usage.has_value());
   CHECK(usage->rows.empty());
 }
+
+TEST_CASE("a budget limits lanes when the reply arrives, and no more when its removal is answered", "[actors]") {
+  Bench bench;
+  const Budget budget{.name = "search", .scope = *Scope::parse("team:acme/search"), .amount = {1'000'000}};
+  const auto id = bench.ask<IdReply>(bench.accountant, SetBudget{budget, "ann"});
+  REQUIRE(id);
+  CHECK(id->starts_with("bud_"));
+  const auto published = [&bench] {
+    std::vector<Budget> budgets;
+    bench.board.get()->budgets->by_scope.visit_all([&](const BudgetBook::Entry& entry) { budgets.push_back(entry.budget); });
+    return budgets;
+  };
+  REQUIRE(published().size() == 1);
+  CHECK(published()[0].id == *id);
+
+  Budget larger = budget;
+  larger.amount = {2'000'000};
+  CHECK(*bench.ask<IdReply>(bench.accountant, SetBudget{larger, "ann"}) == *id);
+  REQUIRE(published().size() == 1);
+  CHECK(published()[0].amount == larger.amount);
+  const auto listed = bench.ask<BudgetList>(bench.accountant, budgets_atom::value);
+  REQUIRE(listed.size() == 1);
+  CHECK(listed[0].left() == larger.amount);
+
+  CHECK(bench.ask<Done>(bench.accountant, RemoveBudget{*id, "ann"}));
+  CHECK(published().empty());
+  const auto again = bench.ask<Done>(bench.accountant, RemoveBudget{*id, "ann"});
+  REQUIRE_FALSE(again);
+  CHECK(is(again.error(), storage::LedgerError::unknown_budget));
+}
+
+TEST_CASE("lanes get no snapshot before the budgets are known", "[actors]") {
+  Bench bench;
+  REQUIRE(bench.board.get() != nullptr);
+  CHECK(bench.board.get()->budgets != nullptr);
+}
+
+TEST_CASE("a commitment is told to the gauges of the deployments that draw from it", "[actors]") {
+  Bench bench;
+  const auto snapshot = bench.board.get();
+  const gateway::Deployment& deployment = snapshot->routing->deployments().at(0);
+  const std::int64_t now_ms = bench.clock.wall_ms();
+  const Commitment commitment{.provider = deployment.provider,
+                              .unit = CommitmentUnit::tokens,
+                              .units = 1'000'000,
+                              .price = {1'000'000},
+                              .from_ms = now_ms - 1'000'000,
+                              .until_ms = now_ms + 1'000'000};
+  CHECK_FALSE(snapshot->gauges.at(0)->burning());
+  const auto id = bench.ask<IdReply>(bench.accountant, AddCommitment{commitment, "ann"});
+  REQUIRE(id);
+  bench.ask<DeploymentList>(bench.router, status_atom::value);  // after what the accountant has sent
+  CHECK(snapshot->gauges.at(0)->burning());
+  REQUIRE(bench.ask<CommitmentList>(bench.accountant, bulk_atom::value).size() == 1);
+  CHECK(bench.ask<Done>(bench.accountant, EndCommitment{*id, "ann"}));
+  bench.ask<DeploymentList>(bench.router, status_atom::value);
+  CHECK_FALSE(snapshot->gauges.at(0)->burning());
+}

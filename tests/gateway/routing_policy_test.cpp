@@ -361,3 +361,19 @@ TEST_CASE("a retry waits for a jitter within its bounds, after the provider's ow
   RetryBudget budget;
   CHECK(after_failure(read_failure(openai, 500, "", "", "", "", 0), state_with(true), budget, random).wait_ms == 0);
 }
+
+TEST_CASE("what burns a commitment goes before lower priorities, and by weight among its like", "[routing]") {
+  Random random(5);
+  std::vector<Candidate> candidates = {{.deployment = 0, .priority = 1},
+                                       {.deployment = 1, .priority = 2, .burns = true},
+                                       {.deployment = 2, .priority = 3, .burns = true},
+                                       {.deployment = 3, .priority = 1}};
+  Plan plan;
+  make_plan(candidates, random, plan);
+  REQUIRE(plan.deployments.size() == 4);
+  CHECK(plan.deployments[0] == 1);
+  CHECK(plan.deployments[1] == 2);
+  candidates[1].state = BreakerState::open;
+  make_plan(candidates, random, plan);
+  CHECK(plan.deployments[0] == 2);
+}
