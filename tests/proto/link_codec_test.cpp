@@ -1,3 +1,4 @@
+#include "core/request_labels.hpp"
 #include "proto/link_codec.hpp"
 
 #include <catch2/catch.hpp>
@@ -182,7 +183,7 @@ TEST_CASE("requests over a limit are refused before they are sent, and frames ov
   SECTION("tools") { chat.request.tools.resize(tools_max + 1); }
   SECTION("stops") { chat.request.stop.resize(stops_max + 1); }
   SECTION("tags") { chat.request.tags.resize(tags_max + 1); }
-  SECTION("a tag") { chat.request.tags = {std::string(tag_bytes_max + 1, 't')}; }
+  SECTION("a tag") { chat.request.tags.assign(1, std::string(tag_bytes_max + 1, 't')); }
   SECTION("a session") { chat.request.session.resize(session_bytes_max + 1); }
   SECTION("model") { chat.request.model.assign(name_bytes_max + 1, 'm'); }
   SECTION("bytes") { chat.request.user.assign(frame_bytes_max, 'u'); }
