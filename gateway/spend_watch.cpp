@@ -47,7 +47,8 @@ SpendWatch::SpendWatch(SpendLane* lane, const ExchangeRequest& request, const Cl
     : lane_(lane), request_(request), clock_(clock), metrics_(metrics) {
   if (lane_ == nullptr || !lane_->board()->watching) return;
   board_ = lane_->board();
-  if (board_->conversations) conversation_ = conversation_hash(lane_->key(), request_.caller);
+  if (board_->conversations && request_.labels.session.empty())
+    conversation_ = conversation_hash(lane_->key(), request_.caller);
   if (board_->requests) request_hash_ = request_hash(lane_->key(), request_.caller);
 }
 
