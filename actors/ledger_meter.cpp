@@ -13,6 +13,17 @@ namespace outlast::actors {
 
 namespace asio = boost::asio;
 
+namespace {
+
+// What the caller is told, and a log would only repeat for each request of a used-up budget.
+bool is_callers(const Error& error) {
+  using storage::LedgerError;
+  return is(error, LedgerError::budget_exhausted) || is(error, LedgerError::in_progress) ||
+         is(error, LedgerError::mismatch) || is(error, LedgerError::duplicate);
+}
+
+}  // namespace
+
 LedgerMeter::LedgerMeter(asio::io_context& context, storage::LedgerStore& ledger)
     : context_(context), shared_(std::make_shared<Shared>()) {
   shared_->owner = this;
@@ -27,7 +38,7 @@ LedgerMeter::LedgerMeter(asio::io_context& context, storage::LedgerStore& ledger
     });
   };
   const auto on_refused = [shared = shared_](std::uint64_t ticket, const storage::Refused& refusal) {
-    log::warning("ledger_refused", {{"ticket", ticket}, {"error", refusal.error.message}});
+    if (!is_callers(refusal.error)) log::warning("ledger_refused", {{"ticket", ticket}, {"error", refusal.error.message}});
     const std::lock_guard lock(shared->mutex);
     shared->any_refused.store(true, std::memory_order_relaxed);  // `durable` publishes it
     shared->refused.emplace(ticket, refusal);

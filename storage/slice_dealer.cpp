@@ -48,9 +48,14 @@ PicoUsd SliceDealer::take_back(const BudgetAccount& budget, PicoUsd most) {
 
 PicoUsd SliceDealer::surplus_of(const BudgetAccount& budget) {
   const __int128 share = budget.status.budget.amount.value / slice_share;
-  if (budget.status.budget.soft || budget.status.sliced.value <= share) return {};
-  // Down to half of it, so that not every batch has to.
-  return take_back(budget, {budget.status.sliced.value - share / 2});
+  const __int128 sliced = budget.status.sliced.value;
+  if (budget.status.budget.soft || sliced == 0) return {};
+  // Down to half of its share, so that not every batch has to. And where a person lowered the
+  // amount, what the budget is overdrawn by: a slice within its share may still be more than is
+  // left, and lanes would spend it.
+  const __int128 beyond_share = sliced > share ? sliced - share / 2 : 0;
+  const __int128 most = std::max(beyond_share, -budget.pool().value);
+  return most > 0 ? take_back(budget, {most}) : PicoUsd{};
 }
 
 PicoUsd SliceDealer::grant_for(BudgetAccount& budget, std::int64_t now_ns) {

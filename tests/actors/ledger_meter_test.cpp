@@ -163,6 +163,27 @@ TEST_CASE("a refusal that nobody waits for does not hold up what comes after it"
   CHECK(bench.meter->is_durable(2));
 }
 
+TEST_CASE("what is behind a refusal is known until the next one is told", "[meter]") {
+  using gateway::RefusalKind;
+  Bench bench;
+  for (int i = 0; i < 2; ++i) bench.submit();
+  const auto first = bench.wait_for(1);
+  const auto second = bench.wait_for(2);
+  const BudgetShortfall shortfall{.budget_id = "bud_1", .budget_name = "search", .left = {5}, .needed = {7}};
+  bench.ledger.refused(1, {Error{"ledger", static_cast<std::uint16_t>(LedgerError::budget_exhausted), "short"}, shortfall});
+  bench.commit(1);
+  REQUIRE(first->has_value());
+  CHECK(bench.meter->refusal(1).kind == RefusalKind::budget_exhausted);
+  REQUIRE(bench.meter->refusal(1).shortfall);
+  CHECK(bench.meter->refusal(1).shortfall->budget_id == "bud_1");
+  CHECK(bench.meter->refusal(2).kind == RefusalKind::other);
+  bench.ledger.refused(2, {Error{"ledger", static_cast<std::uint16_t>(LedgerError::mismatch), "other"}, {}});
+  bench.commit(2);
+  REQUIRE(second->has_value());
+  CHECK(bench.meter->refusal(2).kind == RefusalKind::key_mismatch);
+  CHECK(bench.meter->refusal(1).kind == RefusalKind::other);
+}
+
 TEST_CASE("more refusals than are kept never make a refused operation durable", "[meter]") {
   Bench bench;
   constexpr std::uint64_t refusals = 40'000;

@@ -173,3 +173,14 @@ TEST_CASE("a router without deployments answers its status at once", "[actors]")
   Bench bench;
   CHECK(bench.ask<DeploymentList>(bench.router, status_atom::value).empty());
 }
+
+TEST_CASE("lanes get no snapshot before the budgets are known: they would spend what they may not", "[actors]") {
+  Bench bench;
+  bench.apply({"a"});
+  REQUIRE(bench.ask<Done>(bench.router, KeysChanged{}).has_value());
+  CHECK(bench.board.get() == nullptr);
+  const auto book = std::make_shared<const BudgetBook>();
+  REQUIRE(bench.ask<Done>(bench.router, BudgetsChanged{book}).has_value());
+  REQUIRE(bench.board.get() != nullptr);
+  CHECK(bench.board.get()->budgets == book);
+}

@@ -77,7 +77,7 @@ model = "claude-opus-5"
 [[route]]
 name = "smart"
 deployments = ["fable-alpha", "opus-beta"]
-policy = { deadline_ms = 1000, attempts_max = 2, drain_on_disconnect = true }
+policy = { deadline_ms = 1000, attempts_max = 2, drain_on_disconnect = true, burn = true }
 [prices]
 file = "prices.toml"
 unpriced = "refuse"
@@ -127,6 +127,7 @@ unpriced = "refuse"
   CHECK(config.routes[0].policy.deadline_ms == 1000);
   CHECK(config.routes[0].policy.attempts_max == 2);
   CHECK(config.routes[0].policy.drain_on_disconnect);
+  CHECK(config.routes[0].policy.burn);
   CHECK(config.prices_file == folder.path() + "/prices.toml");
   CHECK(config.prices.version() == "2026-11-01");
   CHECK(config.prices.find({.provider = "alpha", .model = "claude-fable-5"}) != nullptr);

@@ -1,6 +1,6 @@
 // Exchanges under hard budgets: when the provider is asked, what slices keep, and what callers are told.
 #include "gateway/tranches.hpp"
-#include "gateway_bench.hpp"
+#include "tests/gateway/gateway_bench.hpp"
 
 using namespace outlast::gateway;
 using namespace outlast::gateway::testing;

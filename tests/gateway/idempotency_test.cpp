@@ -1,4 +1,4 @@
-#include "gateway_bench.hpp"
+#include "tests/gateway/gateway_bench.hpp"
 
 using namespace outlast::gateway;
 using namespace outlast::gateway::testing;

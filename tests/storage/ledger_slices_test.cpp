@@ -296,6 +296,26 @@ TEST_CASE("slices of a dead process return to their budgets", "[ledger][money]")
   require_sound(*store);
 }
 
+TEST_CASE("an amount lowered below what is left takes the slice back, and lanes spend no more of it",
+          "[ledger][money]") {
+  const TemporaryFolder folder;
+  const SystemClock clock;
+  const auto store = open_store(folder.path(), clock);
+  PicoUsd spent;
+  set(*store, sample_budget("bud_acme", "organisation:acme", dollars(1)));
+  run_lanes(*store, clock, 500, 1'000'000, spent);
+  REQUIRE(status_of(*store, "bud_acme").sliced > spent);
+  // A hundredth is left; the slice's share of the new amount would be five times as much.
+  const PicoUsd lowered{spent.value * 101 / 100};
+  set(*store, sample_budget("bud_acme", "organisation:acme", lowered));
+  const BudgetStatus before = status_of(*store, "bud_acme");
+  CHECK(before.used + before.held + before.sliced <= lowered);
+  run_lanes(*store, clock, 500, 1'000'000, spent);
+  CHECK(spent <= lowered);
+  CHECK(status_of(*store, "bud_acme").used == spent);
+  require_sound(*store);
+}
+
 TEST_CASE("budgets that come, change and go while lanes run are never overspent",
           "[ledger][money]") {
   const TemporaryFolder folder;
