@@ -173,6 +173,9 @@ bool Verifier::visit(const LogRecord& record) {
   time_ms_ = header.time_ms;
   report_.head_hash = entry_hash(record.prev_hash, record.frame);
   ++report_.entries;
+  // Before rows are compared: that they do not follow from a changed last entry names no entry.
+  if (report_.entries == head_.next_index && report_.head_hash != head_.hash)
+    return bad(record.index, "its bytes do not give the hash that the head row carries");
   Result<void> done;
   if (report_.entries == head_.rows_from) done = compare_rows();
   else if (++uncollected_ >= collect_entries) done = collect();
