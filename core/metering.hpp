@@ -106,9 +106,10 @@ struct AttemptLine {
   std::string price_version;
   std::uint32_t first_event_ms = 0;  // from the attempt's start; 0 when none came
   std::uint32_t duration_ms = 0;
-  std::string service_tier;     // BillingTerms; each at most billing_text_bytes_max
-  std::string inference_geo;
+  std::string service_tier;     // as answered; this and the next two are at most billing_text_bytes_max
+  std::string inference_geo;    // as answered, else the provider's configured region
   bool batch = false;
+  std::string contract;         // of the provider, as configured
   BilledUnits units;
 
   bool operator==(const AttemptLine&) const = default;

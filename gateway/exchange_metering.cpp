@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/attempt_price.hpp"
+
 namespace outlast::gateway {
 namespace {
 
@@ -91,18 +93,14 @@ AttemptLine make_attempt_line(const Snapshot& snapshot, std::uint32_t deployment
     line.usage.output_text = std::max(line.usage.output_text, output);
   }
   line.service_tier = facts.terms.service_tier;
-  line.inference_geo = facts.terms.inference_geo;
+  const Provider& provider = snapshot.routing->provider_of(deployment);
+  line.inference_geo = facts.terms.inference_geo.empty() ? provider.region : facts.terms.inference_geo;
   line.batch = facts.terms.batch;
+  line.contract = provider.contract;
   line.units = facts.terms.units;
-  PriceQuery query = price_query(snapshot, deployment, request_id.unix_ms());
-  query.service_tier = line.service_tier;
-  if (!line.inference_geo.empty()) query.geo = line.inference_geo;
-  query.batch = line.batch;
-  const Price* price = snapshot.prices->find(query);
-  line.price_known = price != nullptr;
-  if (price != nullptr && line.usage.source != UsageSource::absent) {
-    line.cost = cost_of(*price, line.usage, line.units);
-  }
+  const std::optional<PicoUsd> cost = cost_of(*snapshot.prices, line);
+  line.price_known = cost.has_value();
+  line.cost = cost.value_or(PicoUsd{});
   return line;
 }
 

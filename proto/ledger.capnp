@@ -100,8 +100,9 @@ struct Attempt {
   priceVersion @18 :Text;
   rareUsage @19 :RareUsage;   # absent when all of it is zero
   serviceTier @20 :Text;      # as answered; absent where nothing was said, and so is the next
-  inferenceGeo @21 :Text;
+  inferenceGeo @21 :Text;     # or the provider's configured region
   batch @22 :Bool;
+  contract @23 :Text;         # of the provider, as configured; absent for none
 }
 
 struct RareUsage {

@@ -43,6 +43,7 @@ void fill(wire::Attempt::Builder to, const AttemptLine& from) {
   if (!from.service_tier.empty()) to.setServiceTier(text_of(from.service_tier));
   if (!from.inference_geo.empty()) to.setInferenceGeo(text_of(from.inference_geo));
   to.setBatch(from.batch);
+  if (!from.contract.empty()) to.setContract(text_of(from.contract));
   const Usage& usage = from.usage;
   const BilledUnits& units = from.units;
   if ((usage.input_cache_write_5m | usage.input_cache_write_1h | usage.input_audio |
@@ -89,6 +90,7 @@ AttemptLine read(wire::Attempt::Reader from) {
   to.service_tier = string_of(from.getServiceTier());
   to.inference_geo = string_of(from.getInferenceGeo());
   to.batch = from.getBatch();
+  to.contract = string_of(from.getContract());
   if (from.hasRareUsage()) {
     const auto rare = from.getRareUsage();
     to.usage.input_cache_write_5m = rare.getInputCacheWrite5m();

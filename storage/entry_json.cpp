@@ -48,6 +48,7 @@ class EntryWriter {
     text("service_tier", body.service_tier);
     text("inference_geo", body.inference_geo);
     json_.key("batch").boolean(body.batch);
+    text("contract", body.contract);
     json_.key("first_event_ms").number(static_cast<std::uint64_t>(body.first_event_ms));
     json_.key("duration_ms").number(static_cast<std::uint64_t>(body.duration_ms));
     json_.key("tokens").begin_object();

@@ -39,7 +39,8 @@ bool valid(const Reservation& operation) {
 bool valid(const AttemptLine& operation) {
   return in_range(operation.cost) && short_enough({operation.deployment, operation.provider,
                                                    operation.model, operation.price_version,
-                                                   operation.service_tier, operation.inference_geo});
+                                                   operation.service_tier, operation.inference_geo,
+                                                   operation.contract});
 }
 
 Applied refused(LedgerError error) { return {Outcome::refused, error, {}}; }

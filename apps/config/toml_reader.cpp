@@ -214,7 +214,7 @@ std::vector<TableReader> TableReader::tables(std::string_view key) {
   std::vector<TableReader> readers;
   const toml::node* node = find(key);
   if (node == nullptr) return readers;
-  const std::string advice = "; write [[" + std::string(key) + "]] once for each";
+  const std::string advice = "; write [[" + path_of(key) + "]] once for each";
   const toml::array* array = node->as_array();
   if (array == nullptr) {
     error(key, "is " + std::string(kind_of(*node)) + advice);

@@ -109,7 +109,7 @@ constexpr const char* csv_columns[] = {
     "http_status", "amount_pico_usd", "cost_pico_usd", "overrun_pico_usd",
     "price_known", "price_version",   "estimated",     "first_event_ms",
     "duration_ms", "reason",          "hash",          "service_tier",
-    "inference_geo", "batch"};
+    "inference_geo", "batch",           "contract"};
 
 std::string csv_of_entry(std::string_view json) {
   const Json entry = Json::parse(json, nullptr, false);
@@ -123,6 +123,11 @@ std::string csv_of_entry(std::string_view json) {
     const Json& value = member_of(tokens, std::string(bucket.name));
     cells.push_back(value.is_null() ? "" : plain_text(value));
   }
+  const Json& units = member_of(entry, "units");
+  for (const BilledUnit& unit : billed_units) {
+    const Json& value = member_of(units, std::string(unit.plural));
+    cells.push_back(value.is_null() ? "" : plain_text(value));
+  }
   return csv_line(cells);
 }
 
@@ -134,6 +139,8 @@ Result<void> export_entries(const GlobalOptions& global, const ExportOptions& op
     std::vector<std::string> titles(std::begin(csv_columns), std::end(csv_columns));
     for (const UsageBucket& bucket : usage_buckets)
       titles.push_back("tokens_" + std::string(bucket.name));
+    for (const BilledUnit& unit : billed_units)
+      titles.push_back("units_" + std::string(unit.plural));
     print(csv_line(titles));
   }
   std::uint64_t next = options.from;

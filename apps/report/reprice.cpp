@@ -5,6 +5,7 @@
 
 #include "apps/config/node_config.hpp"
 #include "apps/report/report_error.hpp"
+#include "core/attempt_price.hpp"
 #include "core/json_writer.hpp"
 #include "storage/ledger_error.hpp"
 
@@ -46,16 +47,14 @@ void append_row(JsonWriter& json, const RepriceRow& row) {
   json.key("unpriced_attempts").number(row.unpriced).key("kept_attempts").number(row.kept);
 }
 
-}  // namespace
-
-std::optional<PicoUsd> price_of(const PriceBook& book, const AttemptLine& attempt, std::int64_t) {
+// Nothing where no price holds.
+std::optional<PicoUsd> price_of(const PriceBook& book, const AttemptLine& attempt) {
   // What was in doubt was charged by its reservation; its model is not known.
   if (attempt.status == AttemptStatus::in_doubt) return std::nullopt;
-  if (attempt.usage.source == UsageSource::absent) return PicoUsd{};
-  const Price* price = book.find(attempt.provider, attempt.model);
-  if (price == nullptr) return std::nullopt;
-  return cost_of(*price, attempt.usage);
+  return cost_of(book, attempt);
 }
+
+}  // namespace
 
 Result<RepriceReport> reprice(const storage::LedgerView& view, const RepriceQuery& query,
                               const std::atomic<bool>& stop) {
@@ -75,7 +74,7 @@ Result<RepriceReport> reprice(const storage::LedgerView& view, const RepriceQuer
         ++report.entries;
         const AttemptLine* attempt = attempt_of(entry.body);
         if (attempt == nullptr) return !stop.load(std::memory_order_relaxed);
-        const std::optional<PicoUsd> price = price_of(*book, *attempt, entry.header.time_ms);
+        const std::optional<PicoUsd> price = price_of(*book, *attempt);
         add(report.rows[{attempt->provider, attempt->model}], *attempt, price);
         add(report.total, *attempt, price);
         return report.rows.size() <= reprice_rows_max && !stop.load(std::memory_order_relaxed);

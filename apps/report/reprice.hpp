@@ -40,11 +40,6 @@ struct RepriceReport {
 
 inline constexpr std::size_t reprice_rows_max = 100'000;
 
-// What the usage of an attempt costs by a book; nothing where the book has no price. The one place
-// here that knows how prices are applied.
-std::optional<PicoUsd> price_of(const PriceBook& book, const AttemptLine& attempt,
-                                std::int64_t time_ms);
-
 // Reads the entries of the time. Errors: not_found (the version is not recorded), config (the
 // book's own errors), corrupt, stopped (`stop` became true).
 Result<RepriceReport> reprice(const storage::LedgerView& view, const RepriceQuery& query,

@@ -144,7 +144,9 @@ PicoUsd cost_under(const Snapshot& snapshot, const BillingTerms& terms, const Re
   facts.terms = terms;
   const AttemptLine line = make_attempt_line(snapshot, 0, id, facts);
   CHECK(line.service_tier == terms.service_tier);
-  CHECK(line.inference_geo == terms.inference_geo);
+  const Provider& provider = snapshot.routing->provider_of(0);
+  CHECK(line.inference_geo == (terms.inference_geo.empty() ? provider.region : terms.inference_geo));
+  CHECK(line.contract == provider.contract);
   CHECK(line.batch == terms.batch);
   CHECK(line.units == terms.units);
   return line.cost;

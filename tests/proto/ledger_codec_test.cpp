@@ -48,6 +48,7 @@ std::map<std::string, LedgerEntry> samples() {
   terms.service_tier = "priority";
   terms.inference_geo = "us";
   terms.batch = true;
+  terms.contract = "ea-2026";
   terms.units = {3, 4, 5, 6};
   VirtualKey key{"key_abc", {"acme", "search", "ann"}, "laptop",
                  {},        1'760'000'000'000,         std::nullopt};
