@@ -8,6 +8,7 @@
 #include "storage/ledger_writer.hpp"
 #include "storage/rocks_log.hpp"
 #include "storage/rows.hpp"
+#include "storage/signed_heads.hpp"
 
 namespace outlast::storage {
 namespace {
@@ -140,10 +141,17 @@ Result<UsageReport> usage_of(const LedgerView& view, const UsageQuery& query) {
   return report;
 }
 
-Result<std::unique_ptr<LedgerReader>> LedgerReader::open(const std::string& path) {
+Result<std::unique_ptr<LedgerReader>> LedgerReader::open(const std::string& path,
+                                                         const std::string& data) {
   Result<std::unique_ptr<RocksLog>> log = RocksLog::open_read_only(path);
   if (!log) return fail(std::move(log.error()));
-  return std::unique_ptr<LedgerReader>(new LedgerReader(std::move(*log)));
+  return std::unique_ptr<LedgerReader>(new LedgerReader(std::move(*log), data));
+}
+
+Result<VerifyReport> LedgerReader::verify() const {
+  Result<SignedHeads> heads = data_.empty() ? SignedHeads{} : read_signed_heads(data_);
+  if (!heads) return fail(std::move(heads.error()));
+  return verify_with_heads(*view_, std::move(*heads));
 }
 
 }  // namespace outlast::storage

@@ -30,7 +30,9 @@ Result<VerifyReport> verify_ledger(const LedgerView& view);
 class LedgerReader {
  public:
   // Errors: locked (ask the daemon instead), corrupt (names the file), io (there is no store).
-  static Result<std::unique_ptr<LedgerReader>> open(const std::string& path);
+  // `data`: the folder with its signed heads; empty for none.
+  static Result<std::unique_ptr<LedgerReader>> open(const std::string& path,
+                                                    const std::string& data = {});
 
   [[nodiscard]] Result<UsageReport> usage(const UsageQuery& query) const {
     return usage_of(*view_, query);
@@ -39,11 +41,14 @@ class LedgerReader {
                                   const std::function<bool(const StoredEntry&)>& visit) const {
     return read_entries(*view_, from, visit);
   }
-  [[nodiscard]] Result<VerifyReport> verify() const { return verify_ledger(*view_); }
+  // Signed heads included.
+  [[nodiscard]] Result<VerifyReport> verify() const;
 
  private:
-  explicit LedgerReader(std::unique_ptr<LedgerView> view) : view_(std::move(view)) {}
+  LedgerReader(std::unique_ptr<LedgerView> view, std::string data)
+      : view_(std::move(view)), data_(std::move(data)) {}
   std::unique_ptr<LedgerView> view_;
+  std::string data_;
 };
 
 }  // namespace outlast::storage

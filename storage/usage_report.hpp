@@ -82,6 +82,7 @@ struct VerifyReport {
   std::uint64_t open_reservations = 0;
   PicoUsd charged;  // the sum over all tenants, which is the sum over all providers
   PicoUsd overrun;
+  std::uint64_t signed_heads = 0;  // that the log was found to hold
 };
 
 }  // namespace outlast::storage
