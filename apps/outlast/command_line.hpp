@@ -39,6 +39,7 @@ void add_completion_command(CommandLine& line);
 void add_config_commands(CommandLine& line);
 void add_key_commands(CommandLine& line);
 void add_ledger_commands(CommandLine& line);
+void add_ledger_upkeep(CommandLine& line, CLI::App& ledger);  // heads, backup, restore
 void add_node_commands(CommandLine& line);
 void add_usage_command(CommandLine& line);
 

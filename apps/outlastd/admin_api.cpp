@@ -30,14 +30,19 @@ constexpr std::uint64_t entries_per_answer_max = 10'000;
 constexpr auto report_timeout = std::chrono::minutes(10);  // verify reads the whole ledger
 constexpr std::size_t key_name_max = 200;
 
-unsigned status_of(const Error& error) {
+}  // namespace
+
+unsigned admin_status_of(const Error& error) {
   using storage::LedgerError;
+  if (is(error, LedgerError::invalid)) return 400;
   if (is(error, LedgerError::unknown_key)) return 404;
   if (is(error, LedgerError::disk_full) || is(error, LedgerError::overloaded)) return 503;
   if (error.module == "config" || error.module == "routing" || error.module == "tenant") return 400;
   if (error.module == "actors") return 503;
   return 500;
 }
+
+namespace {
 
 // The value of one query parameter, percent-decoded; nothing when it is absent.
 std::optional<std::string> parameter(std::string_view query, std::string_view name) {
@@ -131,7 +136,7 @@ struct Refused {
   std::string body;
 };
 
-Refused refused(const Error& error) { return {status_of(error), admin_error_body(error.message, error.module)}; }
+Refused refused(const Error& error) { return {admin_status_of(error), admin_error_body(error.message, error.module)}; }
 
 }  // namespace
 
@@ -181,6 +186,11 @@ asio::awaitable<AdminApi::Answer> AdminApi::route(const http::Request& request) 
   if (name == "usage" && get) return usage(request.query());
   if (name == "ledger/entries" && get) return entries(request.query());
   if (name == "ledger/verify" && post) return verify();
+  if (name == "ledger/backup" && post) return backup(request.body);
+  if (name == "ledger/heads" && get) {
+    const auto heads = [](AdminApi* api) -> asio::awaitable<Answer> { co_return api->ledger_heads(); };
+    return heads(this);
+  }
   if (name == "config/reload" && post) return reload();
   const auto unknown = []() -> asio::awaitable<Answer> {
     co_return Answer{404, admin_error_body("no such path or method; see docs/admin-api.md", "not_found")};

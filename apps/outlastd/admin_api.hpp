@@ -40,6 +40,9 @@ class AdminApi {
   boost::asio::awaitable<Answer> entries(std::string_view query);
   boost::asio::awaitable<Answer> verify();
   boost::asio::awaitable<Answer> reload();
+  // admin_ledger.cpp
+  Answer ledger_heads() const;
+  boost::asio::awaitable<Answer> backup(std::string_view body);
   boost::asio::awaitable<Result<actors::Children>> children();
   boost::asio::awaitable<Result<actors::DeploymentList>> deployment_list();
 
@@ -47,6 +50,8 @@ class AdminApi {
   Daemon& daemon_;
 };
 
+// The HTTP status that an error means here.
+unsigned admin_status_of(const Error& error);
 std::string admin_error_body(std::string_view message, std::string_view code);
 
 }  // namespace outlast::apps

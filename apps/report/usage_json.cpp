@@ -56,6 +56,7 @@ std::string verify_json(const storage::VerifyReport& report) {
       .string(report.charged.to_usd())
       .key("overrun_usd")
       .string(report.overrun.to_usd());
+  json.key("signed_heads").number(report.signed_heads);
   json.end_object();
   return text;
 }
