@@ -54,8 +54,8 @@ Result<void> claim_folder(const std::string& folder, const std::string& identity
   const std::string text = std::string(marker_title) + identity + "\n";
   if (!fs::exists(marker_of(folder), error)) {
     if (!fs::is_empty(folder, error)) {
-      return fail(LedgerError::invalid, folder + " holds something else; name an empty folder, or " +
-                                            "one with backups of this ledger");
+      return fail(LedgerError::invalid, folder + " holds something else; name an empty folder, " +
+                                            "or one with backups of this ledger");
     }
     return write_file_durably(marker_of(folder), text, 0644);
   }

@@ -31,9 +31,10 @@ struct BackupReport {
 inline constexpr std::uint32_t backups_kept_default = 7;
 inline constexpr std::uint32_t backups_kept_max = 10'000;
 
-// Backs up database and segments of the ledger whose first entry has the hash `identity`, reads it back (every checksum; and that the copy
-// opens as a ledger with its head), and drops the oldest beyond `keep`. Errors: invalid (the folder
-// holds something else, or backups of another ledger), io, disk_full, corrupt.
+// Backs up database and segments of the ledger whose first entry has the hash `identity`, reads the
+// backup back (every checksum; and that the copy opens as a ledger with its head), and drops the
+// oldest beyond `keep`. Errors: invalid (the folder holds something else, or backups of another
+// ledger), io, disk_full, corrupt.
 Result<BackupReport> make_backup(rocksdb::DB& db, const std::string& identity,
                                  const std::string& segments, const std::string& folder,
                                  std::uint32_t keep);

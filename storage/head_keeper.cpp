@@ -47,7 +47,7 @@ void HeadKeeper::sign(const CommittedHead& head) {
   const Result<void> signed_now = signer_.append(index, head.hash, clock_.wall_ms());
   if (!signed_now && !failing_) {
     log::error("ledger_head_not_signed", {{"reason", signed_now.error().message},
-                                          {"effect", "a cut tail may go unnoticed until it works"}});
+                                          {"effect", "a cut tail may go unnoticed till then"}});
   }
   failing_ = !signed_now;
 }

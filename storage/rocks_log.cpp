@@ -435,6 +435,14 @@ Result<void> RocksLog::compact_log(std::uint64_t last) {
   return {};
 }
 
+Result<void> RocksLog::compact() {
+  for (rocksdb::ColumnFamilyHandle* family : impl_->families) {
+    const rocksdb::Status status = impl_->db->CompactRange({}, family, nullptr, nullptr);
+    if (!status.ok()) return failure(status);
+  }
+  return {};
+}
+
 std::string RocksLog::segments_folder() const { return segments_folder_of(impl_->path); }
 
 Result<std::vector<SegmentRow>> RocksLog::segments() const { return impl_->segments(); }

@@ -52,6 +52,8 @@ class RocksLog final : public Log {
   Result<void> move_to_segment(const SegmentRow& row);
   // Gives the space of entries up to `last` back. May take long.
   Result<void> compact_log(std::uint64_t last);
+  // All of it, log and tables. Takes as long as the store is large.
+  Result<void> compact();
   [[nodiscard]] std::string segments_folder() const;
   [[nodiscard]] Result<std::vector<SegmentRow>> segments() const;
 

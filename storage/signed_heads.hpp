@@ -84,8 +84,8 @@ class HeadSigner {
 Result<void> check_last_head(const std::string& folder, const LedgerView& view,
                              std::uint64_t next_index, std::optional<std::uint64_t> accept_cut_at);
 
-// verify_ledger(), and that the log holds each of the heads. Heads are read before the view is taken:
-// a running node signs what it has just added.
+// verify_ledger(), and that the log holds each of the heads. Heads are read before the view is
+// taken: a running node signs what it has just added.
 Result<VerifyReport> verify_with_heads(const LedgerView& view, SignedHeads heads);
 
 }  // namespace outlast::storage
