@@ -5,6 +5,7 @@
 #include "storage/ledger_writer.hpp"
 #include "storage/rocks_log.hpp"
 #include "storage/rows.hpp"
+#include "storage/signed_heads.hpp"
 
 namespace outlast::storage {
 
@@ -137,10 +138,17 @@ Result<std::vector<AccountBalance>> accounts_of(const LedgerView& view) {
   return accounts_of(CurrentBalances(view, std::move(changed)), money_of(state));
 }
 
-Result<std::unique_ptr<LedgerReader>> LedgerReader::open(const std::string& path) {
+Result<std::unique_ptr<LedgerReader>> LedgerReader::open(const std::string& path,
+                                                         const std::string& data) {
   Result<std::unique_ptr<RocksLog>> log = RocksLog::open_read_only(path);
   if (!log) return fail(std::move(log.error()));
-  return std::unique_ptr<LedgerReader>(new LedgerReader(std::move(*log)));
+  return std::unique_ptr<LedgerReader>(new LedgerReader(std::move(*log), data));
+}
+
+Result<VerifyReport> LedgerReader::verify() const {
+  Result<SignedHeads> heads = data_.empty() ? SignedHeads{} : read_signed_heads(data_);
+  if (!heads) return fail(std::move(heads.error()));
+  return verify_with_heads(*view_, std::move(*heads));
 }
 
 }  // namespace outlast::storage

@@ -48,7 +48,9 @@ Result<VerifyReport> verify_ledger(const LedgerView& view);
 class LedgerReader {
  public:
   // Errors: locked (ask the daemon instead), corrupt (names the file), io (there is no store).
-  static Result<std::unique_ptr<LedgerReader>> open(const std::string& path);
+  // `data`: the folder with its signed heads; empty for none.
+  static Result<std::unique_ptr<LedgerReader>> open(const std::string& path,
+                                                    const std::string& data = {});
 
   [[nodiscard]] Result<UsageReport> usage(const UsageQuery& query) const {
     return usage_of(*view_, query);
@@ -57,14 +59,17 @@ class LedgerReader {
                                   const std::function<bool(const StoredEntry&)>& visit) const {
     return read_entries(*view_, from, visit);
   }
-  [[nodiscard]] Result<VerifyReport> verify() const { return verify_ledger(*view_); }
+  // Signed heads included.
+  [[nodiscard]] Result<VerifyReport> verify() const;
   [[nodiscard]] const LedgerView& view() const { return *view_; }
   [[nodiscard]] Result<MoneyStatus> money() const { return money_of(*view_); }
   [[nodiscard]] Result<std::vector<AccountBalance>> accounts() const { return accounts_of(*view_); }
 
  private:
-  explicit LedgerReader(std::unique_ptr<LedgerView> view) : view_(std::move(view)) {}
+  LedgerReader(std::unique_ptr<LedgerView> view, std::string data)
+      : view_(std::move(view)), data_(std::move(data)) {}
   std::unique_ptr<LedgerView> view_;
+  std::string data_;
 };
 
 }  // namespace outlast::storage

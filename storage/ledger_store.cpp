@@ -11,7 +11,9 @@
 #include "core/id.hpp"
 #include "core/log.hpp"
 #include "core/random.hpp"
+#include "storage/archiver.hpp"
 #include "storage/commit_queue.hpp"
+#include "storage/head_keeper.hpp"
 #include "storage/ledger_queries.hpp"
 #include "storage/ledger_writer.hpp"
 #include "storage/rocks_log.hpp"
@@ -101,17 +103,23 @@ class Submitter final : public LedgerSubmitter {
 class Store final : public LedgerStore {
  public:
   Store(const LedgerOptions& options, const Clock& clock, std::unique_ptr<RocksLog> log,
-        std::unique_ptr<LedgerWriter> writer, std::shared_ptr<DiskGuard> disk)
-      : clock_(clock),
+        std::unique_ptr<LedgerWriter> writer, std::shared_ptr<DiskGuard> disk,
+        std::unique_ptr<HeadKeeper> heads)
+      : data_(options.data),
+        clock_(clock),
         log_(std::move(log)),
         writer_(std::move(writer)),
         disk_(std::move(disk)),
+        heads_(std::move(heads)),
         queue_(std::make_shared<CommitQueue>(options.queue_operations_max,
                                              std::chrono::milliseconds(options.lazy_commit_ms))) {
     publish_keys();
     publish_budgets();
     publish_counts();
     in_doubt_settled_ = writer_->in_doubt_settled();
+    if (options.archive_after_days > 0) {
+      archiver_.emplace(*log_, clock_, options.archive_after_days * 24 * hour_ms, die);
+    }
     committer_ = std::thread([this] { run(); });
   }
   ~Store() override {
@@ -189,7 +197,18 @@ class Store final : public LedgerStore {
                     const std::function<bool(const StoredEntry&)>& visit) const override {
     return read_entries(*log_->snapshot(), from, visit);
   }
-  Result<VerifyReport> verify() const override { return verify_ledger(*whole_snapshot()); }
+  Result<VerifyReport> verify() const override {
+    Result<SignedHeads> heads = signed_heads();
+    if (!heads) return fail(std::move(heads.error()));
+    return verify_with_heads(*whole_snapshot(), std::move(*heads));
+  }
+  Result<SignedHeads> signed_heads() const override {
+    return data_.empty() ? SignedHeads{} : read_signed_heads(data_);
+  }
+  Result<BackupReport> backup(const std::string& folder, std::uint32_t keep) const override {
+    const std::lock_guard lock(backup_mutex_);
+    return backup_ledger(*log_, data_, folder, keep);
+  }
 
   std::unique_ptr<LedgerView> view() const override { return log_->snapshot(); }
 
@@ -254,11 +273,15 @@ class Store final : public LedgerStore {
   Refused refusal_of(LedgerError error) const;
   void forget(const std::shared_ptr<Recipient>& recipient);
 
+  const std::string data_;
   const Clock& clock_;
   const std::unique_ptr<RocksLog> log_;
   const std::unique_ptr<LedgerWriter> writer_;
   const std::shared_ptr<DiskGuard> disk_;
+  const std::unique_ptr<HeadKeeper> heads_;
   const std::shared_ptr<CommitQueue> queue_;
+  std::optional<Archiver> archiver_;
+  mutable std::mutex backup_mutex_;  // one at a time
 
   mutable std::mutex mutex_;  // of the three below
   std::vector<VirtualKey> keys_;
@@ -423,6 +446,7 @@ Refused Store::refusal_of(LedgerError code) const {
 void Store::publish_counts() {
   entries_.store(writer_->next_index(), std::memory_order_relaxed);
   open_reservations_.store(writer_->state().open_count(), std::memory_order_relaxed);
+  if (heads_ != nullptr) heads_->publish({writer_->next_index(), writer_->head_hash()});
 }
 
 void Store::forget(const std::shared_ptr<Recipient>& recipient) {
@@ -430,12 +454,30 @@ void Store::forget(const std::shared_ptr<Recipient>& recipient) {
   std::erase(recipients_, recipient);
 }
 
+// None where no data folder is named.
+Result<std::unique_ptr<HeadKeeper>> start_heads(const LedgerOptions& options, const Log& log,
+                                                const Clock& clock) {
+  if (options.data.empty()) return nullptr;
+  const Result<HeadRow> head = load_head(log);
+  if (!head) return fail(head.error());
+  if (Result<void> whole =
+          check_last_head(options.data, log, head->next_index, options.accept_cut_at);
+      !whole) {
+    return fail(std::move(whole.error()));
+  }
+  Result<HeadSigner> signer = HeadSigner::open(options.data, options.node);
+  if (!signer) return fail(std::move(signer.error()));
+  return std::make_unique<HeadKeeper>(std::move(*signer), clock, options.head_interval_ms);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<LedgerStore>> LedgerStore::open(const LedgerOptions& options,
                                                        const Clock& clock) {
-  Result<std::unique_ptr<RocksLog>> log = RocksLog::open(options.path);
+  Result<std::unique_ptr<RocksLog>> log = RocksLog::open(options.path, options.env);
   if (!log) return fail(std::move(log.error()));
+  Result<std::unique_ptr<HeadKeeper>> heads = start_heads(options, **log, clock);
+  if (!heads) return fail(std::move(heads.error()));
   auto disk = std::make_shared<DiskGuard>(
       options.path,
       DiskLimits{options.free_bytes_min, options.free_fraction_min, options.ballast_bytes},
@@ -448,8 +490,8 @@ Result<std::unique_ptr<LedgerStore>> LedgerStore::open(const LedgerOptions& opti
     error.message = "the ledger in " + options.path + ": " + error.message;
     return fail(std::move(error));
   }
-  return std::unique_ptr<LedgerStore>(std::make_unique<Store>(options, clock, std::move(*log),
-                                                              std::move(*writer), std::move(disk)));
+  return std::unique_ptr<LedgerStore>(std::make_unique<Store>(
+      options, clock, std::move(*log), std::move(*writer), std::move(disk), std::move(*heads)));
 }
 
 }  // namespace outlast::storage

@@ -24,11 +24,17 @@
 #include "core/spend_breaker.hpp"
 #include "core/virtual_key.hpp"
 #include "storage/accounts.hpp"
+#include "storage/backup.hpp"
 #include "storage/disk_guard.hpp"
 #include "storage/entry.hpp"
 #include "storage/ledger_error.hpp"
 #include "storage/log.hpp"
+#include "storage/signed_heads.hpp"
 #include "storage/usage_report.hpp"
+
+namespace rocksdb {
+class Env;
+}
 
 namespace outlast::storage {
 
@@ -43,6 +49,14 @@ struct LedgerOptions {
       5;  // how long an operation that nobody waits for may wait for company
   std::string software = "outlast";              // the program and its version, for the log
   DiskSpaceFunction disk_space = disk_space_of;  // a seam for tests
+  // Where signed heads and the other files beside the ledger lie; empty: no heads are signed.
+  std::string data;
+  std::string node = "node";  // its name, in signed heads
+  std::uint32_t head_interval_ms = 1'000;
+  // A person knows that entries from this one on are lost (check_last_head()).
+  std::optional<std::uint64_t> accept_cut_at;
+  std::uint32_t archive_after_days = 0;  // older entries move to segments; 0: never
+  rocksdb::Env* env = nullptr;           // a seam for tests; outlives the store
 };
 
 // Why an operation was refused. Of budget_exhausted: the budget, and what the caller may be told.
@@ -130,6 +144,13 @@ class LedgerStore {
   virtual Result<VerifyReport> verify() const = 0;
   // For readers of their own (storage/ledger_queries.hpp): this moment, without waiting for any.
   [[nodiscard]] virtual std::unique_ptr<LedgerView> view() const = 0;
+  // What is on record of signed heads.
+  virtual Result<SignedHeads> signed_heads() const { return SignedHeads{}; }
+  // A backup of everything to `folder`, while the store runs (backup.hpp).
+  virtual Result<BackupReport> backup(const std::string& folder, std::uint32_t keep) const {
+    static_cast<void>(keep);
+    return fail(LedgerError::invalid, "this ledger cannot be backed up to " + folder);
+  }
 
   struct Status {
     std::uint64_t entries = 0;  // the next index

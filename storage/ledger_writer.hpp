@@ -64,6 +64,7 @@ class LedgerWriter {
   [[nodiscard]] std::uint64_t pending_entries() const { return head_.next_index - batch_first_; }
   [[nodiscard]] std::size_t pending_bytes() const { return records_.size(); }
   [[nodiscard]] std::int64_t time_ms() const { return head_.time_ms; }
+  [[nodiscard]] const Digest& head_hash() const { return head_.hash; }  // of the last entry
   [[nodiscard]] std::uint64_t in_doubt_settled() const { return in_doubt_settled_; }
   [[nodiscard]] const LedgerState& state() const { return state_; }
   // What lanes admit by, made anew: every budget, and the slices of the hard ones.

@@ -67,6 +67,7 @@ Result<void> parse_batch(const LogBatch& batch,
     }
     std::memcpy(record.prev_hash.data(), rest.data() + length_bytes, sizeof(Digest));
     record.frame = rest.substr(record_overhead, length);
+    record.record = rest.substr(0, record_overhead + length);
     rest.remove_prefix(record_overhead + length);
     if (!visit(record)) return {};
     ++record.index;

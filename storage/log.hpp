@@ -54,7 +54,8 @@ class TableChanges {
 struct LogRecord {
   std::uint64_t index = 0;
   Digest prev_hash{};
-  std::string_view frame;  // valid during the visit
+  std::string_view frame;   // valid during the visit
+  std::string_view record;  // as stored: with the two before it
 };
 
 // Entries that become durable together: their records one after another (docs/ledger.md gives the

@@ -11,6 +11,7 @@
 #include <atomic>
 #include <filesystem>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "storage/file_lock.hpp"
@@ -23,6 +24,8 @@ namespace outlast::storage {
 namespace {
 
 namespace fs = std::filesystem;
+
+std::string segments_folder_of(const std::string& path) { return path + "/segments"; }
 
 constexpr std::size_t protection_bytes = 8;  // per key, from the batch to the memtable
 constexpr std::size_t block_cache_bytes = 8U << 20;
@@ -127,6 +130,8 @@ rocksdb::ColumnFamilyOptions family_options(std::size_t family,
 }  // namespace
 
 struct RocksLog::Impl {
+  std::string path;
+  rocksdb::Env* env = nullptr;
   std::optional<FileLock> lock;
   std::atomic<std::int64_t> drop_ids_before_ms{0};
   DropOldIds drop_old_ids{drop_ids_before_ms};
@@ -144,7 +149,8 @@ struct RocksLog::Impl {
     db->Close().PermitUncheckedError();
   }
 
-  Result<void> open(const std::string& path, bool read_only);
+  Result<void> open(const std::string& folder, bool read_only);
+  Result<void> open_database(const std::string& folder, bool read_only);
   Result<bool> get(const rocksdb::Snapshot* snapshot, Table table, std::string_view key,
                    std::string& value) const;
   Result<void> scan(const rocksdb::Snapshot* snapshot, Table table, std::string_view from,
@@ -152,16 +158,30 @@ struct RocksLog::Impl {
                     const std::function<bool(std::string_view, std::string_view)>& visit) const;
   Result<void> read(const rocksdb::Snapshot* snapshot, std::uint64_t from,
                     const std::function<bool(const LogRecord&)>& visit) const;
+  // Entries that have left the log. Returns the index after the last one read, if any.
+  Result<std::optional<std::uint64_t>> read_segments(
+      const rocksdb::Snapshot* snapshot, std::uint64_t from,
+      const std::function<bool(const LogRecord&)>& visit, bool& more) const;
+  Result<std::vector<SegmentRow>> segments() const;
+  Result<void> check_segments(bool remove_unfinished) const;
 };
 
-Result<void> RocksLog::Impl::open(const std::string& path, bool read_only) {
-  if (const Result<void> whole = check_store_files(path, !read_only); !whole) return whole;
+Result<void> RocksLog::Impl::open(const std::string& folder, bool read_only) {
+  if (const Result<void> whole = check_store_files(folder, !read_only); !whole) return whole;
+  if (const Result<void> opened = open_database(folder, read_only); !opened) return opened;
+  if (const Result<void> good = verify_newest_files(*db, path); !good) return good;
+  return check_segments(!read_only);
+}
+
+Result<void> RocksLog::Impl::open_database(const std::string& folder, bool read_only) {
+  path = folder;
   const auto cache = rocksdb::NewLRUCache(block_cache_bytes);
   std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
   for (std::size_t i = 0; i < family_names.size(); ++i) {
     descriptors.emplace_back(family_names[i], family_options(i, cache, &drop_old_ids));
   }
-  const rocksdb::DBOptions options = database_options(logger);
+  rocksdb::DBOptions options = database_options(logger);
+  if (env != nullptr) options.env = env;
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* opened = nullptr;
   const rocksdb::Status status =
@@ -170,7 +190,41 @@ Result<void> RocksLog::Impl::open(const std::string& path, bool read_only) {
   if (!status.ok()) return open_failure(status, path, *logger);
   db.reset(opened);
   std::copy(handles.begin(), handles.end(), families.begin());
-  return verify_newest_files(*db, path);
+  return {};
+}
+
+Result<std::vector<SegmentRow>> RocksLog::Impl::segments() const {
+  std::vector<SegmentRow> rows;
+  bool readable = true;
+  const std::string end(1, segment_prefix + 1);
+  const Result<void> scanned = scan(nullptr, Table::meta, std::string(1, segment_prefix), end,
+                                    [&](std::string_view key, std::string_view value) {
+                                      readable = decode(key, value, rows.emplace_back());
+                                      return readable;
+                                    });
+  if (!scanned) return fail(scanned.error());
+  if (!readable) return fail(LedgerError::corrupt, "a row of a segment cannot be read");
+  return rows;
+}
+
+// Each segment that a row names is there. Files that no row names are of a move that did not
+// happen: their entries are in the log.
+Result<void> RocksLog::Impl::check_segments(bool remove_unfinished) const {
+  const std::string folder = segments_folder_of(path);
+  const Result<std::vector<SegmentRow>> rows = segments();
+  if (!rows) return fail(rows.error());
+  std::set<std::string> named;
+  for (const SegmentRow& row : *rows) {
+    const Result<SegmentHeader> header = read_segment_header(folder, row);
+    if (!header) return fail(header.error());
+    named.insert(segment_name(row));
+  }
+  std::error_code error;
+  if (!remove_unfinished || !fs::is_directory(folder, error)) return {};
+  for (const auto& file : fs::directory_iterator(folder, error)) {
+    if (!named.contains(file.path().filename().string())) fs::remove(file.path(), error);
+  }
+  return {};
 }
 
 Result<bool> RocksLog::Impl::get(const rocksdb::Snapshot* snapshot, Table table,
@@ -209,9 +263,16 @@ Result<void> RocksLog::Impl::read(const rocksdb::Snapshot* snapshot, std::uint64
   const std::unique_ptr<rocksdb::Iterator> at(db->NewIterator(options, families[log_family]));
   const std::string first = big_endian_key(from);
   at->SeekForPrev(slice(first));
-  if (!at->Valid() && at->status().ok()) at->SeekToFirst();
   std::optional<std::uint64_t> expected;
   bool more = true;
+  if (!at->Valid() && at->status().ok()) {
+    // After the log's iterator, so that what leaves the log in between is seen in one of the two.
+    const auto archived = read_segments(snapshot, from, visit, more);
+    if (!archived) return fail(archived.error());
+    expected = *archived;
+    if (expected) at->Seek(slice(big_endian_key(*expected)));
+    else at->SeekToFirst();
+  }
   for (; more && at->Valid(); at->Next()) {
     LogBatch batch;
     if (!decode_big_endian_key(view(at->key()), batch.first_index)) {
@@ -235,10 +296,37 @@ Result<void> RocksLog::Impl::read(const rocksdb::Snapshot* snapshot, std::uint64
   return {};
 }
 
+Result<std::optional<std::uint64_t>> RocksLog::Impl::read_segments(
+    const rocksdb::Snapshot* snapshot, std::uint64_t from,
+    const std::function<bool(const LogRecord&)>& visit, bool& more) const {
+  rocksdb::ReadOptions options;
+  options.snapshot = snapshot;
+  const std::unique_ptr<rocksdb::Iterator> at(db->NewIterator(options, families[tables_family]));
+  const auto in_rows = [&at] { return at->Valid() && at->key().starts_with({&segment_prefix, 1}); };
+  at->SeekForPrev(segment_key(from));
+  if (!in_rows()) at->Seek(segment_key(0));
+  std::optional<std::uint64_t> expected;
+  for (; more && in_rows(); at->Next()) {
+    SegmentRow row;
+    if (!decode(view(at->key()), view(at->value()), row))
+      return fail(LedgerError::corrupt, "a row of a segment cannot be read");
+    if (!expected && row.last < from) continue;
+    if (row.first > expected.value_or(from) || (expected && row.first != *expected)) {
+      return fail(LedgerError::corrupt, "entry " + std::to_string(expected.value_or(from)) +
+                                            " is missing from the segments");
+    }
+    const Result<void> read = read_segment(segments_folder_of(path), row, from, visit, more);
+    if (!read) return fail(read.error());
+    expected = row.last + 1;
+  }
+  if (!at->status().ok()) return failure(at->status());
+  return expected;
+}
+
 RocksLog::RocksLog(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 RocksLog::~RocksLog() = default;
 
-Result<std::unique_ptr<RocksLog>> RocksLog::open(const std::string& path) {
+Result<std::unique_ptr<RocksLog>> RocksLog::open(const std::string& path, rocksdb::Env* env) {
   std::error_code error;
   fs::create_directories(path, error);
   if (error)
@@ -247,6 +335,7 @@ Result<std::unique_ptr<RocksLog>> RocksLog::open(const std::string& path) {
   if (!lock) return fail(lock.error());
   auto impl = std::make_shared<Impl>();
   impl->lock.emplace(std::move(*lock));
+  impl->env = env;
   if (const Result<void> opened = impl->open(path, false); !opened) return fail(opened.error());
   return std::unique_ptr<RocksLog>(new RocksLog(std::move(impl)));
 }
@@ -258,6 +347,15 @@ Result<std::unique_ptr<RocksLog>> RocksLog::open_read_only(const std::string& pa
   if (const Result<void> free = FileLock::probe(path); !free) return fail(free.error());
   auto impl = std::make_shared<Impl>();
   if (const Result<void> opened = impl->open(path, true); !opened) return fail(opened.error());
+  return std::unique_ptr<RocksLog>(new RocksLog(std::move(impl)));
+}
+
+Result<std::unique_ptr<RocksLog>> RocksLog::open_backup(const std::string& path,
+                                                        rocksdb::Env* env) {
+  auto impl = std::make_shared<Impl>();
+  impl->env = env;
+  if (const Result<void> opened = impl->open_database(path, true); !opened)
+    return fail(opened.error());
   return std::unique_ptr<RocksLog>(new RocksLog(std::move(impl)));
 }
 
@@ -303,6 +401,59 @@ Result<void> RocksLog::append(const LogBatch& batch, const TableChanges& changes
 void RocksLog::drop_ids_before(std::int64_t time_ms) {
   impl_->drop_ids_before_ms.store(time_ms, std::memory_order_relaxed);
 }
+
+Result<void> RocksLog::read_batches(const std::function<bool(const LogBatch&)>& visit) const {
+  const std::unique_ptr<rocksdb::Iterator> at(
+      impl_->db->NewIterator({}, impl_->families[log_family]));
+  for (at->SeekToFirst(); at->Valid(); at->Next()) {
+    LogBatch batch;
+    if (!decode_big_endian_key(view(at->key()), batch.first_index))
+      return fail(LedgerError::corrupt, "a batch of the log has a key that is no index");
+    batch.records = view(at->value());
+    if (!visit(batch)) return {};
+  }
+  if (!at->status().ok()) return failure(at->status());
+  return {};
+}
+
+Result<void> RocksLog::move_to_segment(const SegmentRow& row) {
+  rocksdb::WriteBatch write;
+  std::string value;
+  encode(value, row);
+  rocksdb::Status status =
+      write.DeleteRange(impl_->families[log_family], slice(big_endian_key(row.first)),
+                        slice(big_endian_key(row.last + 1)));
+  if (status.ok())
+    status = write.Put(impl_->families[tables_family], segment_key(row.first), value);
+  if (status.ok()) status = impl_->db->Write(impl_->write_options, &write);
+  if (!status.ok()) return failure(status);
+  return {};
+}
+
+Result<void> RocksLog::compact_log(std::uint64_t last) {
+  const std::string end = big_endian_key(last + 1);
+  const rocksdb::Slice bound = end;
+  rocksdb::CompactRangeOptions options;
+  options.exclusive_manual_compaction = false;
+  const rocksdb::Status status =
+      impl_->db->CompactRange(options, impl_->families[log_family], nullptr, &bound);
+  if (!status.ok()) return failure(status);
+  return {};
+}
+
+Result<void> RocksLog::compact() {
+  for (rocksdb::ColumnFamilyHandle* family : impl_->families) {
+    const rocksdb::Status status = impl_->db->CompactRange({}, family, nullptr, nullptr);
+    if (!status.ok()) return failure(status);
+  }
+  return {};
+}
+
+std::string RocksLog::segments_folder() const { return segments_folder_of(impl_->path); }
+
+Result<std::vector<SegmentRow>> RocksLog::segments() const { return impl_->segments(); }
+
+rocksdb::DB& RocksLog::database() const { return *impl_->db; }
 
 std::unique_ptr<LedgerView> RocksLog::snapshot() const {
   class Snapshot final : public LedgerView {

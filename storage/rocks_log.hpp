@@ -2,10 +2,19 @@
 // The only place that knows RocksDB; its options and why: docs/ledger.md.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "storage/backup.hpp"
 #include "storage/log.hpp"
+#include "storage/segments.hpp"
+
+namespace rocksdb {
+class DB;
+class Env;
+}
 
 namespace outlast::storage {
 
@@ -13,11 +22,14 @@ namespace outlast::storage {
 class RocksLog final : public Log {
  public:
   // Opens or creates. Errors: locked (another process has it open; the message says which), corrupt
-  // (names the file), io.
-  static Result<std::unique_ptr<RocksLog>> open(const std::string& path);
+  // (names the file), io. `env`: RocksDB's files, for tests that lose power; outlives the log.
+  static Result<std::unique_ptr<RocksLog>> open(const std::string& path,
+                                                rocksdb::Env* env = nullptr);
   // Without writing anything, for a store that no process has open. Errors: as above; io when there
   // is no store.
   static Result<std::unique_ptr<RocksLog>> open_read_only(const std::string& path);
+  // A database within a backup, whose segments lie elsewhere: only what is in the log can be read.
+  static Result<std::unique_ptr<RocksLog>> open_backup(const std::string& path, rocksdb::Env* env);
   ~RocksLog() override;
 
   Result<bool> get(Table table, std::string_view key, std::string& value) const override;
@@ -31,9 +43,28 @@ class RocksLog final : public Log {
   // Dedup rows of ids made before that time may be dropped.
   void drop_ids_before(std::int64_t time_ms);
 
+  // For the archiver, on any one thread beside that of append():
+  //
+  // Batches that are still in the log, in order, until `visit` returns false.
+  Result<void> read_batches(const std::function<bool(const LogBatch&)>& visit) const;
+  // The entries of the segment, which is on disk, leave the log as its row comes; durable on return
+  // and otherwise as append().
+  Result<void> move_to_segment(const SegmentRow& row);
+  // Gives the space of entries up to `last` back. May take long.
+  Result<void> compact_log(std::uint64_t last);
+  // All of it, log and tables. Takes as long as the store is large.
+  Result<void> compact();
+  [[nodiscard]] std::string segments_folder() const;
+  [[nodiscard]] Result<std::vector<SegmentRow>> segments() const;
+
+  // Copies everything to `folder` as of one moment; what earlier backups there have is not copied
+  // again. The rest as make_backup().
+  Result<BackupReport> backup(const std::string& folder, std::uint32_t keep) const;
+
  private:
   struct Impl;
   explicit RocksLog(std::shared_ptr<Impl> impl);
+  [[nodiscard]] rocksdb::DB& database() const;
   std::shared_ptr<Impl> impl_;  // shared with snapshots
 };
 

@@ -127,6 +127,7 @@ struct VerifyReport {
   PicoUsd payable;    // owed to providers, on demand
   PicoUsd amortised;  // of what was paid for commitments
   PicoUsd savings;    // what commitments cost less than the list price of what was drawn
+  std::uint64_t signed_heads = 0;  // that the log was found to hold
 };
 
 }  // namespace outlast::storage

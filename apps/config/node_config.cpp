@@ -161,6 +161,14 @@ void read_limits(TableReader reader, LimitsConfig& limits) {
   reader.refuse_unknown_keys();
 }
 
+void read_ledger(TableReader reader, LedgerConfig& ledger) {
+  constexpr std::uint64_t days_max = 36'500;
+  reader.integer("archive_after_days", ledger.archive_after_days, 0, days_max);
+  std::uint64_t entries = 0;
+  if (reader.integer("accept_cut", entries, 0, 1ULL << 62)) ledger.accept_cut = entries;
+  reader.refuse_unknown_keys();
+}
+
 void read_log(TableReader reader, NodeConfig& config) {
   if (const auto index = reader.choice("format", format_words)) config.log_format = formats[*index];
   if (const auto index = reader.choice("level", level_words)) config.log_level = levels[*index];
@@ -277,6 +285,7 @@ Result<NodeConfig> load_node_config(const std::string& file) {
   read_http(root.table("http"), folder, config);
   read_zmq(root.table("zmq"), config);
   read_limits(root.table("limits"), config.limits);
+  read_ledger(root.table("ledger"), config.ledger);
   read_log(root.table("log"), config);
   read_routing(root, folder, config);
   read_spend_breakers(root, folder, config);

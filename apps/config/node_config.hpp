@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,6 +30,12 @@ struct LimitsConfig {
   std::uint64_t ballast_bytes = 0;
 };
 
+struct LedgerConfig {
+  std::uint32_t archive_after_days = 0;  // older entries move to compressed segments; 0: never
+  // The number of entries at which a person knows that the ledger was cut.
+  std::optional<std::uint64_t> accept_cut;
+};
+
 struct NodeConfig {
   std::string file;  // where it came from
   std::string name;
@@ -45,6 +52,7 @@ struct NodeConfig {
   std::string zmq_listen;  // empty: no client actors
 
   LimitsConfig limits;
+  LedgerConfig ledger;
   log::Format log_format = log::Format::text;
   log::Level log_level = log::Level::info;
 

@@ -42,6 +42,7 @@ void add_completion_command(CommandLine& line);
 void add_config_commands(CommandLine& line);
 void add_key_commands(CommandLine& line);
 void add_ledger_commands(CommandLine& line);
+void add_ledger_upkeep(CommandLine& line, CLI::App& ledger);  // heads, backup, restore
 void add_node_commands(CommandLine& line);
 void add_price_commands(CommandLine& line);
 void add_rate_limit_command(CommandLine& line);

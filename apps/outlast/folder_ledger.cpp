@@ -6,6 +6,7 @@
 #include "apps/outlast/terminal.hpp"
 #include "apps/report/focus.hpp"
 #include "apps/report/report_error.hpp"
+#include "apps/report/ledger_json.hpp"
 #include "apps/report/usage_json.hpp"
 #include "storage/entry_json.hpp"
 #include "storage/ledger_error.hpp"
@@ -24,8 +25,8 @@ Error as_cli_error(const Error& error) {
 
 class FolderLedger final : public LedgerSource {
  public:
-  explicit FolderLedger(std::unique_ptr<storage::LedgerReader> reader)
-      : reader_(std::move(reader)) {}
+  FolderLedger(std::unique_ptr<storage::LedgerReader> reader, std::string data)
+      : reader_(std::move(reader)), data_(std::move(data)) {}
 
   // Entries are numbered without gaps, so their count is found by asking for single entries.
   Result<std::uint64_t> entries() override {
@@ -69,6 +70,12 @@ class FolderLedger final : public LedgerSource {
     return verify_json(*report);
   }
 
+  Result<std::string> heads() override {
+    const auto heads = storage::read_signed_heads(data_);
+    if (!heads) return fail(as_cli_error(heads.error()));
+    return heads_json(*heads);
+  }
+
   Result<std::string> usage(const storage::UsageQuery& query) override {
     const auto report = reader_->usage(query);
     if (!report) return fail(as_cli_error(report.error()));
@@ -110,6 +117,7 @@ class FolderLedger final : public LedgerSource {
   }
 
   std::unique_ptr<storage::LedgerReader> reader_;
+  const std::string data_;
 };
 
 }  // namespace
@@ -121,9 +129,9 @@ Result<std::unique_ptr<LedgerSource>> open_folder_ledger(const std::string& data
     return fail(CliError::not_found,
                 printable(folder) + ": there is no ledger; name a node's data folder with --data");
   }
-  auto reader = storage::LedgerReader::open(folder);
+  auto reader = storage::LedgerReader::open(folder, data);
   if (!reader) return fail(as_cli_error(reader.error()));
-  return std::make_unique<FolderLedger>(std::move(*reader));
+  return std::make_unique<FolderLedger>(std::move(*reader), data);
 }
 
 }  // namespace outlast::apps

@@ -1,4 +1,4 @@
-// outlast ledger verify | tail | export
+// outlast ledger verify | tail | export; the rest of `outlast ledger`: ledger_upkeep.cpp
 #include <chrono>
 #include <cstdio>
 #include <thread>
@@ -44,7 +44,8 @@ Result<void> verify(const GlobalOptions& global) {
                     " entries checked); stop the node and restore its data from a backup");
   }
   if (!global.json)
-    print(entries + " entries are whole; head " + printable(text_of(*report, "head")) + "\n");
+    print(entries + " entries are whole; head " + printable(text_of(*report, "head")) + "; " +
+          std::to_string(count_of(*report, "signed_heads")) + " signed heads hold\n");
   return {};
 }
 
@@ -163,6 +164,8 @@ void add_ledger_commands(CommandLine& line) {
       "ledger", "the record of every request; with --data DIR also while no node runs");
   line.add_command(*ledger, "verify", "recomputes the chain, the sums and the balances",
                    [&line] { return verify(line.options); });
+
+  add_ledger_upkeep(line, *ledger);
 
   auto tail_options = std::make_shared<TailOptions>();
   CLI::App* tail_command =

@@ -45,6 +45,8 @@ class NodeLedger final : public LedgerSource {
     return body_of(api_.call("POST", "ledger/verify", "{}"));
   }
 
+  Result<std::string> heads() override { return body_of(api_.call("GET", "ledger/heads")); }
+
   Result<std::string> usage(const storage::UsageQuery& query) override {
     return body_of(api_.call("GET", usage_path(query)));
   }

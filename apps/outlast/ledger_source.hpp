@@ -27,6 +27,8 @@ class LedgerSource {
                                      const std::function<void(std::string_view line)>& visit) = 0;
   // The report as verify_json() writes it.
   virtual Result<std::string> verify() = 0;
+  // Signed heads as heads_json() writes them.
+  virtual Result<std::string> heads() = 0;
   // The report as usage_json() writes it.
   virtual Result<std::string> usage(const storage::UsageQuery& query) = 0;
   // The report as focus_csv() writes it; the query is of focus_query()'s form before it is changed.

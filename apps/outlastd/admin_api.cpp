@@ -34,7 +34,9 @@ constexpr std::uint64_t entries_per_answer_max = 10'000;
 constexpr auto report_timeout = std::chrono::minutes(10);  // verify reads the whole ledger
 constexpr std::size_t key_name_max = 200;
 
-unsigned status_of(const Error& error) {
+}  // namespace
+
+unsigned admin_status_of(const Error& error) {
   using storage::LedgerError;
   for (const auto absent : {LedgerError::unknown_key, LedgerError::unknown_budget, LedgerError::unknown_commitment}) {
     if (is(error, absent)) return 404;
@@ -50,6 +52,8 @@ unsigned status_of(const Error& error) {
   if (error.module == "actors") return 503;
   return 500;
 }
+
+namespace {
 
 void write_key(JsonWriter& json, const VirtualKey& key) {
   json.begin_object().key("id").string(key.id).key("tenant").string(key.tenant.to_string());
@@ -83,7 +87,7 @@ struct Refused {
   std::string body;
 };
 
-Refused refused(const Error& error) { return {status_of(error), admin_error_body(error.message, error.module)}; }
+Refused refused(const Error& error) { return {admin_status_of(error), admin_error_body(error.message, error.module)}; }
 
 }  // namespace
 
@@ -141,6 +145,11 @@ asio::awaitable<AdminApi::Answer> AdminApi::route(const http::Request& request) 
   if (name == "reprice" && post) return reprice(request.query(), std::string(request.body));
   if (name == "ledger/entries" && get) return entries(request.query());
   if (name == "ledger/verify" && post) return verify();
+  if (name == "ledger/backup" && post) return backup(request.body);
+  if (name == "ledger/heads" && get) {
+    const auto heads = [](AdminApi* api) -> asio::awaitable<Answer> { co_return api->ledger_heads(); };
+    return heads(this);
+  }
   if (name == "config/reload" && post) return reload();
   if (name.starts_with("breaker")) return breakers(request, name);
   if (name.starts_with("budgets") || name.starts_with("commitments")) return money(request, name);

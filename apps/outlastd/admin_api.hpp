@@ -60,6 +60,9 @@ class AdminApi {
   boost::asio::awaitable<Result<Reply>> ask_accountant(Message message);
   static Answer error_answer(const Error& error);
   boost::asio::awaitable<Answer> rate_limits();
+  // admin_ledger.cpp
+  Answer ledger_heads() const;
+  boost::asio::awaitable<Answer> backup(std::string_view body);
   boost::asio::awaitable<Result<actors::Children>> children();
   boost::asio::awaitable<Result<actors::DeploymentList>> deployment_list();
 
@@ -69,6 +72,8 @@ class AdminApi {
   ReportThread reports_;
 };
 
+// The HTTP status that an error means here.
+unsigned admin_status_of(const Error& error);
 std::string admin_error_body(std::string_view message, std::string_view code);
 
 }  // namespace outlast::apps

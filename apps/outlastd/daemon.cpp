@@ -79,6 +79,9 @@ void warn_of_fixed_keys(const NodeConfig& running, const NodeConfig& read) {
   warn_if(running.lanes != read.lanes, "http.lanes");
   warn_if(running.tls_cert != read.tls_cert || running.tls_key != read.tls_key, "http.tls_cert, http.tls_key");
   warn_if(running.zmq_listen != read.zmq_listen, "zmq.listen");
+  warn_if(running.ledger.archive_after_days != read.ledger.archive_after_days ||
+              running.ledger.accept_cut != read.ledger.accept_cut,
+          "ledger");
 }
 
 }  // namespace
@@ -128,6 +131,10 @@ Result<void> Daemon::open_ledger() {
   options.path = (data / "ledger").string();
   options.free_bytes_min = config_.limits.disk_free_bytes_min;
   options.ballast_bytes = config_.limits.ballast_bytes;
+  options.data = config_.data;
+  options.node = config_.name;
+  options.archive_after_days = config_.ledger.archive_after_days;
+  options.accept_cut_at = config_.ledger.accept_cut;
   auto ledger = storage::LedgerStore::open(options, clock_);
   if (!ledger) return fail(ledger.error());
   ledger_ = std::move(*ledger);

@@ -81,6 +81,7 @@ std::string verify_json(const storage::VerifyReport& report) {
   json.key("payable_usd").string(report.payable.to_usd());
   json.key("amortised_usd").string(report.amortised.to_usd());
   json.key("savings_usd").string(report.savings.to_usd());
+  json.key("signed_heads").number(report.signed_heads);
   json.end_object();
   return text;
 }

@@ -37,6 +37,7 @@ THIRD_PARTY = {
     "capnp/": ["proto"],
     "kj/": ["proto"],
     "rocksdb/": ["storage"],
+    "zstd.h": ["storage"],
     # The coroutine types of http's public headers are Asio's.
     "boost/asio": ["http", "gateway", "actors", "apps"],
     "boost/system": ["http", "gateway", "actors", "apps"],
