@@ -45,7 +45,7 @@ std::string variable(const char* name) {
           ::_exit(3);
         told = ticket;
       },
-      [](std::uint64_t, const Error&) { ::_exit(4); });
+      [](std::uint64_t, const Refused&) { ::_exit(4); });
   UuidGenerator ids(clock, seed);
   Random random(seed);
   for (;;) {
