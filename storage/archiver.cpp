@@ -25,23 +25,30 @@ struct Limits {
   std::uint64_t replay_from = 0;
 };
 
-// Of what was open at the last checkpoint. A request that began later is open when it has no dedup
-// row (all_ended()).
+// Of what was open at the last checkpoint and has not ended since: its row stays until the next one. A
+// request that began later is open when it has no dedup row (all_ended()).
 Result<Limits> limits_of(const LedgerView& view) {
   const Result<HeadRow> head = load_head(view);
   if (!head) return fail(head.error());
   Limits limits{std::max<std::uint64_t>(head->next_index, 1) - 1, head->replay_from};
   bool readable = true;
+  std::optional<Error> error;
   const std::string end(1, open_prefix + 1);
   const Result<void> scanned =
       view.scan(Table::meta, std::string(1, open_prefix), end,
-                [&limits, &readable](std::string_view key, std::string_view value) {
+                [&](std::string_view key, std::string_view value) {
                   OpenRow row;
                   readable = decode(key, value, row);
-                  if (readable) limits.before = std::min(limits.before, row.reserve_index);
-                  return readable;
+                  if (!readable) return false;
+                  std::string end_row;
+                  const Result<bool> ended =
+                      view.get(Table::dedup, dedup_key(row.reservation.request_id), end_row);
+                  if (!ended) error = ended.error();
+                  if (ended && !*ended) limits.before = std::min(limits.before, row.reserve_index);
+                  return !error;
                 });
   if (!scanned) return fail(scanned.error());
+  if (error) return fail(std::move(*error));
   if (!readable) return fail(LedgerError::corrupt, "a row of an open reservation cannot be read");
   return limits;
 }

@@ -43,9 +43,10 @@ Result<void> verify(const GlobalOptions& global) {
                     printable(text_of(*report, "message")) + " (" + entries +
                     " entries checked); stop the node and restore its data from a backup");
   }
-  if (!global.json)
-    print(entries + " entries are whole; head " + printable(text_of(*report, "head")) + "; " +
-          std::to_string(count_of(*report, "signed_heads")) + " signed heads hold\n");
+  if (global.json) return {};
+  const std::uint64_t heads = count_of(*report, "signed_heads");
+  print(entries + " entries are whole; head " + printable(text_of(*report, "head")) +
+        (heads == 0 ? "" : "; " + std::to_string(heads) + " signed heads hold") + "\n");
   return {};
 }
 

@@ -1,3 +1,4 @@
+#include "core/attempt_price.hpp"
 #include "apps/report/reprice.hpp"
 
 #include <catch2/catch.hpp>
@@ -62,9 +63,9 @@ struct Ledger {
     line.usage.input_uncached = input;
     line.usage.output_text = output;
     line.usage.source = source;
-    const Price* price = book.find("alpha", model);
-    line.price_known = price != nullptr;
-    if (price != nullptr && source != UsageSource::absent) line.cost = cost_of(*price, line.usage);
+    const std::optional<PicoUsd> cost = cost_of(book, line);
+    line.price_known = cost.has_value();
+    line.cost = cost.value_or(PicoUsd{});
     REQUIRE(writer->add(reservation));
     REQUIRE(writer->add(settlement));
     REQUIRE(writer->commit());

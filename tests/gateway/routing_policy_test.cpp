@@ -369,11 +369,11 @@ TEST_CASE("what burns a commitment goes before lower priorities, and by weight a
                                        {.deployment = 2, .priority = 3, .burns = true},
                                        {.deployment = 3, .priority = 1}};
   Plan plan;
-  make_plan(candidates, random, plan);
+  plan_into(candidates, random, plan);
   REQUIRE(plan.deployments.size() == 4);
   CHECK(plan.deployments[0] == 1);
   CHECK(plan.deployments[1] == 2);
   candidates[1].state = BreakerState::open;
-  make_plan(candidates, random, plan);
+  plan_into(candidates, random, plan);
   CHECK(plan.deployments[0] == 2);
 }
