@@ -19,7 +19,8 @@ std::string padded(std::string_view text) {
 
 std::string text_of(const UpstreamBody& body) {
   std::string text;
-  for (const std::string_view piece : body.pieces().pieces()) text += piece;
+  const http::BodyPieces pieces = body.pieces();
+  for (const std::string_view piece : pieces.pieces()) text += piece;
   return text;
 }
 

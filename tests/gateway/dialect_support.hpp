@@ -64,7 +64,8 @@ inline bool take(Answer& answer, const Result<AnswerStep>& step) {
 
 inline std::string text_of(const UpstreamBody& body) {
   std::string text;
-  for (const std::string_view piece : body.pieces().pieces()) text += piece;
+  const http::BodyPieces pieces = body.pieces();
+  for (const std::string_view piece : pieces.pieces()) text += piece;
   return text;
 }
 
