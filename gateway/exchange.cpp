@@ -6,18 +6,14 @@
 #include <utility>
 
 #include <boost/asio/as_tuple.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
 #include "core/check.hpp"
 #include "core/log.hpp"
-#include "gateway/admission.hpp"
 #include "gateway/exchange_metering.hpp"
-#include "gateway/exchange_rates.hpp"
-#include "gateway/rate_headers.hpp"
+#include "gateway/exchange_run.hpp"
 #include "gateway/reservation_refusal.hpp"
-#include "gateway/tranches.hpp"
 
 namespace outlast::gateway {
 namespace {
@@ -28,123 +24,7 @@ constexpr std::size_t upstream_headers_max = 4;
 constexpr std::uint32_t admission_retries_max = 5;
 constexpr std::uint32_t admission_retry_ms = 2;
 
-// How one attempt ended.
-struct AttemptEnd {
-  AttemptStatus status = AttemptStatus::ok;
-  std::optional<UpstreamFailure> failure;
-  bool asked = true;  // false: the deployment's dialect has no word for the request
-};
-
-// Keeps a deployment's count of requests under way.
-class InFlight {
- public:
-  InFlight(DeploymentGauge& gauge, std::uint32_t max) : gauge_(gauge), entered_(gauge.enter(max)) {}
-  ~InFlight() {
-    if (entered_) gauge_.leave();
-  }
-  InFlight(const InFlight&) = delete;
-  InFlight& operator=(const InFlight&) = delete;
-  [[nodiscard]] bool entered() const { return entered_; }
-
- private:
-  DeploymentGauge& gauge_;
-  bool entered_;
-};
-
-class Exchange {
- public:
-  Exchange(LaneServices& lane, CallerSink& sink, ExchangeRequest request)
-      : lane_(lane),
-        sink_(sink),
-        request_(std::move(request)),
-        spend_(lane.spend, request_, lane.clock, lane.metrics),
-        rates_(request_.snapshot->rates.get(), lane.clock, lane.metrics) {}
-
-  asio::awaitable<void> run();
-
- private:
-  void plan();
-  Result<void> reserve();
-  Result<void> submit_reservation(Reservation reservation);
-  asio::awaitable<bool> admitted();
-  asio::awaitable<Result<void>> reserved();
-  // Whether the reservation is known to be durable: saves a suspension.
-  [[nodiscard]] bool is_reserved() const { return reserved_ ? reserved_->has_value() : lane_.meter.is_durable(ticket_); }
-  asio::awaitable<bool> extend();
-  asio::awaitable<bool> extended();
-  asio::awaitable<void> release();
-  asio::awaitable<void> try_plan();
-  asio::awaitable<void> wait_unless_gone(std::uint32_t ms);
-
-  // One attempt at plan_.deployments[next_].
-  asio::awaitable<AttemptEnd> attempt();
-  asio::awaitable<AttemptEnd> read_answer(http::ClientResponse& response, const http::ClientTimeouts& timeouts);
-  asio::awaitable<AttemptEnd> read_error(http::ClientResponse& response, Dialect dialect);
-  asio::awaitable<Result<void>> forward(const AnswerStep& step);
-  asio::awaitable<AttemptEnd> complete(const AnswerStep& last);
-  asio::awaitable<AttemptEnd> end_unmetered(const Error& error);
-  [[nodiscard]] AttemptEnd broken(const Error& error) const;
-  [[nodiscard]] AttemptEnd failed(UpstreamFailure failure) const;
-
-  [[nodiscard]] AttemptLine line(const AttemptEnd& end) const;
-  void settle(const AttemptEnd& end);
-  bool submit(MeteringOperation operation);
-  [[nodiscard]] AttemptEnd out_of_budget() const;
-
-  asio::awaitable<void> refuse_limited(const RateRefusal& limit);
-  asio::awaitable<void> refuse_unplanned();
-  asio::awaitable<void> answer_failure(const UpstreamFailure& failure);
-  asio::awaitable<void> refuse_reservation(const Error& error);
-  asio::awaitable<void> refuse(Refusal refusal, std::string_view type, std::string_view code);
-
-  void lose_caller();
-  void note_first_content();
-  [[nodiscard]] AnswerHead head() const;
-  [[nodiscard]] std::string_view id_text() const { return {id_text_.data(), id_text_.size()}; }
-  [[nodiscard]] std::uint32_t elapsed_ms(std::int64_t since_ns) const;
-  [[nodiscard]] std::uint32_t left_ms() const;
-  // What is left of the wait for the first content: the attempt's own, within the request's.
-  [[nodiscard]] std::uint32_t content_left_ms(const http::ClientTimeouts& timeouts) const;
-
-  LaneServices& lane_;
-  CallerSink& sink_;
-  ExchangeRequest request_;
-  SpendWatch spend_;
-  ExchangeRates rates_;
-
-  RequestId id_;
-  Uuid::Text id_text_;
-  const ResolvedRoute* route_ = nullptr;
-  std::uint32_t deadline_ms_ = 0;  // for everything before the first content
-  Plan plan_;
-  Admission admission_;
-  bool from_slices_ = false;
-  std::optional<Reservation> awaited_;   // waits for the ledger's word before a provider is asked
-  std::uint64_t ticket_ = 0;             // of the reservation
-  std::optional<Result<void>> reserved_; // the ledger's word on it
-  MeterRefusal why_;                     // of its latest no
-  std::optional<Tranches> tranches_;     // of a stream under a hard budget
-  ReservationExtension extension_;       // the latest
-  std::uint64_t extension_ticket_ = 0;   // 0: the ledger's word on it is known
-  std::uint16_t extensions_ = 0;
-  std::uint64_t input_tokens_max_ = 0;   // as reserved
-  std::uint64_t output_tokens_max_ = 0;  // as reserved so far
-  std::int64_t started_ns_ = 0;
-  std::uint16_t attempts_ = 0;
-
-  // The present attempt.
-  std::size_t next_ = 0;
-  std::string_view deployment_name_;
-  std::int64_t attempt_started_ns_ = 0;
-  std::uint32_t first_event_ms_ = 0;
-  std::unique_ptr<AnswerReader> reader_;
-  http::Cancellation cancellation_;
-  asio::steady_timer* retry_wait_ = nullptr;  // while one is under way
-
-  bool begun_ = false;    // the caller has status 200
-  bool gone_ = false;     // the caller went away
-  bool settled_ = false;  // the ledger has the end of the reservation
-};
+}  // namespace
 
 asio::awaitable<void> Exchange::run() {
   id_ = lane_.ids.next();
@@ -606,102 +486,6 @@ bool Exchange::submit(MeteringOperation operation) {
   return ticket.has_value();
 }
 
-// Only a wait helps, so the caller's SDK is told to try again by itself.
-asio::awaitable<void> Exchange::refuse_limited(const RateRefusal& limit) {
-  Refusal refusal{.status = 429, .message = limit.message()};
-  refusal.retry_after_s = retry_after_s(limit.wait_ns);
-  refusal.retry_after_ms = retry_after_ms(limit.wait_ns);
-  refusal.should_retry = true;
-  co_await refuse(std::move(refusal), limit.of_tokens ? "tokens" : "requests", "rate_limit_exceeded");
-}
-
-asio::awaitable<void> Exchange::refuse_unplanned() {
-  const auto& limit = rates_.limited_deployment();
-  if (limit && !plan_.saturated && !plan_.retry_at_ns) {
-    co_await refuse_limited(*limit);
-    co_return;
-  }
-  Refusal refusal{.status = 503, .message = "no deployment of '" + route_->name + "' can be tried now"};
-  if (plan_.saturated) refusal.message += ": each is at its max_concurrency";
-  std::int64_t wait_ns = 1'000'000'000;
-  if (plan_.retry_at_ns) wait_ns = *plan_.retry_at_ns - started_ns_;
-  if (limit) wait_ns = std::min(wait_ns, limit->wait_ns);
-  refusal.retry_after_s = static_cast<std::uint32_t>(std::clamp<std::int64_t>((wait_ns + 999'999'999) / 1'000'000'000, 1, 3600));
-  co_await refuse(std::move(refusal), "server_error", "no_deployment_available");
-}
-
-// The plan is exhausted: the last failure in the caller's words, by the error table.
-asio::awaitable<void> Exchange::answer_failure(const UpstreamFailure& failure) {
-  Refusal refusal;
-  std::string_view type = "server_error";
-  std::string_view code = "upstream_unavailable";
-  refusal.message = "no deployment of '" + route_->name + "' answered; the last said: " + failure.message;
-  switch (failure.status) {
-    case AttemptStatus::refused:
-      refusal.status = failure.http_status;
-      refusal.message = failure.message;
-      refusal.body = failure.caller_body;
-      type = "invalid_request_error";
-      code = failure.code;
-      break;
-    case AttemptStatus::throttled:
-      refusal.status = 429;
-      refusal.retry_after_s = std::max(1U, (failure.retry_after_ms.value_or(1000) + 999) / 1000);
-      type = "rate_limit_error";
-      code = "rate_limit_exceeded";
-      break;
-    case AttemptStatus::model_gone:
-      refusal.status = 404;
-      type = "invalid_request_error";
-      code = "model_not_found";
-      break;
-    case AttemptStatus::credential:
-      // The tenant's key is fine: what the provider said of ours is for the administrator's log.
-      log::error("provider_refused_credential", {{"deployment", std::string(deployment_name_)},
-                                                 {"status", failure.http_status},
-                                                 {"message", failure.message.substr(0, 200)}});
-      refusal.message = "no deployment of '" + route_->name + "' can serve now";
-      [[fallthrough]];
-    default:
-      if (failure.http_status == 408 || failure.http_status == 409) {
-        refusal.status = failure.http_status;
-        refusal.body = failure.caller_body;
-        break;
-      }
-      refusal.status = 503;
-      refusal.retry_after_s = std::max(1U, (failure.retry_after_ms.value_or(1000) + 999) / 1000);
-      break;
-  }
-  co_await refuse(std::move(refusal), type, code);
-}
-
-// The ledger refused the reservation after all. That is no fault of the deployment, and no other would fare better.
-asio::awaitable<AttemptEnd> Exchange::end_unmetered(const Error& error) {
-  const AttemptEnd end;
-  settle(end);
-  log::error("reservation_refused", {{"request_id", id_text()}, {"error", error.message}});
-  if (!gone_) co_await refuse_reservation(error);
-  co_return end;
-}
-
-asio::awaitable<void> Exchange::refuse_reservation(const Error& error) {
-  ReservationRefusal refused = reservation_refusal(error, why_, lane_.clock.wall_ms());
-  if (why_.shortfall) admission_.count_refusal(why_.shortfall->budget_id);
-  Counter& counter = refused.refusal.over_budget             ? lane_.metrics.budget_refusals
-                     : why_.kind == RefusalKind::other       ? lane_.metrics.ledger_refusals
-                                                             : lane_.metrics.idempotency_refusals;
-  counter.add();
-  co_await refuse(std::move(refused.refusal), refused.type, refused.code);
-}
-
-asio::awaitable<void> Exchange::refuse(Refusal refusal, std::string_view type, std::string_view code) {
-  lane_.metrics.refused.add();
-  rates_.end();  // the headers tell what is left after it
-  refusal.head = head();
-  if (refusal.body.empty()) refusal.body = openai_error_body(refusal.message, type, code);
-  co_await sink_.refuse(refusal);
-}
-
 void Exchange::lose_caller() {
   if (gone_) return;
   gone_ = true;
@@ -727,8 +511,6 @@ std::uint32_t Exchange::content_left_ms(const http::ClientTimeouts& timeouts) co
   const std::uint32_t elapsed = elapsed_ms(attempt_started_ns_);
   return std::min(left_ms(), timeouts.first_byte_ms - std::min(timeouts.first_byte_ms, elapsed));
 }
-
-}  // namespace
 
 asio::awaitable<void> run_exchange(LaneServices& lane, CallerSink& sink, ExchangeRequest request) {
   struct UnderWay {
