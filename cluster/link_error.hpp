@@ -15,6 +15,8 @@ enum class LinkError : std::uint16_t {
   key_file = 3,     // cannot be read, written or trusted
   bad_options = 4,
   system = 5,       // the operating system refused a socket, a thread or a descriptor
+  not_connected = 6,
+  overloaded = 7,   // a queue is full
 };
 
 }  // namespace outlast::cluster

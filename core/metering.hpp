@@ -52,6 +52,8 @@ struct Reservation {
   // is not sliced, and the lane waits for its word before it asks a provider.
   bool from_slices = false;
   std::optional<IdempotencyKey> idempotency;
+  // The process that reserves, in a cluster; nil: the one that writes the ledger.
+  Incarnation holder{};
 
   bool operator==(const Reservation&) const = default;
 };

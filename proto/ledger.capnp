@@ -29,6 +29,12 @@ struct LedgerEntry {
     breakerTripped @19 :BreakerTripped;
     breakerReset @20 :BreakerReset;
     breakerRule @21 :BreakerRule;
+    ownerStarted @22 :OwnerStarted;
+    holderEnded @23 :HolderEnded;
+    nodeEnrolled @24 :NodeEnrolled;
+    nodeChanged @25 :NodeChanged;
+    joinTokenMade @26 :JoinTokenMade;
+    settingSet @27 :SettingSet;
   }
 }
 
@@ -60,6 +66,8 @@ struct Reservation {
   fromSlices @15 :Bool;
   idempotencyKey @16 :Data;         # 32 bytes, or absent with the next
   idempotencyParameters @17 :Data;
+  holderHigh @18 :UInt64;           # the incarnation that reserved it, in a cluster; zero: the one that wrote the entry
+  holderLow @19 :UInt64;
 }
 
 struct Purchase {
@@ -178,11 +186,13 @@ struct BudgetRolled {
   periodEndMs @2 :Int64;
 }
 
-# Money of a budget, to or from the slice of the process that wrote the entry.
+# Money of a budget, to or from the slice of a holder.
 struct SliceMoved {
   budget @0 :Text;
   amountHigh @1 :Int64;
   amountLow @2 :UInt64;
+  holderHigh @3 :UInt64;      # an incarnation, in a cluster; zero: the one that wrote the entry
+  holderLow @4 :UInt64;
 }
 
 struct CommitmentAdded {
@@ -229,4 +239,52 @@ struct BreakerRule {
   definition @1 :Text;        # JSON (docs/breakers.md); empty: removed
   by @2 :Text;
   reason @3 :Text;
+}
+
+# In a cluster: another process owns the shard from here on. Slices and open reservations stay with their holders.
+struct OwnerStarted {
+  idHigh @0 :UInt64;          # its incarnation
+  idLow @1 :UInt64;
+  node @2 :Text;
+  software @3 :Text;
+}
+
+# A holder will ask for nothing more. Its slices end; its open reservations were settled before.
+struct HolderEnded {
+  idHigh @0 :UInt64;
+  idLow @1 :UInt64;
+  spent @2 :Bool;             # what its slices held counts as used, since nobody knows; else it returns to the budgets
+  why @3 :Text;
+}
+
+# A node may take part, or has another address or other roles now.
+struct NodeEnrolled {
+  name @0 :Text;
+  publicKey @1 :Text;         # CURVE, Z85
+  endpoint @2 :Text;          # where other nodes reach it: tcp://HOST:PORT
+  roles @3 :List(Text);
+  token @4 :Text;             # the join token's id, used up by this; empty for the founder and for changes
+  by @5 :Text;
+}
+
+struct NodeChanged {
+  name @0 :Text;
+  state @1 :UInt8;            # outlast::NodeState
+  by @2 :Text;
+  reason @3 :Text;
+}
+
+# Lets one node in, once.
+struct JoinTokenMade {
+  id @0 :Text;
+  hash @1 :Data;              # SHA-256 of the secret part, 32 bytes
+  expiresMs @2 :Int64;
+  by @3 :Text;
+}
+
+# A value that all nodes of a cluster go by.
+struct SettingSet {
+  name @0 :Text;
+  value @1 :Text;             # empty: removed
+  by @2 :Text;
 }

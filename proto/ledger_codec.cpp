@@ -148,12 +148,14 @@ std::optional<EntryBody> read(wire::LedgerEntry::Body::Reader body) {
     case Body::SLICE_GRANTED: {
       const auto from = body.getSliceGranted();
       return SliceGranted{string_of(from.getBudget()),
-                          amount_of(from.getAmountHigh(), from.getAmountLow())};
+                          amount_of(from.getAmountHigh(), from.getAmountLow()),
+                          uuid_of(from.getHolderHigh(), from.getHolderLow())};
     }
     case Body::SLICE_RETURNED: {
       const auto from = body.getSliceReturned();
       return SliceReturned{string_of(from.getBudget()),
-                           amount_of(from.getAmountHigh(), from.getAmountLow())};
+                           amount_of(from.getAmountHigh(), from.getAmountLow()),
+                           uuid_of(from.getHolderHigh(), from.getHolderLow())};
     }
     case Body::COMMITMENT_ADDED: return read(body.getCommitmentAdded());
     case Body::COMMITMENT_ENDED: return read(body.getCommitmentEnded());
@@ -161,6 +163,12 @@ std::optional<EntryBody> read(wire::LedgerEntry::Body::Reader body) {
     case Body::BREAKER_TRIPPED: return read(body.getBreakerTripped());
     case Body::BREAKER_RESET: return read(body.getBreakerReset());
     case Body::BREAKER_RULE: return read(body.getBreakerRule());
+    case Body::OWNER_STARTED: return read(body.getOwnerStarted());
+    case Body::HOLDER_ENDED: return read(body.getHolderEnded());
+    case Body::NODE_ENROLLED: return read(body.getNodeEnrolled());
+    case Body::NODE_CHANGED: return read(body.getNodeChanged());
+    case Body::JOIN_TOKEN_MADE: return read(body.getJoinTokenMade());
+    case Body::SETTING_SET: return read(body.getSettingSet());
   }
   return std::nullopt;
 }
@@ -345,6 +353,48 @@ std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
                                   const BreakerRuleChange& body) {
   return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
     fill(entry.initBreakerRule(), body);
+  });
+}
+
+std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
+                                  const OwnerStarted& body) {
+  return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
+    fill(entry.initOwnerStarted(), body);
+  });
+}
+
+std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
+                                  const HolderEnded& body) {
+  return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
+    fill(entry.initHolderEnded(), body);
+  });
+}
+
+std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
+                                  const NodeEnrolled& body) {
+  return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
+    fill(entry.initNodeEnrolled(), body);
+  });
+}
+
+std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
+                                  const NodeChanged& body) {
+  return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
+    fill(entry.initNodeChanged(), body);
+  });
+}
+
+std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
+                                  const JoinTokenMade& body) {
+  return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
+    fill(entry.initJoinTokenMade(), body);
+  });
+}
+
+std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
+                                  const SettingSet& body) {
+  return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
+    fill(entry.initSettingSet(), body);
   });
 }
 

@@ -11,6 +11,7 @@
 
 #include "core/budget.hpp"
 #include "core/commitment.hpp"
+#include "core/cluster_member.hpp"
 #include "core/metering.hpp"
 #include "core/result.hpp"
 #include "core/spend_breaker.hpp"
@@ -83,16 +84,19 @@ struct BudgetRolled {
   std::int64_t period_end_ms = 0;
   bool operator==(const BudgetRolled&) const = default;
 };
-// Money of a budget, to the slice of the process that wrote the entry.
+// Money of a budget, to the slice of a holder: an incarnation, in a cluster; nil: the process that
+// wrote the entry.
 struct SliceGranted {
   std::string budget;
   PicoUsd amount;
+  Incarnation holder{};
   bool operator==(const SliceGranted&) const = default;
 };
 // And back.
 struct SliceReturned {
   std::string budget;
   PicoUsd amount;
+  Incarnation holder{};
   bool operator==(const SliceReturned&) const = default;
 };
 struct CommitmentAdded {
@@ -106,12 +110,30 @@ struct CommitmentEnded {
   bool operator==(const CommitmentEnded&) const = default;
 };
 
+// In a cluster: another process owns the shard from here on. Slices and open reservations stay with
+// their holders.
+struct OwnerStarted {
+  Incarnation incarnation;
+  std::string node;
+  std::string software;
+  bool operator==(const OwnerStarted&) const = default;
+};
+// A holder will ask for nothing more. What its slices held returns to the budgets or, where nobody
+// knows what became of it, counts as spent. Its open reservations were settled before.
+struct HolderEnded {
+  Incarnation holder;
+  bool spent = false;
+  std::string why;
+  bool operator==(const HolderEnded&) const = default;
+};
+
 // In the order of storage::EntryKind.
 using EntryBody =
     std::variant<IncarnationStarted, Reservation, AttemptLine, Settled, Voided, KeyCreated,
                  KeyRevoked, PricesRecorded, BudgetSet, BudgetRemoved, BudgetRolled, SliceGranted,
                  SliceReturned, CommitmentAdded, CommitmentEnded, ReservationExtension,
-                 BreakerTripped, BreakerReset, BreakerRuleChange>;
+                 BreakerTripped, BreakerReset, BreakerRuleChange, OwnerStarted, HolderEnded, NodeEnrolled,
+                 NodeChanged, JoinTokenMade, SettingSet>;
 
 struct LedgerEntry {
   EntryHeader header;
@@ -149,6 +171,12 @@ class LedgerEncoder {
   std::size_t append(std::string& out, const EntryHeader& header, const BreakerTripped& body);
   std::size_t append(std::string& out, const EntryHeader& header, const BreakerReset& body);
   std::size_t append(std::string& out, const EntryHeader& header, const BreakerRuleChange& body);
+  std::size_t append(std::string& out, const EntryHeader& header, const OwnerStarted& body);
+  std::size_t append(std::string& out, const EntryHeader& header, const HolderEnded& body);
+  std::size_t append(std::string& out, const EntryHeader& header, const NodeEnrolled& body);
+  std::size_t append(std::string& out, const EntryHeader& header, const NodeChanged& body);
+  std::size_t append(std::string& out, const EntryHeader& header, const JoinTokenMade& body);
+  std::size_t append(std::string& out, const EntryHeader& header, const SettingSet& body);
   std::size_t append(std::string& out, const LedgerEntry& entry);
 
  private:

@@ -85,4 +85,18 @@ BreakerTripped read(wire::BreakerTripped::Reader from);
 BreakerReset read(wire::BreakerReset::Reader from);
 BreakerRuleChange read(wire::BreakerRule::Reader from);
 
+// Clusters (member_codec.cpp).
+void fill(wire::OwnerStarted::Builder to, const OwnerStarted& from);
+void fill(wire::HolderEnded::Builder to, const HolderEnded& from);
+void fill(wire::NodeEnrolled::Builder to, const NodeEnrolled& from);
+void fill(wire::NodeChanged::Builder to, const NodeChanged& from);
+void fill(wire::JoinTokenMade::Builder to, const JoinTokenMade& from);
+void fill(wire::SettingSet::Builder to, const SettingSet& from);
+OwnerStarted read(wire::OwnerStarted::Reader from);
+HolderEnded read(wire::HolderEnded::Reader from);
+NodeEnrolled read(wire::NodeEnrolled::Reader from);
+NodeChanged read(wire::NodeChanged::Reader from);
+JoinTokenMade read(wire::JoinTokenMade::Reader from);
+SettingSet read(wire::SettingSet::Reader from);
+
 }  // namespace outlast::proto

@@ -52,6 +52,9 @@ void fill(wire::Reservation::Builder to, const Reservation& from) {
     to.setIdempotencyKey({idempotency.key.data(), idempotency.key.size()});
     to.setIdempotencyParameters({idempotency.parameters.data(), idempotency.parameters.size()});
   }
+  const Words holder = words_of(from.holder);
+  to.setHolderHigh(holder.high);
+  to.setHolderLow(holder.low);
 }
 
 Reservation read(wire::Reservation::Reader from) {
@@ -77,6 +80,7 @@ Reservation read(wire::Reservation::Reader from) {
     throw Malformed{"an idempotency key without its parameters, or these without a key"};
   }
   if (key) to.idempotency = idempotency;
+  to.holder = uuid_of(from.getHolderHigh(), from.getHolderLow());
   return to;
 }
 
@@ -148,15 +152,22 @@ BudgetRolled read(wire::BudgetRolled::Reader from) {
   return {string_of(from.getId()), from.getPeriodStartMs(), from.getPeriodEndMs()};
 }
 
-void fill(wire::SliceMoved::Builder to, const SliceGranted& from) {
+namespace {
+
+template <class Moved>
+void fill_moved(wire::SliceMoved::Builder to, const Moved& from) {
   to.setBudget(text_of(from.budget));
   put_amount(to, from.amount);
+  const Words holder = words_of(from.holder);
+  to.setHolderHigh(holder.high);
+  to.setHolderLow(holder.low);
 }
 
-void fill(wire::SliceMoved::Builder to, const SliceReturned& from) {
-  to.setBudget(text_of(from.budget));
-  put_amount(to, from.amount);
-}
+}  // namespace
+
+void fill(wire::SliceMoved::Builder to, const SliceGranted& from) { fill_moved(to, from); }
+
+void fill(wire::SliceMoved::Builder to, const SliceReturned& from) { fill_moved(to, from); }
 
 void fill(wire::CommitmentAdded::Builder to, const CommitmentAdded& from) {
   const Commitment& commitment = from.commitment;

@@ -31,13 +31,20 @@ enum class EntryKind : std::uint8_t {
   breaker_tripped = 16,
   breaker_reset = 17,
   breaker_rule = 18,
+  owner_started = 19,  // in a cluster: another process owns the shard from here on
+  holder_ended = 20,   // a holder of slices asks for nothing more
+  node_enrolled = 21,
+  node_changed = 22,
+  join_token_made = 23,
+  setting_set = 24,
 };
 inline constexpr std::string_view entry_kind_names[] = {
     "incarnation", "reserve",          "attempt",          "settle",
     "void",        "key_created",      "key_revoked",      "prices",
     "budget_set",  "budget_removed",   "budget_rolled",    "slice_granted",
     "slice_returned", "commitment_added", "commitment_ended", "extend",
-    "breaker_tripped", "breaker_reset", "breaker_rule"};
+    "breaker_tripped", "breaker_reset", "breaker_rule",    "owner_started",
+    "holder_ended",    "node_enrolled", "node_changed",    "join_token_made", "setting_set"};
 inline std::string_view name_of(EntryKind kind) {
   return entry_kind_names[static_cast<std::size_t>(kind)];
 }

@@ -106,8 +106,8 @@ class EntryWriter {
     json_.key("period_start_ms").number(body.period_start_ms);
     json_.key("period_end_ms").number(body.period_end_ms);
   }
-  void operator()(const proto::SliceGranted& body) { slice(body.budget, body.amount); }
-  void operator()(const proto::SliceReturned& body) { slice(body.budget, body.amount); }
+  void operator()(const proto::SliceGranted& body) { slice(body.budget, body.amount, body.holder); }
+  void operator()(const proto::SliceReturned& body) { slice(body.budget, body.amount, body.holder); }
   void operator()(const proto::CommitmentAdded& body) {
     const Commitment& commitment = body.commitment;
     text("commitment", commitment.id);
@@ -145,6 +145,40 @@ class EntryWriter {
     text("by", body.by);
     text("reason", body.reason);
   }
+  void operator()(const proto::OwnerStarted& body) {
+    text("incarnation", body.incarnation.to_string());
+    text("node", body.node);
+    text("software", body.software);
+  }
+  void operator()(const proto::HolderEnded& body) {
+    text("holder", body.holder.to_string());
+    json_.key("spent").boolean(body.spent);
+    text("why", body.why);
+  }
+  void operator()(const NodeEnrolled& body) {
+    text("node", body.name);
+    text("public_key", body.public_key);
+    text("endpoint", body.endpoint);
+    texts("roles", body.roles);
+    text("token", body.token);
+    text("by", body.by);
+  }
+  void operator()(const NodeChanged& body) {
+    text("node", body.name);
+    text("state", name_of(body.state));
+    text("by", body.by);
+    text("reason", body.reason);
+  }
+  void operator()(const JoinTokenMade& body) {
+    text("token", body.id);
+    json_.key("expires_ms").number(body.expires_ms);
+    text("by", body.by);
+  }
+  void operator()(const SettingSet& body) {
+    text("setting", body.name);
+    text("value", body.value);
+    text("by", body.by);
+  }
 
  private:
   void text(std::string_view name, std::string_view value) { json_.key(name).string(value); }
@@ -153,8 +187,9 @@ class EntryWriter {
     for (const std::string& value : values) json_.string(value);
     json_.end_array();
   }
-  void slice(std::string_view budget, PicoUsd amount) {
+  void slice(std::string_view budget, PicoUsd amount, const Incarnation& holder) {
     text("budget", budget);
+    if (!holder.is_nil()) text("holder", holder.to_string());
     text("amount_pico_usd", amount.to_string());
   }
   void tenant(const TenantPath& path) { text("tenant", path.to_string()); }

@@ -29,6 +29,12 @@ enum class LedgerError : std::uint16_t {
   in_progress = 17,  // the idempotency key's request is still open
   mismatch = 18,     // the idempotency key was used with other parameters
   unknown_breaker = 19,  // no such spend breaker is open, or there is no such rule
+  // In a cluster:
+  fenced = 20,       // another owner's epoch holds: this process may not write to the shard any more
+  unavailable = 21,  // the shard has no owner that can be reached; try again
+  unknown_holder = 22,  // it ended already; what it says now comes too late
+  unknown_node = 23,
+  bad_token = 24,    // unknown, used or expired
 };
 
 }  // namespace outlast::storage

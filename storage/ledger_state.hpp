@@ -93,6 +93,13 @@ class LedgerState {
   Result<Applied> apply(const proto::EntryHeader& header, const BreakerRuleChange& operation) {
     return apply_breaker(header, operation);
   }
+  // Clusters (ledger_cluster.cpp).
+  Result<Applied> apply(const proto::EntryHeader& header, const proto::OwnerStarted& operation);
+  Result<Applied> apply(const proto::EntryHeader& header, const proto::HolderEnded& operation);
+  Result<Applied> apply(const proto::EntryHeader& header, const NodeEnrolled& operation);
+  Result<Applied> apply(const proto::EntryHeader& header, const NodeChanged& operation);
+  Result<Applied> apply(const proto::EntryHeader& header, const JoinTokenMade& operation);
+  Result<Applied> apply(const proto::EntryHeader& header, const SettingSet& operation);
   // An entry of the log; refused with `corrupt` when its overrun is not what follows from the
   // entries before it.
   Result<Applied> apply(const proto::LedgerEntry& entry);

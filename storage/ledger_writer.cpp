@@ -316,6 +316,12 @@ template Result<Applied> LedgerWriter::add(const ReservationExtension&);
 template Result<Applied> LedgerWriter::add(const BreakerTripped&);
 template Result<Applied> LedgerWriter::add(const BreakerReset&);
 template Result<Applied> LedgerWriter::add(const BreakerRuleChange&);
+template Result<Applied> LedgerWriter::add(const proto::OwnerStarted&);
+template Result<Applied> LedgerWriter::add(const proto::HolderEnded&);
+template Result<Applied> LedgerWriter::add(const NodeEnrolled&);
+template Result<Applied> LedgerWriter::add(const NodeChanged&);
+template Result<Applied> LedgerWriter::add(const JoinTokenMade&);
+template Result<Applied> LedgerWriter::add(const SettingSet&);
 
 Result<void> LedgerWriter::commit() {
   if (pending_entries() == 0) {

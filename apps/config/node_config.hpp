@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "apps/config/cluster_config.hpp"
 #include "core/log.hpp"
 #include "core/price_book.hpp"
 #include "core/result.hpp"
@@ -51,6 +52,7 @@ struct NodeConfig {
 
   std::string zmq_listen;  // empty: no client actors
 
+  ClusterConfig cluster;
   LimitsConfig limits;
   LedgerConfig ledger;
   log::Format log_format = log::Format::text;

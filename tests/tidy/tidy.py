@@ -39,10 +39,10 @@ THIRD_PARTY = {
     "rocksdb/": ["storage"],
     "zstd.h": ["storage"],
     # The coroutine types of http's public headers are Asio's.
-    "boost/asio": ["http", "gateway", "actors", "apps"],
-    "boost/system": ["http", "gateway", "actors", "apps"],
+    "boost/asio": ["http", "gateway", "cluster", "actors", "apps"],
+    "boost/system": ["http", "gateway", "cluster", "actors", "apps"],
     "boost/beast": ["http"],
-    "simdjson.h": ["gateway"],
+    "simdjson.h": ["gateway", "cluster"],
     "zmq.h": ["cluster"],
     "zmq.hpp": ["cluster"],
     "caf/": ["actors", "apps", "examples"],

@@ -1,0 +1,25 @@
+// [cluster]: what makes a node one of several.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace outlast::apps {
+
+struct ClusterConfig {
+  std::string name;  // empty: a node on its own
+  std::vector<std::string> etcd;  // https://HOST:PORT of each member
+  std::string etcd_ca;            // PEM files; resolved against the configuration file's folder
+  std::string etcd_cert;
+  std::string etcd_key;
+  bool allow_plaintext_etcd = false;  // permits http:// to members that are not loopback
+  std::string listen;      // tcp://HOST:PORT, for other nodes
+  std::string advertise;   // how other nodes reach it; empty: listen
+  std::string join_listen;  // tcp://HOST:PORT, for nodes that join; empty: none can join here
+  std::uint32_t shards = 16;     // for the founder; then as the cluster was founded
+  std::uint32_t replicas = 3;    // of each shard, its owner counted
+  std::uint32_t lease_ttl_s = 10;
+};
+
+}  // namespace outlast::apps

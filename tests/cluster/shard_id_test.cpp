@@ -1,0 +1,30 @@
+#include "cluster/shard_id.hpp"
+
+#include <catch2/catch.hpp>
+
+#include <set>
+#include <string>
+
+using namespace outlast::cluster;
+
+TEST_CASE("A shard's name can be read back, and nothing else can", "[shard]") {
+  for (const ShardId shard : {ShardId{0}, ShardId{7}, ShardId{999}, ShardId{1023}, control_shard}) {
+    ShardId read = 1;
+    REQUIRE(parse_shard(name_of_shard(shard), read));
+    CHECK(read == shard);
+  }
+  ShardId read = 0;
+  for (const char* text : {"", "s", "s7", "s1024", "s-01", "s0007", "controls", "S007", "s007 "}) {
+    INFO(text);
+    CHECK_FALSE(parse_shard(text, read));
+  }
+}
+
+TEST_CASE("An organisation's shard never changes, and organisations spread over all shards", "[shard]") {
+  CHECK(shard_of("acme", 16) == shard_of("acme", 16));
+  std::set<ShardId> seen;
+  for (int i = 0; i < 500; ++i) seen.insert(shard_of("organisation-" + std::to_string(i), 16));
+  CHECK(seen.size() == 16);
+  // As it stands in ledgers that exist.
+  CHECK(shard_of("acme", 16) == 0);
+}
