@@ -59,6 +59,11 @@ struct LedgerOptions {
   rocksdb::Env* env = nullptr;           // a seam for tests; outlives the store
 };
 
+// A ticket is an operation's place within its group. Groups become durable each by itself, so that a
+// shard that waits for an owner makes no other wait. A node on its own has one group.
+inline constexpr unsigned ticket_bits = 48;
+inline constexpr std::uint64_t ticket_group(std::uint64_t ticket) { return ticket >> ticket_bits; }
+
 // Why an operation was refused. Of budget_exhausted: the budget, and what the caller may be told.
 struct Refused {
   Error error;
@@ -90,12 +95,14 @@ class LedgerStore {
                                                    const Clock& clock);
   virtual ~LedgerStore() = default;  // commits what was submitted, then stops
 
-  // `on_durable(ticket)`: every operation of this submitter up to `ticket` is durable (or was
-  // refused by the state machine: `on_refused(ticket, refused)` came before). Both are called on the
+  // `on_durable(ticket)`: every operation of this submitter up to `ticket`, of its group, is durable
+  // (or was refused by the state machine: `on_refused(ticket, refused)` came before). Both are called on the
   // committer thread and must not block.
   virtual std::unique_ptr<LedgerSubmitter> make_submitter(
       std::function<void(std::uint64_t ticket)> on_durable,
       std::function<void(std::uint64_t ticket, const Refused& refused)> on_refused) = 0;
+
+  [[nodiscard]] virtual std::size_t ticket_groups() const { return 1; }
 
   // Durable when `done` is called (on the committer thread, or on the caller's for an operation that
   // is refused at once).
