@@ -47,6 +47,8 @@ using Accountant = caf::typed_actor<
     caf::replies_to<AddCommitment>::with<IdReply>,
     caf::replies_to<EndCommitment>::with<Done>,
     caf::replies_to<bulk_atom>::with<CommitmentList>,
+    // Another node changed keys, budgets or commitments: tells the router.
+    caf::reacts_to<changed_atom>,
     // From itself: tells the router how far commitments are used.
     caf::reacts_to<pace_atom>,
     caf::replies_to<RecordPrices>::with<Done>,
@@ -60,6 +62,8 @@ using SpendBreakers = caf::typed_actor<
     // What lanes saw being spent.
     caf::reacts_to<SpendReport>,
     caf::reacts_to<tick_atom>,
+    // What the ledger says that some node did; news or not.
+    caf::reacts_to<BreakerNews>,
     // Answered when lanes go by it.
     caf::replies_to<ApplySpendConfig>::with<Done>,
     // These are answered when the change is durable and lanes go by it.

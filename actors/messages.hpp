@@ -32,6 +32,7 @@ using bulk_atom = caf::atom_constant<caf::atom("bulk")>;  // commitments
 using pace_atom = caf::atom_constant<caf::atom("pace")>;
 using flush_atom = caf::atom_constant<caf::atom("flush")>;
 using restart_atom = caf::atom_constant<caf::atom("restart")>;
+using changed_atom = caf::atom_constant<caf::atom("changed")>;  // elsewhere, by another node
 
 // What lanes saw of the deployments.
 struct OutcomeReport {
