@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <deque>
 #include <utility>
 
 #include "core/check.hpp"
@@ -16,55 +15,6 @@ constexpr auto view_retry = std::chrono::milliseconds(200);
 
 }  // namespace
 
-// A thread that makes calls one after another. Those that wait are few: the election has at most claims_max in flight.
-class Coordinator::Calls {
- public:
-  Calls() : thread_([this] { run(); }) {}
-  ~Calls() {
-    {
-      const std::lock_guard lock(mutex_);
-      stop_ = true;
-    }
-    arrived_.notify_one();
-    thread_.join();
-  }
-  Calls(const Calls&) = delete;
-  Calls& operator=(const Calls&) = delete;
-
-  void push(std::function<void()> call) {
-    {
-      const std::lock_guard lock(mutex_);
-      calls_.push_back(std::move(call));
-    }
-    arrived_.notify_one();
-  }
-  // Sleeps, unless it ends meanwhile.
-  void pause(std::chrono::milliseconds time) {
-    std::unique_lock lock(mutex_);
-    arrived_.wait_for(lock, time, [this] { return stop_; });
-  }
-
- private:
-  void run() {
-    std::unique_lock lock(mutex_);
-    for (;;) {
-      arrived_.wait(lock, [this] { return stop_ || !calls_.empty(); });
-      if (stop_) return;
-      const auto call = std::move(calls_.front());
-      calls_.pop_front();
-      lock.unlock();
-      call();
-      lock.lock();
-    }
-  }
-
-  std::mutex mutex_;
-  std::condition_variable arrived_;
-  std::deque<std::function<void()>> calls_;
-  bool stop_ = false;
-  std::thread thread_;
-};
-
 Coordinator::Coordinator(ElectionOptions options, Presence presence, Coordination& leases, Coordination& calls,
                          const Clock& clock, std::uint64_t seed, CoordinatorPorts ports)
     : leases_(leases),
@@ -74,23 +24,23 @@ Coordinator::Coordinator(ElectionOptions options, Presence presence, Coordinatio
       election_(std::move(options), clock, seed),
       presence_(std::move(presence)) {}
 
-Coordinator::~Coordinator() {
+Coordinator::~Coordinator() { end(); }
+
+void Coordinator::end() {
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;
   }
   changed_.notify_all();
   if (thread_.joinable()) thread_.join();
-  lease_thread_.reset();
-  call_thread_.reset();
+  lease_thread_.end();
+  call_thread_.end();
 }
 
 void Coordinator::start() {
   check(!thread_.joinable(), "a coordinator is started once");
-  lease_thread_ = std::make_unique<Calls>();
-  call_thread_ = std::make_unique<Calls>();
   view_wanted_ = true;
-  call_thread_->push([this] { read_view(); });
+  call_thread_.push([this] { read_view(); });
   thread_ = std::thread([this] { run(); });
 }
 
@@ -98,6 +48,8 @@ void Coordinator::stop(std::uint32_t wait_ms_max) {
   with([](Election& election) { election.stop(); });
   std::unique_lock lock(mutex_);
   changed_.wait_for(lock, std::chrono::milliseconds(wait_ms_max), [this] { return stopped_; });
+  lock.unlock();
+  end();
 }
 
 void Coordinator::drain() {
@@ -115,7 +67,7 @@ void Coordinator::with(const std::function<void(Election&)>& change) {
 
 void Coordinator::view_changed() {
   if (view_wanted_.exchange(true)) return;  // one is on its way, or waits
-  call_thread_->push([this] { read_view(); });
+  call_thread_.push([this] { read_view(); });
 }
 
 void Coordinator::run() {
@@ -165,20 +117,20 @@ void Coordinator::perform(const election::Effect& effect) {
     return;
   }
   if (const auto* claim = std::get_if<Claim>(&effect)) {
-    call_thread_->push([this, claim = *claim] {
+    call_thread_.push([this, claim = *claim] {
       const auto epoch = calls_.claim(claim.shard, claim.lease, presence_);
       with([&claim, &epoch](Election& election) { election.claimed(claim.shard, claim.lease, epoch); });
     });
     return;
   }
   if (const auto* release = std::get_if<Release>(&effect)) {
-    call_thread_->push([this, release = *release] {
+    call_thread_.push([this, release = *release] {
       const auto done = calls_.release(release.shard, release.epoch);
       with([&release, &done](Election& election) { election.released(release.shard, release.epoch, done); });
     });
     return;
   }
-  lease_thread_->push([this, effect] { call_lease(effect); });
+  lease_thread_.push([this, effect] { call_lease(effect); });
 }
 
 void Coordinator::call_lease(const election::Effect& effect) {
@@ -212,7 +164,7 @@ void Coordinator::read_view() {
   const std::int64_t sent_ns = clock_.monotonic_ns();
   const auto view = calls_.view();
   if (!view) {
-    call_thread_->pause(view_retry);
+    call_thread_.pause(view_retry);
     return view_changed();
   }
   ports_.view(*view);

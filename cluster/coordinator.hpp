@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "cluster/call_thread.hpp"
 #include "cluster/coordination.hpp"
 #include "cluster/election.hpp"
 #include "core/clock.hpp"
@@ -38,13 +39,12 @@ class Coordinator {
   // `leases` and `calls`: two ways to the same etcd, each used by one thread only. `clock`: a BootClock. All outlive it.
   Coordinator(ElectionOptions options, Presence presence, Coordination& leases, Coordination& calls, const Clock& clock,
               std::uint64_t seed, CoordinatorPorts ports);
-  // As stop(), then joins the threads.
   ~Coordinator();
   Coordinator(const Coordinator&) = delete;
   Coordinator& operator=(const Coordinator&) = delete;
 
   void start();
-  // Steps down from all, in order, and ends the lease; waits for it, at most as long as given.
+  // Steps down from all, in order, and ends the lease; waits for it, at most as long as given; then ends the threads.
   void stop(std::uint32_t wait_ms_max);
   void drain();
 
@@ -64,8 +64,8 @@ class Coordinator {
   [[nodiscard]] std::shared_ptr<const std::atomic<std::int64_t>> lead_deadline() const { return lead_deadline_ns_; }
 
  private:
-  class Calls;
   void run();
+  void end();
   void perform(std::vector<election::Effect> effects);
   void perform(const election::Effect& effect);
   void call_lease(const election::Effect& effect);
@@ -84,8 +84,8 @@ class Coordinator {
   bool stopped_ = false;  // the election has said so
   std::shared_ptr<std::atomic<std::int64_t>> lead_deadline_ns_ = std::make_shared<std::atomic<std::int64_t>>(0);
   std::atomic<bool> view_wanted_{false};
-  std::unique_ptr<Calls> lease_thread_;
-  std::unique_ptr<Calls> call_thread_;
+  CallThread lease_thread_;
+  CallThread call_thread_;
   std::thread thread_;
 };
 

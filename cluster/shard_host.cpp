@@ -52,8 +52,8 @@ ShardHost::ShardHost(ShardHostOptions options, const Clock& clock, const Clock& 
     : options_(std::move(options)),
       clock_(clock),
       boot_clock_(boot_clock),
-      lead_deadline_ns_(std::move(lead_deadline_ns)),
       ports_(std::move(ports)),
+      lead_deadline_ns_(std::move(lead_deadline_ns)),
       shared_(std::move(shared)),
       log_(std::move(log)) {
   working_.shard = options_.shard;
@@ -88,6 +88,10 @@ std::optional<T> ShardHost::ask(std::function<T()> question) const {
   } catch (const std::future_error&) {
     return std::nullopt;  // the host stopped before it came to it
   }
+}
+
+void ShardHost::set_lead_deadline(std::shared_ptr<const std::atomic<std::int64_t>> lead_deadline_ns) {
+  post([this, deadline = std::move(lead_deadline_ns)] { lead_deadline_ns_ = deadline; });
 }
 
 void ShardHost::log_grew() {
@@ -130,7 +134,7 @@ void ShardHost::step_down(std::uint64_t epoch) {
   });
 }
 
-void ShardHost::receive(std::string node, proto::shard::Message message) {
+void ShardHost::receive(std::string node, shard::Message message) {
   post([this, node = std::move(node), message = std::move(message)]() mutable {
     if (owner_) return owner_->receive(node, message);
     if (auto answer = answer_of_no_owner(message)) ports_.send(node, std::move(*answer));
@@ -232,7 +236,7 @@ std::int64_t ShardHost::wake_ns() const {
 }
 
 void ShardHost::run() {
-  if (ports_.applied) ports_.applied(writer_->state(), {});
+  if (ports_.applied) ports_.applied(writer_->state(), *log_, {});
   std::vector<Task> tasks;
   for (;;) {
     {
@@ -353,7 +357,7 @@ void ShardHost::tell_applied() {
   });
   if (!read) die(options_.shard, read.error());
   told_applied_ += entries.size();
-  ports_.applied(writer_->state(), entries);
+  ports_.applied(writer_->state(), *log_, entries);
 }
 
 void ShardHost::sync_if_due() {

@@ -52,14 +52,16 @@ struct HostStatus {
 
 // Called on the host's thread; must not block.
 struct ShardHostPorts {
-  std::function<void(const std::string& node, proto::shard::Message)> send;  // to this node, too
+  std::function<void(const std::string& node, shard::Message)> send;  // to this node, too
   // After each batch, and at least once a second.
   std::function<void(const HostStatus&)> progress;
   std::function<void(ShardId, std::uint64_t epoch)> caught_up;
   std::function<void(ShardId, std::uint64_t epoch)> stepped_down;
   std::function<void(ShardId, std::uint64_t epoch)> failed;  // cannot lead: it follows again
   // Entries that were applied since the last call, in order. Null where nobody needs them.
-  std::function<void(const storage::LedgerState& state, const std::vector<storage::StoredEntry>& entries)> applied;
+  std::function<void(const storage::LedgerState& state, const storage::LedgerView& view,
+                     const std::vector<storage::StoredEntry>& entries)>
+      applied;
 };
 
 // Any thread.
@@ -75,6 +77,8 @@ class ShardHost {
   ShardHost(const ShardHost&) = delete;
   ShardHost& operator=(const ShardHost&) = delete;
 
+  // Before it leads anything: for a host that was opened before there was an election.
+  void set_lead_deadline(std::shared_ptr<const std::atomic<std::int64_t>> lead_deadline_ns);
   // A hint.
   void log_grew();
   // Reads the log to its end, then says caught_up.
@@ -83,7 +87,7 @@ class ShardHost {
   // Finishes the batch under way, then says stepped_down.
   void step_down(std::uint64_t epoch);
   // For the owner; a replica answers that it is none.
-  void receive(std::string node, proto::shard::Message message);
+  void receive(std::string node, shard::Message message);
   // Of the control shard, for the owner of a ledger shard to mirror.
   void set_budgets(std::shared_ptr<const std::vector<Budget>> budgets);
   // Entries below may leave the shared log. As the owner.
@@ -130,10 +134,10 @@ class ShardHost {
   const ShardHostOptions options_;
   const Clock& clock_;
   const Clock& boot_clock_;
-  const std::shared_ptr<const std::atomic<std::int64_t>> lead_deadline_ns_;
   const ShardHostPorts ports_;
 
   // The thread's.
+  std::shared_ptr<const std::atomic<std::int64_t>> lead_deadline_ns_;
   std::unique_ptr<SharedLog> shared_;
   std::unique_ptr<storage::RocksLog> log_;  // snapshots: any thread
   std::unique_ptr<ReplicatedLog> replicated_;
