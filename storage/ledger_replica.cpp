@@ -101,7 +101,7 @@ Result<void> LedgerWriter::lead(std::uint64_t epoch, const proto::OwnerStarted& 
   }
   role_ = Role::owner;
   head_.epoch = epoch;
-  const Result<Applied> started = append(who);
+  const Result<Applied> started = add(who);
   if (!started) return fail(started.error());
   if (started->outcome != Outcome::applied)
     return fail(LedgerError::invalid, "an owner has an incarnation, and names of at most 1,024 bytes");

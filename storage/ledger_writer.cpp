@@ -215,7 +215,8 @@ template <class Operation>
 Result<Applied> LedgerWriter::add(const Operation& operation) {
   if (role_ == Role::replica)
     return fail(LedgerError::fenced, "only the owner of a ledger's shard adds to it");
-  constexpr bool begins = std::is_same_v<Operation, proto::IncarnationStarted>;
+  constexpr bool begins = std::is_same_v<Operation, proto::IncarnationStarted> ||
+                          std::is_same_v<Operation, proto::OwnerStarted>;
   if (!batch_timed_ && !begins) roll_periods();
   if constexpr (std::is_same_v<Operation, proto::BudgetSet>) {
     const Budget& budget = operation.budget;

@@ -170,6 +170,7 @@ class Verifier {
   Result<void> compare_money();
   void sum_balances();
   void sum_money();
+  void check_slices(const std::string& id, const BudgetAccount& account);
 
   const LedgerView& view_;
   RecomputedTables tables_;
@@ -213,6 +214,10 @@ bool Verifier::visit(const LogRecord& record) {
     return bad(record.index, "says that it is entry " + std::to_string(header.index));
   if (header.epoch < epoch_ || header.epoch == 0)
     return bad(record.index, "goes back to an earlier epoch");
+  if (header.epoch != epoch_ && epoch_ != 0 &&
+      !std::holds_alternative<proto::OwnerStarted>(entry->body)) {
+    return bad(record.index, "is of another epoch, which no owner began");
+  }
   if (header.time_ms < time_ms_)
     return bad(record.index, "is stamped earlier than the entry before");
   tables_.at_entry(record.index);
@@ -259,7 +264,7 @@ void Verifier::check_money(const proto::LedgerEntry& entry) {
     const BudgetStatus& status = account->status;
     const Budget& budget = status.budget;
     const PicoUsd spent = status.used + status.held + status.sliced;
-    if (status.used.value < 0 || status.held.value < 0 || status.sliced.value < 0)
+    if (status.used.value < 0 || status.held.value < 0 || account->own.left.value < 0)
       bad(entry.header.index, "leaves less than nothing in an account of budget " + budget.id);
     if (budget.soft || spent <= budget.amount) {
       if (!exceeded_.empty()) exceeded_.erase(budget.id);
@@ -299,10 +304,13 @@ Result<void> Verifier::compare(Table table, std::string_view from, std::string_v
   return {};
 }
 
-// Budgets, commitments and open reservations are stored as of the head's replay_from.
+// Budgets, slices, ended holders, commitments and open reservations are stored as of the head's
+// replay_from.
 Result<void> Verifier::compare_money() {
   Result<void> compared = collect(true);
   if (compared) compared = compare(Table::meta, budget_prefix, "budget");
+  if (compared) compared = compare(Table::meta, slice_prefix, "slice");
+  if (compared) compared = compare(Table::meta, ended_holder_prefix, "ended holder");
   if (compared) compared = compare(Table::meta, commitment_prefix, "commitment");
   if (compared) compared = compare(Table::meta, open_prefix, "open reservation");
   return compared;
@@ -323,9 +331,10 @@ Result<void> Verifier::compare_rows() {
 }
 
 Result<void> Verifier::compare_tables() {
-  Result<void> compared = compare(Table::meta, key_prefix, "virtual key");
-  if (compared) compared = compare(Table::meta, prices_prefix, "price book");
-  if (compared) compared = compare(Table::meta, breaker_prefix, "spend breaker");
+  Result<void> compared = compare(Table::meta, prices_prefix, "price book");
+  for (const StandingTable& table : standing_tables) {
+    if (compared) compared = compare(Table::meta, table.prefix, table.row_name);
+  }
   if (compared && report_.problem.empty()) compared = compare_folded();
   // Those that a later request replaced are gone by now.
   if (report_.problem.empty() && !tables_.rows(Table::idempotency).empty())
@@ -387,6 +396,7 @@ void Verifier::sum_money() {
   for (const auto& [id, account] : state_.budgets().all()) {
     if (account->status.held.value != holds[id])
       report_.problem = "budget " + id + " does not hold what is reserved";
+    check_slices(id, *account);
   }
   holds = state_.commitment_holds();
   for (const auto& [id, account] : state_.commitments().all()) {
@@ -400,6 +410,18 @@ void Verifier::sum_money() {
       report_.problem = "commitment " + id + " gave more than it has, or at another price";
     }
   }
+}
+
+// What is sliced of a budget is what all slices have; and no slice has more than it was granted.
+void Verifier::check_slices(const std::string& id, const BudgetAccount& account) {
+  PicoUsd sliced = account.own.left;
+  for (const auto& [holder, slice] : account.slices) {
+    sliced += slice.left;
+    if (slice.left.value < 0 || slice.left + slice.returned > slice.granted)
+      report_.problem = "a slice of budget " + id + " has more than it was granted, or less than nothing";
+  }
+  if (sliced != account.status.sliced)
+    report_.problem = "what is sliced of budget " + id + " is not what its slices have";
 }
 
 Result<VerifyReport> Verifier::run() {
