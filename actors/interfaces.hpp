@@ -91,6 +91,18 @@ using Node = caf::typed_actor<
     caf::replies_to<children_atom>::with<ChildrenReply>,
     caf::reacts_to<restart_atom>>;
 
+// One per daemon of a cluster: what other nodes may ask this one (remote_actor.hpp; the name is "node").
+using ClusterNode = caf::typed_actor<
+    caf::replies_to<status_atom>::with<NodeReport>,
+    // The node hands its shards over and takes no new requests. Answered when that has begun.
+    caf::replies_to<drain_atom>::with<Done>>;
+
+// One per GPU worker, on the node that it registered with; others reach it by WorkerRegistry.
+using GpuWorker = caf::typed_actor<
+    caf::replies_to<describe_atom>::with<WorkerDescription>,
+    // What methods there are, and what their bodies mean, is the training engine's.
+    caf::replies_to<WorkerCall>::with<WorkerReply>>;
+
 }  // namespace outlast::actors
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::ChildrenReply)
