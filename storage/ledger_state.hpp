@@ -26,6 +26,7 @@
 #include "storage/ledger_error.hpp"
 #include "storage/log.hpp"
 #include "storage/money_rows.hpp"
+#include "storage/node_table.hpp"
 #include "storage/recent_ids.hpp"
 #include "storage/row_cache.hpp"
 #include "storage/rows.hpp"
@@ -122,6 +123,9 @@ class LedgerState {
   bool restore_breaker(std::string_view key, std::string_view value) {
     return breakers_.restore(key, value);
   }
+  bool restore_member(std::string_view key, std::string_view value) {
+    return nodes_.restore(key, value);
+  }
   Result<void> replay(const proto::LedgerEntry& entry, bool charged);
 
   [[nodiscard]] std::size_t open_count() const { return open_.size(); }
@@ -199,6 +203,11 @@ class LedgerState {
     const BreakerTable::Applied applied = breakers_.apply(header, operation, changes_);
     return Applied{static_cast<Outcome>(applied.verdict), applied.error, {}};
   }
+  template <class Operation>
+  Result<Applied> apply_member(const proto::EntryHeader& header, const Operation& operation) {
+    const NodeTable::Applied applied = nodes_.apply(header, operation, changes_);
+    return Applied{static_cast<Outcome>(applied.verdict), applied.error, {}};
+  }
   void put_dedup_row(const RequestId& id, const Open& open, std::uint64_t end_index);
   void checkpoint();
   Result<void> replay_money(const proto::LedgerEntry& entry);
@@ -222,6 +231,7 @@ class LedgerState {
   // then a replay needs it.
   std::vector<RequestId> ended_rows_;
   BreakerTable breakers_;
+  NodeTable nodes_;
   // Idempotency keys of the batch that is being made.
   std::unordered_map<std::string, IdempotencyRow> batch_keys_;
   BudgetAccount* short_budget_ = nullptr;

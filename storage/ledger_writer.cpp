@@ -167,6 +167,13 @@ Result<void> LedgerWriter::recover() {
       });
   if (!breakers) return breakers;
   if (!readable) return corrupt("a row of a spend breaker cannot be read");
+  const Result<void> members = log_.scan(
+      Table::meta, std::string(1, member_prefix), std::string(1, member_prefix + 1),
+      [this, &readable](std::string_view key, std::string_view value) {
+        return readable = state_.restore_member(key, value);
+      });
+  if (!members) return members;
+  if (!readable) return corrupt("a row of a cluster's node cannot be read");
   return replay_tail(log_, head_, state_);
 }
 

@@ -326,6 +326,7 @@ Result<void> Verifier::compare_tables() {
   Result<void> compared = compare(Table::meta, key_prefix, "virtual key");
   if (compared) compared = compare(Table::meta, prices_prefix, "price book");
   if (compared) compared = compare(Table::meta, breaker_prefix, "spend breaker");
+  if (compared) compared = compare(Table::meta, member_prefix, "row of a cluster's node");
   if (compared && report_.problem.empty()) compared = compare_folded();
   // Those that a later request replaced are gone by now.
   if (report_.problem.empty() && !tables_.rows(Table::idempotency).empty())
