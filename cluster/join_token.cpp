@@ -50,7 +50,7 @@ std::optional<std::string> from_base64url(std::string_view text) {
 }
 
 void append_field(std::string& out, std::string_view field) {
-  check(field.size() <= field_bytes_max, "a field of a join token is short", field.size());
+  check(field.size() <= field_bytes_max, "a field of a join token is short");
   out += static_cast<char>(field.size());
   out += field;
 }
