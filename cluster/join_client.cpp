@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::int64_t answer_ms_max = 8'000;  // then on another connection
 constexpr long busy_pause_ms = 500;
+constexpr int handshake_ms_max = 1'000;  // a listener that has too many of them leaves the others waiting
 
 // One request on a connection of its own; nothing when there was no answer in time. Throws zmq::error_t.
 std::optional<zmq::message_t> ask(const JoinCall& call, const Frame& request, std::int64_t wait_ms) {
@@ -22,6 +23,7 @@ std::optional<zmq::message_t> ask(const JoinCall& call, const Frame& request, st
   socket.set(zmq::sockopt::curve_serverkey, call.token.public_key);
   socket.set(zmq::sockopt::curve_publickey, call.keys.public_key);
   socket.set(zmq::sockopt::curve_secretkey, call.keys.secret_key);
+  socket.set(zmq::sockopt::handshake_ivl, handshake_ms_max);
   socket.set(zmq::sockopt::rcvtimeo, static_cast<int>(wait_ms));
   socket.connect(call.token.endpoint);
   const auto bytes = request.bytes();

@@ -70,8 +70,11 @@ class JoinListener::Network {
         answers_(std::make_shared<WakeQueue<Answered>>()),
         gate_(context_, zap_domain, options_.limits.handshakes_per_s),
         requests_(options_.limits.requests_per_s) {}
+  ~Network() { close(); }
+  Network(const Network&) = delete;
+  Network& operator=(const Network&) = delete;
 
-  // Throws zmq::error_t.
+  // Throws zmq::error_t; then close() before the next try.
   void bind(const std::string& listen);
   void start() { thread_ = start_without_signals([this] { run(); }); }
   void stop();
@@ -80,6 +83,7 @@ class JoinListener::Network {
   [[nodiscard]] const std::string& public_key() const { return public_key_; }
 
  private:
+  void close();
   void run();
   void sleep();
   void receive();
@@ -150,9 +154,17 @@ void JoinListener::Network::bind(const std::string& listen) {
   if (zmq_socket_monitor(router_.handle(), watch.c_str(), events) != 0) throw zmq::error_t();
   monitor_ = zmq::socket_t(context_, zmq::socket_type::pair);
   monitor_.set(zmq::sockopt::linger, 0);
+  monitor_.set(zmq::sockopt::rcvhwm, 0);  // a full one would stop ZeroMQ's own thread
   monitor_.connect(watch);
   router_.bind(listen);
   endpoint_ = router_.get(zmq::sockopt::last_endpoint);
+}
+
+// An event that finds nobody at the monitor's other end would stop ZeroMQ's own thread for ever.
+void JoinListener::Network::close() {
+  if (router_) (void)zmq_socket_monitor(router_.handle(), nullptr, 0);
+  router_.close();
+  monitor_.close();
 }
 
 void JoinListener::Network::stop() {
@@ -346,14 +358,13 @@ void JoinListener::Network::tick() {
 void JoinListener::Network::drop_all() {
   log::warning("join.connections_dropped", {{"connections", connections_.load()}});
   const std::string listen = endpoint_;
-  router_.close();
-  monitor_.close();
   pending_.clear();
   refusals_.clear();
   connections_ = 0;
   ++all_dropped_;
   // Closing is the work of ZeroMQ's own thread: the port may stay taken for a moment.
   while (!stopping_) {
+    close();
     try {
       return bind(listen);
     } catch (const zmq::error_t& error) {

@@ -364,7 +364,11 @@ TEST_CASE("handshakes and connections of strangers are bounded", "[cluster][join
   }
   JoinCall call = call_of(founder.token(), "n2");
   call.timeout_ms = 20'000;
-  CHECK(join_cluster(call, founder.clock));
+  const auto joined = join_cluster(call, founder.clock);
+  const JoinCounters counters = founder.counters();
+  CAPTURE(counters.connections, counters.disconnected, counters.handshakes_refused, counters.handshakes_failed,
+          counters.all_dropped, counters.requests);
+  CHECK(joined);
 }
 
 TEST_CASE("a version that this cluster does not speak is refused by name", "[cluster][join]") {
