@@ -45,20 +45,20 @@ std::vector<Incarnation> LedgerState::holders() const {
   return found;
 }
 
-Result<Applied> LedgerState::apply(const proto::EntryHeader&, const NodeEnrolled&) {
-  return Applied{};
+Result<Applied> LedgerState::apply(const proto::EntryHeader& header, const NodeEnrolled& operation) {
+  return apply_member(header, operation);
 }
 
-Result<Applied> LedgerState::apply(const proto::EntryHeader&, const NodeChanged&) {
-  return Applied{};
+Result<Applied> LedgerState::apply(const proto::EntryHeader& header, const NodeChanged& operation) {
+  return apply_member(header, operation);
 }
 
-Result<Applied> LedgerState::apply(const proto::EntryHeader&, const JoinTokenMade&) {
-  return Applied{};
+Result<Applied> LedgerState::apply(const proto::EntryHeader& header, const JoinTokenMade& operation) {
+  return apply_member(header, operation);
 }
 
-Result<Applied> LedgerState::apply(const proto::EntryHeader&, const SettingSet&) {
-  return Applied{};
+Result<Applied> LedgerState::apply(const proto::EntryHeader& header, const SettingSet& operation) {
+  return apply_member(header, operation);
 }
 
 }  // namespace outlast::storage

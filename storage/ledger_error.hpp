@@ -35,6 +35,10 @@ enum class LedgerError : std::uint16_t {
   unknown_holder = 22,  // it ended already; what it says now comes too late
   unknown_node = 23,
   bad_token = 24,    // unknown, used or expired
+  taken = 25,        // the name or the key is another node's
+  key_revoked = 26,
+  last_node = 27,    // a cluster without any could let none in
+  not_enrolled = 28,  // removed or revoked: it has to join again
 };
 
 }  // namespace outlast::storage

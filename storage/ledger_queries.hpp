@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "core/member_records.hpp"
 #include "core/result.hpp"
 #include "core/spend_breaker.hpp"
 #include "storage/accounts.hpp"
@@ -37,6 +38,8 @@ Result<UsageReport> usage_of(std::span<const LedgerView* const> views, const Usa
 
 // Open spend breakers, allowances and rules made by API.
 Result<BreakerRecords> breakers_of(const LedgerView& view);
+// A cluster's nodes, join tokens and settings.
+Result<MemberRecords> members_of(const LedgerView& view);
 // Where budgets and commitments stand, as of the ledger's last entry.
 Result<MoneyStatus> money_of(const LedgerView& view);
 // Every account of the double entry.

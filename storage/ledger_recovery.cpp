@@ -45,6 +45,7 @@ bool LedgerState::restore_standing(std::string_view key, std::string_view value)
       return true;
     }
     case breaker_prefix: return breakers_.restore(key, value);
+    case member_prefix: return nodes_.restore(key, value);
     default: return false;
   }
 }

@@ -27,6 +27,7 @@
 #include "storage/ledger_error.hpp"
 #include "storage/log.hpp"
 #include "storage/money_rows.hpp"
+#include "storage/node_table.hpp"
 #include "storage/recent_ids.hpp"
 #include "storage/row_cache.hpp"
 #include "storage/rows.hpp"
@@ -66,7 +67,8 @@ struct StandingTable {
   std::string_view row_name;  // for messages
 };
 inline constexpr StandingTable standing_tables[] = {{key_prefix, "virtual key"},
-                                                    {breaker_prefix, "spend breaker"}};
+                                                    {breaker_prefix, "spend breaker"},
+                                                    {member_prefix, "row of a cluster's node"}};
 
 class LedgerState {
  public:
@@ -225,6 +227,11 @@ class LedgerState {
     const BreakerTable::Applied applied = breakers_.apply(header, operation, changes_);
     return Applied{static_cast<Outcome>(applied.verdict), applied.error, {}};
   }
+  template <class Operation>
+  Result<Applied> apply_member(const proto::EntryHeader& header, const Operation& operation) {
+    const NodeTable::Applied applied = nodes_.apply(header, operation, changes_);
+    return Applied{static_cast<Outcome>(applied.verdict), applied.error, {}};
+  }
   void put_dedup_row(const RequestId& id, const Open& open, std::uint64_t end_index);
   void checkpoint();
   Result<void> replay_money(const proto::LedgerEntry& entry);
@@ -249,6 +256,7 @@ class LedgerState {
   std::vector<RequestId> ended_rows_;
   BreakerTable breakers_;
   HolderTable holders_;
+  NodeTable nodes_;
   // Idempotency keys of the batch that is being made.
   std::unordered_map<std::string, IdempotencyRow> batch_keys_;
   BudgetAccount* short_budget_ = nullptr;

@@ -19,6 +19,7 @@
 #include "core/budget_book.hpp"
 #include "core/clock.hpp"
 #include "core/commitment.hpp"
+#include "core/member_records.hpp"
 #include "core/metering.hpp"
 #include "core/result.hpp"
 #include "core/spend_breaker.hpp"
@@ -138,6 +139,10 @@ class LedgerStore {
   virtual void record_breaker(BreakerOperation operation,
                               std::function<void(Result<void>)> done) = 0;
   [[nodiscard]] virtual Result<BreakerRecords> breakers() const = 0;
+
+  // A cluster's nodes, join tokens and settings. Errors: those of NodeTable.
+  virtual void record_member(MemberOperation operation, std::function<void(Result<void>)> done) = 0;
+  [[nodiscard]] virtual Result<MemberRecords> members() const = 0;
 
   // Readers, on the calling thread, over a snapshot; may take as long as the ledger is large. Never
   // from a callback: usage() and verify() wait for the committer to write out what it holds in
