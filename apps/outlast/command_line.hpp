@@ -37,12 +37,15 @@ class CommandLine {
 void add_breaker_commands(CommandLine& line);
 void add_budget_commands(CommandLine& line);
 void add_chat_command(CommandLine& line);
+void add_cluster_commands(CommandLine& line);
 void add_commitment_commands(CommandLine& line);
 void add_completion_command(CommandLine& line);
 void add_config_commands(CommandLine& line);
+void add_join_commands(CommandLine& line, CLI::App& node);  // init, join
 void add_key_commands(CommandLine& line);
 void add_ledger_commands(CommandLine& line);
 void add_ledger_upkeep(CommandLine& line, CLI::App& ledger);  // heads, backup, restore
+void add_member_commands(CommandLine& line);
 void add_node_commands(CommandLine& line);
 void add_price_commands(CommandLine& line);
 void add_rate_limit_command(CommandLine& line);
