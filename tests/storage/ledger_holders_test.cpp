@@ -319,6 +319,48 @@ TEST_CASE("what came as an entry's body is added as its operation", "[ledger][cl
   ledger.require_whole();
 }
 
+TEST_CASE("a changed row of a slice, of a holder or of what one reserved is found", "[ledger][cluster]") {
+  OwnedLedger ledger;
+  const Incarnation& a = ledger.a;
+  CHECK(ledger.add(proto::SliceGranted{"bud", pico(10), ledger.b}) == Outcome::applied);
+  CHECK(ledger.add(proto::HolderEnded{ledger.b, false, ""}) == Outcome::applied);
+  CHECK(ledger.add(proto::SliceGranted{"bud", pico(1'000), a}) == Outcome::applied);
+  const Reservation one = ledger.reservation(a, 400);
+  CHECK(ledger.add(one) == Outcome::applied);
+  REQUIRE(ledger.writer->finish());
+  ledger.require_whole();
+  auto& rows = ledger.log.rows(Table::meta);
+  const auto is_whole = [&ledger] {
+    const Result<VerifyReport> report = verify_ledger(ledger.log);
+    return report && report->ok;
+  };
+  for (const std::string& key :
+       {slice_key(a, "bud"), ended_holder_key(ledger.b), open_key(one.request_id)}) {
+    REQUIRE(rows.contains(key));
+    const std::string good = rows[key];
+    for (std::size_t at = 0; at < good.size(); ++at) {
+      rows[key][at] = static_cast<char>(good[at] ^ 1);
+      CHECK_FALSE(is_whole());
+      rows[key] = good;
+    }
+    rows.erase(key);
+    CHECK_FALSE(is_whole());
+    rows[key] = good.substr(1);
+    CHECK_FALSE(LedgerWriter::open_replica(ledger.log, ledger.clock));
+    rows[key] = good;
+  }
+  const std::string& slice = rows[slice_key(a, "bud")];
+  for (const std::string& key :
+       {slice_key(ledger.b, "bud"), slice_key(a, "other"), ended_holder_key(a)}) {
+    rows[key] = key[0] == slice_prefix ? slice : rows[ended_holder_key(ledger.b)];
+    CHECK_FALSE(is_whole());
+    if (key == slice_key(a, "other"))  // of no budget
+      CHECK_FALSE(LedgerWriter::open_replica(ledger.log, ledger.clock));
+    rows.erase(key);
+  }
+  CHECK(is_whole());
+}
+
 TEST_CASE("an entry as JSON names its holder, if it has one", "[ledger][cluster]") {
   OwnedLedger ledger;
   StoredEntry entry;
