@@ -36,7 +36,8 @@ class LedgerWriter {
   static constexpr int take_back_tries_max = 32;
   // Entries in one commit of a recovery.
   static constexpr std::size_t recovery_batch_entries = 4'096;
-  // Bytes of one commit while a holder's many reservations are settled: far below what a shared log takes.
+  // Bytes of one commit while a holder's many reservations are settled: far below what a shared
+  // log takes.
   static constexpr std::size_t end_holder_batch_bytes = 192U << 10;
 
   // Recovers the state from `log` and checks its head; then, durable on return: an incarnation

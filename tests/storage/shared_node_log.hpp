@@ -55,6 +55,8 @@ class SharedNodeLog final : public Log {
 
   void fail_next(Fate fate) { fate_ = fate; }
   bool leading = false;  // its batches are the shared log's
+  // Where a test may do damage.
+  [[nodiscard]] auto& rows(Table table) { return local_.rows(table); }
 
   Result<bool> get(Table table, std::string_view key, std::string& value) const override {
     return local_.get(table, key, value);
