@@ -16,7 +16,6 @@ namespace {
 constexpr std::int64_t ms = 1'000'000;
 constexpr std::int64_t told_interval_ns = 500 * ms;
 constexpr std::int64_t retry_ns = 200 * ms;   // after the shared log could not be read
-constexpr std::size_t batches_per_turn = 64;  // of a replica that catches up, so that questions are answered meanwhile
 constexpr std::size_t tasks_max = 262'144;
 constexpr int exit_status_doubt = 70;
 
@@ -116,8 +115,10 @@ void ShardHost::lead(std::uint64_t epoch) {
       stop_leading(&led.error());
       return ports_.failed(options_.shard, epoch);
     }
-    owner_ = std::make_unique<ShardOwner>(options_.shard, epoch, *writer_, clock_);
-    if (budgets_) owner_->set_budgets(*budgets_);
+    OwnerOptions owner;
+    owner.shard = options_.shard;
+    owner_ = std::make_unique<ShardOwner>(owner, *writer_, clock_);
+    if (budgets_ && !keep(owner_->set_budgets(*budgets_))) return;
     working_.epoch = epoch;
     log::info("shard_led", {{"shard", name_of_shard(options_.shard)}, {"epoch", epoch}, {"entries", writer_->next_index()}});
   });
@@ -136,7 +137,10 @@ void ShardHost::step_down(std::uint64_t epoch) {
 
 void ShardHost::receive(std::string node, shard::Message message) {
   post([this, node = std::move(node), message = std::move(message)]() mutable {
-    if (owner_) return owner_->receive(node, message);
+    if (owner_) {
+      keep(owner_->receive(node, message));
+      return;
+    }
     if (auto answer = answer_of_no_owner(message)) ports_.send(node, std::move(*answer));
   });
 }
@@ -144,7 +148,7 @@ void ShardHost::receive(std::string node, shard::Message message) {
 void ShardHost::set_budgets(std::shared_ptr<const std::vector<Budget>> budgets) {
   post([this, budgets = std::move(budgets)] {
     budgets_ = budgets;
-    if (owner_) owner_->set_budgets(*budgets_);
+    if (owner_) keep(owner_->set_budgets(*budgets_));
   });
 }
 
@@ -209,7 +213,10 @@ std::pair<std::uint64_t, Digest> ShardHost::digest() const {
 Result<void> ShardHost::open_writer() {
   owner_.reset();
   writer_.reset();
-  replicated_ = std::make_unique<ReplicatedLog>(*shared_, *log_, [this] { return may_lead(); });
+  replicated_ = std::make_unique<ReplicatedLog>(
+      *shared_, *log_,
+      ReplicatedLogHooks{[this] { return may_lead(); },
+                         [](std::uint32_t wait_ms) { std::this_thread::sleep_for(std::chrono::milliseconds(wait_ms)); }});
   auto writer = storage::LedgerWriter::open_replica(*replicated_, clock_);
   if (!writer) return fail(std::move(writer.error()));
   writer_ = std::move(*writer);
@@ -264,87 +271,79 @@ void ShardHost::run() {
   tasks_.clear();
 }
 
+// Whether the owner goes on.
+bool ShardHost::keep(const Result<void>& done) {
+  if (done) return true;
+  const std::uint64_t epoch = working_.epoch;
+  stop_leading(&done.error());
+  ports_.failed(options_.shard, epoch);
+  return false;
+}
+
 void ShardHost::own() {
   if (!may_lead()) {
-    const std::uint64_t epoch = working_.epoch;
-    const Error why = fail(AgreementError::lease_lost, "the lease's deadline has passed").value();
-    stop_leading(&why);
-    return ports_.failed(options_.shard, epoch);
+    keep(fail(AgreementError::lease_lost, "the lease's deadline has passed"));
+    return;
   }
-  owner_->tick();
+  const std::uint64_t before = writer_->next_index() - writer_->pending_entries();
   const std::int64_t start_ns = clock_.monotonic_ns();
-  const bool pending = writer_->pending_entries() > 0;
-  if (const Result<void> committed = owner_->commit(); !committed) {
-    const std::uint64_t epoch = working_.epoch;
-    stop_leading(&committed.error());
-    return ports_.failed(options_.shard, epoch);
-  }
-  if (pending) {
+  if (!keep(owner_->commit())) return;
+  if (writer_->next_index() > before) {
     ++working_.batches;
     working_.commit_us_last = static_cast<std::uint64_t>((clock_.monotonic_ns() - start_ns) / 1'000);
   }
-  send_effects();
-}
-
-void ShardHost::send_effects() {
-  for (auto& effect : owner_->take_effects()) ports_.send(effect.node, std::move(effect.message));
+  for (OwnerEffect& effect : owner_->take_effects()) {
+    if (auto* send = std::get_if<SendToNode>(&effect)) ports_.send(send->node, std::move(send->message));
+    else if (const auto* tail = std::get_if<TailGrew>(&effect)) ports_.grew(options_.shard, tail->next_index);
+  }
 }
 
 void ShardHost::follow() {
   const std::int64_t now_ns = clock_.monotonic_ns();
   const bool due = grew_ || now_ns - polled_ns_ >= options_.poll_interval_ms * ms;
   if (!due || working_.behind) return;
+  polled_ns_ = now_ns;
   // A tail read after the claim: whoever owned the shard before cannot add to it any more.
   std::optional<std::uint64_t> end;
   if (catching_up_) {
     const Result<SharedTail> tail = shared_->tail();
     if (tail) end = tail->next_index;
   }
-  std::size_t batches = 0;
-  std::optional<Error> wrong;
-  const Result<void> read = shared_->read(writer_->next_index(), [&](const SharedBatch& batch) {
-    const Result<void> followed = writer_->follow(batch.first_index, batch.records);
-    if (!followed) {
-      wrong = followed.error();
-      return false;
-    }
-    working_.epoch = std::max(working_.epoch, batch.epoch);
-    working_.tail = std::max(working_.tail, batch.next_index);
-    return ++batches < batches_per_turn;
-  });
-  if (wrong) {
-    if (is(*wrong, storage::LedgerError::io) || is(*wrong, storage::LedgerError::disk_full)) die(options_.shard, *wrong);
-    working_.problem = wrong->message;
-    log::error("replica_does_not_follow", {{"shard", name_of_shard(options_.shard)}, {"error", wrong->message}});
-  } else if (!read) {
-    working_.behind = is(read.error(), AgreementError::trimmed);
-    working_.problem = read.error().message;
-  } else {
-    working_.problem.clear();
-  }
-  polled_ns_ = now_ns;
-  if (!read || wrong) {
-    polled_ns_ = now_ns - options_.poll_interval_ms * ms + retry_ns;
-    grew_ = false;
-    return;
-  }
-  grew_ = batches == batches_per_turn;
-  const std::uint64_t applied = writer_->next_index();
-  working_.tail = std::max(working_.tail, applied);
+  const Result<bool> at_end = catch_up(*shared_, *writer_);
+  if (!at_end) return follow_later(at_end.error());
+  working_.problem.clear();
+  grew_ = !*at_end;
   if (!grew_ && !read_to_end_) {
     read_to_end_ = true;
     tell_progress(true);
   }
-  const auto reached = std::stable_partition(currents_.begin(), currents_.end(),
-                                             [applied](const auto& current) { return current.first > applied; });
-  std::vector<std::pair<std::uint64_t, std::function<void(Result<void>)>>> done(
-      std::make_move_iterator(reached), std::make_move_iterator(currents_.end()));
-  currents_.erase(reached, currents_.end());
-  if (!done.empty()) tell_applied();  // first, so that what was asked for is published when it is answered
-  for (auto& [index, call] : done) call({});
-  if (catching_up_ && end && applied >= *end) {
+  answer_currents();
+  if (catching_up_ && end && writer_->next_index() >= *end) {
     const std::uint64_t epoch = *std::exchange(catching_up_, std::nullopt);
     ports_.caught_up(options_.shard, epoch);
+  }
+}
+
+void ShardHost::follow_later(const Error& error) {
+  if (is(error, storage::LedgerError::io) || is(error, storage::LedgerError::disk_full)) die(options_.shard, error);
+  if (working_.problem != error.message) {
+    log::warning("replica_does_not_follow", {{"shard", name_of_shard(options_.shard)}, {"error", error.message}});
+  }
+  working_.behind = is(error, AgreementError::trimmed);
+  working_.problem = error.message;
+  polled_ns_ += retry_ns - options_.poll_interval_ms * ms;
+  grew_ = false;
+  // Who waits to be current is told that this may last.
+  for (auto& [index, done] : std::exchange(currents_, {})) done(fail(error));
+}
+
+void ShardHost::answer_currents() {
+  if (currents_.empty()) return;
+  tell_applied();  // first, so that what was asked for is published when it is answered
+  const std::uint64_t applied = writer_->next_index();
+  for (auto& [index, done] : std::exchange(currents_, {})) {
+    if (index <= applied) done({});
+    else currents_.emplace_back(index, std::move(done));
   }
 }
 

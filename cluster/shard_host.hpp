@@ -53,6 +53,8 @@ struct HostStatus {
 // Called on the host's thread; must not block.
 struct ShardHostPorts {
   std::function<void(const std::string& node, shard::Message)> send;  // to this node, too
+  // The owner's log has grown to that index: a hint for replicas.
+  std::function<void(ShardId, std::uint64_t next_index)> grew;
   // After each batch, and at least once a second.
   std::function<void(const HostStatus&)> progress;
   std::function<void(ShardId, std::uint64_t epoch)> caught_up;
@@ -121,8 +123,10 @@ class ShardHost {
 
   void run();
   void follow();
+  void follow_later(const Error& error);
+  void answer_currents();
   void own();
-  void send_effects();
+  bool keep(const Result<void>& done);
   Result<void> open_writer();
   void stop_leading(const Error* why);
   void tell_progress(bool always);
@@ -145,7 +149,7 @@ class ShardHost {
   std::unique_ptr<ShardOwner> owner_;
   std::optional<std::uint64_t> catching_up_;  // an epoch that was claimed
   std::shared_ptr<const std::vector<Budget>> budgets_;
-  std::vector<std::pair<std::uint64_t, std::function<void(Result<void>)>>> currents_;
+  std::vector<std::pair<std::uint64_t, std::function<void(Result<void>)>>> currents_;  // who waits for an index
   bool grew_ = true;
   bool read_to_end_ = false;
   std::int64_t polled_ns_ = 0;
