@@ -208,7 +208,7 @@ void ClusterNode::start_coordinator() {
     if (const auto host = host_of(shard)) host->step_down(epoch);
     else coordinator_->with([shard, epoch](Election& made) { made.stepped_down(shard, epoch); });
   };
-  ports.tell = [this](const std::string& node, ShardId shard) { send(node, {shard, 0, shard::Free{}}); };
+  ports.tell = [this](const std::string& node, ShardId shard) { send(node, {shard, 0, shard::ShardFree{}}); };
   ports.view = [this](const CoordinationView& view) { take_view(view); };
   ports.drained = [this] {
     drained_ = true;
@@ -295,6 +295,15 @@ Result<std::shared_ptr<ShardHost>> ClusterNode::open_host(ShardId shard) {
 ShardHostPorts ClusterNode::host_ports(ShardId shard) {
   ShardHostPorts ports;
   ports.send = [this](const std::string& node, shard::Message message) { send(node, std::move(message)); };
+  ports.grew = [this](ShardId id, std::uint64_t next_index) {
+    std::vector<std::string> replicas;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = replicas_.find(id);
+      if (found != replicas_.end()) replicas = found->second;
+    }
+    for (const std::string& replica : replicas) send(replica, {id, 0, shard::Tail{next_index}});
+  };
   ports.progress = [this](const HostStatus& status) { host_progress(status); };
   ports.caught_up = [this](ShardId id, std::uint64_t epoch) {
     coordinator_->with([id, epoch](Election& election) { election.caught_up(id, epoch); });
@@ -416,18 +425,17 @@ void ClusterNode::on_frame(const Peer& peer, Channel channel, FramePtr frame) {
 
 void ClusterNode::on_message(const std::string& node, shard::Message message) {
   const ShardId shard = message.shard;
-  if (const auto* progress = std::get_if<shard::Progress>(&message.body)) {
+  if (const auto* progress = std::get_if<shard::NodeProgress>(&message.body)) {
     coordinator_->with([&](Election& election) {
       for (const auto& one : progress->shards) {
         election.peer_progress(node, progress->incarnation, {one.shard, one.applied, one.takes});
       }
     });
-  } else if (std::holds_alternative<shard::Free>(message.body)) {
+  } else if (std::holds_alternative<shard::ShardFree>(message.body)) {
     coordinator_->with([shard](Election& election) { election.told(shard); });
-  } else if (const auto* tail = std::get_if<shard::Tail>(&message.body)) {
-    static_cast<void>(tail);
+  } else if (std::holds_alternative<shard::Tail>(message.body)) {
     if (const auto host = host_of(shard)) host->log_grew();
-  } else if (shard::is_for_owner(message)) {
+  } else if (is_for_owner(message)) {
     if (const auto host = host_of(shard)) return host->receive(node, std::move(message));
     if (auto answer = answer_of_no_owner(message)) send(node, std::move(*answer));
   } else {
@@ -535,11 +543,17 @@ void ClusterNode::run_upkeep() {
 
 // Peers learn how far this node's replicas are.
 void ClusterNode::gossip() {
-  shard::Progress progress;
+  shard::NodeProgress progress;
   progress.incarnation = incarnation_;
   const auto report = coordinator_->look<std::vector<ShardProgress>>([](const Election& election) { return election.progress_report(); });
   for (const ShardProgress& one : report) progress.shards.push_back({one.shard, one.applied, one.takes});
   for (const Peer& peer : links_->up()) send(peer.node, {control_shard, 0, progress});
+  for (const auto& host : hosts()) {
+    const ShardId shard = host->options().shard;
+    auto peers = coordinator_->look<std::vector<std::string>>([shard](const Election& election) { return election.peers_of(shard); });
+    const std::lock_guard lock(mutex_);
+    replicas_[shard] = std::move(peers);
+  }
 }
 
 void ClusterNode::trim() {

@@ -149,6 +149,7 @@ class ClusterNode {
   std::map<ShardId, std::shared_ptr<ShardHost>> hosts_;
   std::map<ShardId, std::string> fetching_;  // shards that wait for a copy, and from whom
   CoordinationView view_;
+  std::map<ShardId, std::vector<std::string>> replicas_;  // that want to hear that the shard's log grew
   ControlChannelPorts control_channel_;
   std::map<ShardId, std::vector<std::pair<std::int64_t, std::uint64_t>>> trimmable_;  // when, and below which index
 

@@ -27,6 +27,18 @@ constexpr int exit_status_doubt = 70;
 
 }  // namespace
 
+bool is_for_owner(const shard::Message& message) {
+  return std::holds_alternative<shard::Operations>(message.body) || std::holds_alternative<shard::Demand>(message.body) ||
+         std::holds_alternative<shard::EndHolder>(message.body) ||
+         std::holds_alternative<shard::ReplicaProgress>(message.body);
+}
+
+std::optional<shard::Message> answer_of_no_owner(const shard::Message& message) {
+  const auto* operations = std::get_if<shard::Operations>(&message.body);
+  if (operations == nullptr) return std::nullopt;
+  return shard::Message{message.shard, message.epoch, shard::NotOwner{operations->holder, operations->stream, 0, {}, 0}};
+}
+
 Result<std::unique_ptr<ShardHost>> ShardHost::open(ShardHostOptions options, const Clock& clock, const Clock& boot_clock,
                                                    std::unique_ptr<SharedLog> log,
                                                    std::shared_ptr<const std::atomic<std::int64_t>> lead_deadline_ns,

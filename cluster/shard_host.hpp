@@ -66,6 +66,10 @@ struct ShardHostPorts {
       applied;
 };
 
+// What an owner takes in; and what whoever is none answers, if anything.
+bool is_for_owner(const shard::Message& message);
+std::optional<shard::Message> answer_of_no_owner(const shard::Message& message);
+
 // Any thread.
 class ShardHost {
  public:
