@@ -110,7 +110,7 @@ std::vector<BudgetStatus> ClusterLedger::budgets() const {
 std::shared_ptr<const BudgetBook> ClusterLedger::budget_book() const { return dependencies_.holder.budget_book(); }
 
 void ClusterLedger::add_commitment(Commitment commitment, std::string by, std::function<void(Result<void>)> done) {
-  if (Result<void> good = check_commitment(commitment); !good) return done(std::move(good));
+  if (Result<void> good = storage::check_commitment(commitment); !good) return done(std::move(good));
   if (dependencies_.shards != 1) return done(crosses_shards("a commitment"));
   record(0, proto::CommitmentAdded{std::move(commitment), std::move(by)}, std::move(done));
 }

@@ -144,7 +144,13 @@ Result<void> ClusterNode::check_membership() {
 }
 
 Result<void> ClusterNode::start_links() {
-  holder_->start(shards_);
+  std::vector<Incarnation> on_record;
+  if (const auto view = agreement_.calls->view()) {
+    for (const Presence& presence : view->nodes) {
+      if (presence.node == options_.node) on_record.push_back(presence.incarnation);
+    }
+  }
+  if (const Result<void> begun = holder_->start(shards_, on_record); !begun) return begun;
   ledger_ = std::make_unique<ClusterLedger>(ClusterLedgerDependencies{*holder_, control_, *disk_, shards_, [this] { return hosts(); }});
   PeerLinkOptions links;
   links.listen = options_.listen;

@@ -321,7 +321,7 @@ void ShardHost::follow() {
     const Result<SharedTail> tail = shared_->tail();
     if (tail) end = tail->next_index;
   }
-  const Result<bool> at_end = catch_up(*shared_, *writer_);
+  const Result<bool> at_end = cluster::catch_up(*shared_, *writer_);
   if (!at_end) return follow_later(at_end.error());
   working_.problem.clear();
   grew_ = !*at_end;

@@ -21,6 +21,8 @@
 #include "core/result.hpp"
 #include "proto/ledger_codec.hpp"
 #include "proto/shard_codec.hpp"
+#include "storage/accounts.hpp"
+#include "storage/entry.hpp"
 #include "storage/ledger_writer.hpp"
 #include "storage/rocks_log.hpp"
 
