@@ -4,8 +4,8 @@
 // On a single node, open() is all. In a cluster each replica of a shard has one: open_replica(),
 // follow() for what the owner wrote, and lead() when its own node becomes the owner; from then on
 // add() and commit(), as on a single node, but that slices are not dealt out here (their holders
-// ask for them). After an error from follow(), lead() or commit() it is thrown away, and another
-// one opened from what the local log has.
+// ask for them), until it hands over by resign(). After an error from follow(), lead() or commit()
+// it is thrown away, and another one opened from what the local log has.
 #pragma once
 
 #include <cstdint>
@@ -74,6 +74,8 @@ class LedgerWriter {
   // who wrote them; durable on return. Nothing is settled, since reservations and slices belong to
   // holders. `fenced`: the ledger has entries of a later epoch.
   Result<void> lead(std::uint64_t epoch, const proto::OwnerStarted& who);
+  // The owner hands over: it is a replica again, in the same object. Nothing may be pending.
+  void resign();
   // A holder will say nothing more: adds the settlement, marked in doubt, of each of its open
   // reservations, then that it ended. What its slices hold returns to the budgets or, if `spent`,
   // counts as used, as it must when nobody knows. May commit in between; the last entry is not

@@ -7,6 +7,7 @@
 #include "apps/outlast/cli_error.hpp"
 #include "apps/outlast/command_line.hpp"
 #include "apps/outlast/terminal.hpp"
+#include "apps/outlast/text_file.hpp"
 #include "cluster/curve.hpp"
 #include "cluster/join_client.hpp"
 #include "core/clock.hpp"
@@ -61,7 +62,10 @@ Result<Place> look_at(const std::string& file) {
   if (!identity) return fail(CliError::failed, identity.error().message);
   auto keys = cluster::load_or_make_curve_keys(std::filesystem::path(config->data) / "zmq.key");
   if (!keys) return fail(CliError::failed, keys.error().message);
-  if (*identity) {
+  // A folder that nobody let in yet is nobody's: another name or another cluster may be tried.
+  const bool bound = *identity && ((*identity)->step != Step::joining ||
+                                   std::filesystem::exists(std::filesystem::path(config->data) / "key.secret"));
+  if (bound) {
     if (const auto good = check_identity(**identity, *config, keys->public_key); !good)
       return fail(CliError::failed, good.error().message);
   }
@@ -156,7 +160,13 @@ Result<void> write_secret(const Place& place, const std::string& secret) {
 }
 
 Result<void> join_node(const GlobalOptions& global, const JoinOptions& options) {
-  const auto token = cluster::JoinToken::parse(options.token);
+  std::string text = options.token;
+  if (text == "-") {  // so that it does not stand in the list of processes
+    auto read = read_text_file(text, small_file_bytes_max);
+    if (!read) return fail(read.error());
+    text = read->substr(0, read->find_last_not_of(" \r\n") + 1);
+  }
+  const auto token = cluster::JoinToken::parse(text);
   if (!token) return fail(CliError::failed, token.error().message);
   auto place = look_at(options.config);
   if (!place) return fail(place.error());
@@ -183,7 +193,7 @@ Result<void> join_node(const GlobalOptions& global, const JoinOptions& options) 
   if (const auto written = write_identity(*place, identity); !written) return written;
   show(global, *place, "joined",
        bold("node " + place->config.name + " may take part in cluster " + config.name) + ", with " +
-           std::to_string(welcome->nodes.size()) + " others; start it: outlastd --config " + options.config + "\n");
+           std::to_string(welcome->nodes.size()) + (welcome->nodes.size() == 1 ? " other" : " others") + "; start it: outlastd --config " + options.config + "\n");
   return {};
 }
 
@@ -203,7 +213,7 @@ void add_join_commands(CommandLine& line, CLI::App& node) {
   auto join_options = std::make_shared<JoinOptions>();
   CLI::App* join = line.add_command(node, "join", "becomes a node of the cluster that made the token",
                                     [&line, join_options] { return join_node(line.options, *join_options); });
-  join->add_option("token", join_options->token, "as 'outlast node token' shows it, once")->required()->type_name("TOKEN");
+  join->add_option("token", join_options->token, "as 'outlast node token' shows it, once; '-' reads it from stdin")->required()->type_name("TOKEN");
   add_config_option(*join, join_options->config);
 }
 

@@ -150,7 +150,13 @@ class ClusterSimulation {
     commit();
     Node& before = *owner_;
     Node& next = any_replica();
-    reopen(before);
+    if (random_.below(2) == 0) {
+      before.writer->resign();
+      before.log->leading = false;
+      require_same_digest(before);
+    } else {
+      reopen(before);
+    }
     lead(next);
   }
   // The owner dies, or cannot tell, while it commits. Anyone may be next, itself included.
