@@ -148,7 +148,7 @@ class LedgerWriter {
   Log& log_;
   const Clock& clock_;
   Role role_;
-  HeadRow head_;  // as it will be when the batch is durable
+  HeadRow head_;  // as it will be when the batch is durable; its time is the batch's, once it has one
   std::uint64_t batch_first_;
   bool batch_timed_ = false;
   PendingView view_;

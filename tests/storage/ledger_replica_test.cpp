@@ -24,7 +24,7 @@ class ClusterSimulation {
   void step() {
     if (random_.below(8) == 0) {
       commit();
-      clock_.advance_ms(static_cast<std::int64_t>(random_.below(9'000'000)));
+      move_clocks();
     }
     switch (random_.below(40)) {
       case 0: return hand_over();
@@ -65,13 +65,25 @@ class ClusterSimulation {
 
  private:
   struct Node {
+    ManualClock clock;  // no two agree
     std::unique_ptr<SharedNodeLog> log;
     std::unique_ptr<LedgerWriter> writer;
   };
 
+  void move_clocks() {
+    const auto ms = static_cast<std::int64_t>(random_.below(9'000'000));
+    clock_.advance_ms(ms);
+    for (Node& node : nodes_) {
+      node.clock.advance_ms(ms);
+      if (random_.below(4) == 0)
+        node.clock.set_wall_ms(clock_.wall_ms() - 4'500'000 +
+                               static_cast<std::int64_t>(random_.below(9'000'000)));
+    }
+  }
   void reopen(Node& node) {
     node.log->leading = false;
-    Result<std::unique_ptr<LedgerWriter>> writer = LedgerWriter::open_replica(*node.log, clock_);
+    Result<std::unique_ptr<LedgerWriter>> writer =
+        LedgerWriter::open_replica(*node.log, node.clock);
     INFO((writer ? "" : writer.error().message));
     REQUIRE(writer);
     node.writer = std::move(*writer);
@@ -185,7 +197,7 @@ class ClusterSimulation {
     const LedgerWriter& writer = *owner_->writer;
     const std::int64_t time_ms = writer.pending_entries() > 0
                                      ? writer.time_ms()
-                                     : std::max(writer.time_ms(), clock_.wall_ms());
+                                     : std::max(writer.time_ms(), owner_->clock.wall_ms());
     model_.roll(time_ms);
     return time_ms;
   }
