@@ -191,13 +191,23 @@ void PeerNetwork::apply_peers(std::vector<PeerAddress> peers) {
   }
 }
 
-void PeerNetwork::open(PeerNode& node) {
+bool PeerNetwork::connect(PeerNode& node) {
+  node.sockets.reset();
+  node.writable = {};
+  node.unreachable_since_ns = 0;
   try {
     node.sockets = std::make_unique<PeerSockets>(context_, node.address, public_key_, options_.secret_key, poller_,
                                                  node.watches);
+    return true;
   } catch (const zmq::error_t& error) {
     log::error("peer.not_linked",
                {{"node", node.address.node}, {"endpoint", node.address.endpoint}, {"reason", error.what()}});
+    return false;
+  }
+}
+
+void PeerNetwork::open(PeerNode& node) {
+  if (!connect(node)) {
     node.closed_until_ns = now_ns_ + retry_address_ns;
     return;
   }
@@ -210,9 +220,21 @@ void PeerNetwork::open(PeerNode& node) {
   session.version_max = options_.version_max;
   session.limits = options_.limits;
   node.session = std::make_unique<PeerSession>(std::move(session), numbers_, handlers_, counters_, now_ns_);
-  node.writable = {};
   node.held = {};
   flush_due(node);
+}
+
+void PeerNetwork::renew_if_unreachable(PeerNode& node) {
+  const bool connected = std::ranges::find(node.writable, false) == node.writable.end();
+  if (connected || node.session->is_up()) {
+    node.unreachable_since_ns = 0;
+    node.renew_after_ns = renew_after_ns_min;
+  } else if (node.unreachable_since_ns == 0) {
+    node.unreachable_since_ns = now_ns_;
+  } else if (now_ns_ - node.unreachable_since_ns >= node.renew_after_ns) {
+    node.renew_after_ns = std::min(2 * node.renew_after_ns, renew_after_ns_max);
+    (void)connect(node);  // without sockets, the next time
+  }
 }
 
 void PeerNetwork::close(PeerNode& node, const std::string& why) {
@@ -365,7 +387,7 @@ bool PeerNetwork::room(PeerNode& node, Channel channel) {
 void PeerNetwork::send(PeerNode& node, Channel channel, const peer::Message& message) {
   auto encoded = peer::encode(message);
   check(encoded.has_value(), "what a session says fits a message");
-  // What is lost here is missed by the other node and sent again.
+  // What is lost here is missed by the other node and sent again, as what a connection loses.
   (void)node.sockets->send(channel, std::move(*encoded));
 }
 
@@ -386,6 +408,7 @@ void PeerNetwork::tick() {
   next_tick_ns_ = now_ns_ + tick_ns_;
   for (auto& [name, node] : nodes_) {
     if (node->session) {
+      renew_if_unreachable(*node);
       node->session->tick(now_ns_, heard_all_);
       flush_due(*node);
     } else if (now_ns_ >= node->closed_until_ns) {
