@@ -26,7 +26,7 @@ using cluster::Channel;
 using Steady = std::chrono::steady_clock;
 
 constexpr std::size_t small_bytes = 64;
-constexpr std::size_t bulk_bytes = 1U << 20;
+constexpr std::size_t bulk_bytes = 64U << 10;
 
 [[noreturn]] void die(const std::string& what) {
   std::fprintf(stderr, "%s\n", what.c_str());

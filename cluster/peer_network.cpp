@@ -23,9 +23,10 @@ namespace {
 
 constexpr const char* zap_domain = "outlast-nodes";
 constexpr int receives_per_turn = 64;  // then what others have left gets its turn
+constexpr std::size_t received_bytes_max = 256U << 10;  // the same, for large messages
 constexpr int received_messages_max = 64;  // in ZeroMQ, per connection
 constexpr int listen_backlog = 1'024;
-constexpr std::size_t flushed_bytes_max = 1U << 20;  // per turn and channel, so that bulk delays nothing else
+constexpr std::size_t flushed_bytes_max = 256U << 10;  // per turn and channel, so that bulk delays nothing else
 constexpr std::int64_t tick_ms_min = 5;
 constexpr std::int64_t tick_ms_max = 125;
 constexpr std::int64_t retry_address_ns = 10'000'000'000;
@@ -33,6 +34,7 @@ constexpr std::int64_t stranger_log_ns = 10'000'000'000;
 constexpr int failed_handshake_events =
     ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL;
 constexpr int events_max = 64;
+constexpr int io_threads = 2;  // the second for bulk: cluster/peer_node.cpp
 
 std::span<const std::byte> bytes_of(const zmq::message_t& message) {
   return {static_cast<const std::byte*>(message.data()), message.size()};
@@ -48,7 +50,7 @@ PeerNetwork::PeerNetwork(PeerLinkOptions options, std::string public_key, const 
       outbox_(options_.limits),
       numbers_(options_.incarnation),
       poller_(::epoll_create1(EPOLL_CLOEXEC)),
-      context_(2, static_cast<int>(channel_count * peers_max + 16)),
+      context_(io_threads, static_cast<int>(channel_count * peers_max + 16)),
       gate_(context_, zap_domain, [this](const std::string& key) { return by_key_.contains(key); }),
       router_(context_, zmq::socket_type::router),
       monitor_(context_, zmq::socket_type::pair),
@@ -256,7 +258,8 @@ void PeerNetwork::cut_off(PeerNode& node, const std::string& why) {
 
 void PeerNetwork::receive() {
   heard_all_ = false;
-  for (int i = 0; i < receives_per_turn; ++i) {
+  std::size_t bytes = 0;
+  for (int i = 0; i < receives_per_turn && bytes < received_bytes_max; ++i) {
     zmq::message_t connection;
     zmq::message_t body;
     if (!router_.recv(connection, zmq::recv_flags::dontwait)) {
@@ -271,6 +274,7 @@ void PeerNetwork::receive() {
       more = body.more();
       ++parts;
     }
+    bytes += body.size();
     if (parts > 0) on_message(connection, body, parts);
   }
 }
