@@ -23,9 +23,10 @@ namespace {
 
 constexpr const char* zap_domain = "outlast-nodes";
 constexpr int receives_per_turn = 64;  // then what others have left gets its turn
+constexpr std::size_t received_bytes_max = 256U << 10;  // the same, for large messages
 constexpr int received_messages_max = 64;  // in ZeroMQ, per connection
 constexpr int listen_backlog = 1'024;
-constexpr std::size_t flushed_bytes_max = 1U << 20;  // per turn and channel, so that bulk delays nothing else
+constexpr std::size_t flushed_bytes_max = 256U << 10;  // per turn and channel, so that bulk delays nothing else
 constexpr std::int64_t tick_ms_min = 5;
 constexpr std::int64_t tick_ms_max = 125;
 constexpr std::int64_t retry_address_ns = 10'000'000'000;
@@ -33,6 +34,7 @@ constexpr std::int64_t stranger_log_ns = 10'000'000'000;
 constexpr int failed_handshake_events =
     ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL;
 constexpr int events_max = 64;
+constexpr int io_threads = 2;  // the second for bulk: cluster/peer_node.cpp
 
 std::span<const std::byte> bytes_of(const zmq::message_t& message) {
   return {static_cast<const std::byte*>(message.data()), message.size()};
@@ -48,7 +50,7 @@ PeerNetwork::PeerNetwork(PeerLinkOptions options, std::string public_key, const 
       outbox_(options_.limits),
       numbers_(options_.incarnation),
       poller_(::epoll_create1(EPOLL_CLOEXEC)),
-      context_(2, static_cast<int>(channel_count * peers_max + 16)),
+      context_(io_threads, static_cast<int>(channel_count * peers_max + 16)),
       gate_(context_, zap_domain, [this](const std::string& key) { return by_key_.contains(key); }),
       router_(context_, zmq::socket_type::router),
       monitor_(context_, zmq::socket_type::pair),
@@ -191,13 +193,23 @@ void PeerNetwork::apply_peers(std::vector<PeerAddress> peers) {
   }
 }
 
-void PeerNetwork::open(PeerNode& node) {
+bool PeerNetwork::connect(PeerNode& node) {
+  node.sockets.reset();
+  node.writable = {};
+  node.unreachable_since_ns = 0;
   try {
     node.sockets = std::make_unique<PeerSockets>(context_, node.address, public_key_, options_.secret_key, poller_,
                                                  node.watches);
+    return true;
   } catch (const zmq::error_t& error) {
     log::error("peer.not_linked",
                {{"node", node.address.node}, {"endpoint", node.address.endpoint}, {"reason", error.what()}});
+    return false;
+  }
+}
+
+void PeerNetwork::open(PeerNode& node) {
+  if (!connect(node)) {
     node.closed_until_ns = now_ns_ + retry_address_ns;
     return;
   }
@@ -210,9 +222,21 @@ void PeerNetwork::open(PeerNode& node) {
   session.version_max = options_.version_max;
   session.limits = options_.limits;
   node.session = std::make_unique<PeerSession>(std::move(session), numbers_, handlers_, counters_, now_ns_);
-  node.writable = {};
   node.held = {};
   flush_due(node);
+}
+
+void PeerNetwork::renew_if_unreachable(PeerNode& node) {
+  const bool connected = std::ranges::find(node.writable, false) == node.writable.end();
+  if (connected || node.session->is_up()) {
+    node.unreachable_since_ns = 0;
+    node.renew_after_ns = renew_after_ns_min;
+  } else if (node.unreachable_since_ns == 0) {
+    node.unreachable_since_ns = now_ns_;
+  } else if (now_ns_ - node.unreachable_since_ns >= node.renew_after_ns) {
+    node.renew_after_ns = std::min(2 * node.renew_after_ns, renew_after_ns_max);
+    (void)connect(node);  // without sockets, the next time
+  }
 }
 
 void PeerNetwork::close(PeerNode& node, const std::string& why) {
@@ -234,7 +258,8 @@ void PeerNetwork::cut_off(PeerNode& node, const std::string& why) {
 
 void PeerNetwork::receive() {
   heard_all_ = false;
-  for (int i = 0; i < receives_per_turn; ++i) {
+  std::size_t bytes = 0;
+  for (int i = 0; i < receives_per_turn && bytes < received_bytes_max; ++i) {
     zmq::message_t connection;
     zmq::message_t body;
     if (!router_.recv(connection, zmq::recv_flags::dontwait)) {
@@ -249,6 +274,7 @@ void PeerNetwork::receive() {
       more = body.more();
       ++parts;
     }
+    bytes += body.size();
     if (parts > 0) on_message(connection, body, parts);
   }
 }
@@ -365,7 +391,7 @@ bool PeerNetwork::room(PeerNode& node, Channel channel) {
 void PeerNetwork::send(PeerNode& node, Channel channel, const peer::Message& message) {
   auto encoded = peer::encode(message);
   check(encoded.has_value(), "what a session says fits a message");
-  // What is lost here is missed by the other node and sent again.
+  // What is lost here is missed by the other node and sent again, as what a connection loses.
   (void)node.sockets->send(channel, std::move(*encoded));
 }
 
@@ -386,6 +412,7 @@ void PeerNetwork::tick() {
   next_tick_ns_ = now_ns_ + tick_ns_;
   for (auto& [name, node] : nodes_) {
     if (node->session) {
+      renew_if_unreachable(*node);
       node->session->tick(now_ns_, heard_all_);
       flush_due(*node);
     } else if (now_ns_ >= node->closed_until_ns) {

@@ -49,6 +49,8 @@ class PeerNetwork {
   void apply_peers(std::vector<PeerAddress> peers);
   [[nodiscard]] bool acceptable(const PeerAddress& address) const;
   void open(PeerNode& node);
+  [[nodiscard]] bool connect(PeerNode& node);
+  void renew_if_unreachable(PeerNode& node);
   void close(PeerNode& node, const std::string& why);
   void cut_off(PeerNode& node, const std::string& why);
 

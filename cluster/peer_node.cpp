@@ -55,6 +55,8 @@ void PeerSockets::connect(Channel channel, const PeerAddress& address, const std
   socket.set(zmq::sockopt::rcvhwm, 1);
   socket.set(zmq::sockopt::linger, closing_linger_ms);
   socket.set(zmq::sockopt::immediate, true);
+  // ZeroMQ's threads: what encrypts bulk does not encrypt anything else.
+  socket.set(zmq::sockopt::affinity, std::uint64_t{channel == Channel::stream ? 2U : 1U});
   socket.set(zmq::sockopt::reconnect_ivl, reconnect_ms_min);
   socket.set(zmq::sockopt::reconnect_ivl_max, reconnect_ms_max);
   socket.set(zmq::sockopt::connect_timeout, connect_timeout_ms);

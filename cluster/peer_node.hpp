@@ -43,6 +43,12 @@ class PeerSockets {
   std::array<zmq::socket_t, channel_count> sockets_;
 };
 
+// ZeroMQ 4.3.4 never tries again after a handshake that was refused, for example by a node that does not know the key yet.
+// So connections that do not come about are made anew, later each time. Only while no session is up: a connection that is
+// merely full keeps what it holds.
+inline constexpr std::int64_t renew_after_ns_min = 1'000'000'000;
+inline constexpr std::int64_t renew_after_ns_max = 8'000'000'000;
+
 struct PeerNode {
   PeerAddress address;
   std::array<PeerWatch, channel_count> watches;
@@ -50,6 +56,8 @@ struct PeerNode {
   std::unique_ptr<PeerSockets> sockets;
   std::int64_t closed_until_ns = 0;
   std::array<bool, channel_count> writable{};
+  std::int64_t unreachable_since_ns = 0;  // 0: every channel is connected, or the session is up
+  std::int64_t renew_after_ns = renew_after_ns_min;
   std::array<std::string, channel_count> connections;  // the router's newest id of each incoming connection
   std::array<PeerOutbox::Held, channel_count> held;    // as the outbox knows it
   bool flush_due = false;
