@@ -41,6 +41,7 @@ struct ElectionOptions {
   std::uint32_t progress_stale_ms = 3'000;   // a peer's report that is older says nothing
   std::uint32_t step_down_ms_max = 5'000;    // a shard that has not stopped by then is released: epochs fence it
   std::uint32_t hang_ms_max = 15'000;        // a shard of ours that reports nothing for so long hangs
+  std::uint32_t catch_up_ms_max = 30'000;    // between a claim and leading; then another node may try
   std::uint32_t failure_ms = 1'000;          // a shard that failed here is not claimed for so long, then twice, …
   std::uint32_t failure_ms_max = 60'000;
   std::uint32_t replace_after_ms = 600'000;  // a node that is away for longer is replaced as a replica
@@ -191,8 +192,6 @@ class Election {
   [[nodiscard]] bool is_mine(const std::optional<Ownership>& owner) const;
   [[nodiscard]] std::int64_t jitter_ns(std::uint32_t ms);
   void wake_at(std::int64_t time_ns);
-  void see_nodes(const std::vector<Presence>& presences);
-  void see_owners(std::int64_t sent_ns, const std::vector<Ownership>& owners);
   void follow_own_state();
   void follow_lease();
   void keep_lease();
@@ -201,13 +200,18 @@ class Election {
   void finish();
   [[nodiscard]] bool all_idle() const;
 
+  // election_inputs.cpp
+  void see_nodes(const std::vector<Presence>& presences);
+  void see_owners(std::int64_t sent_ns, const std::vector<Ownership>& owners);
+
   // election_shards.cpp
   void enter(Shard& shard, election::Stage stage);
   void step_down(Shard& shard, election::Why why, bool release_after);
   void step_down_all(election::Why why);
   void after_step_down(Shard& shard);
   void hold_off(Shard& shard);
-  void end_handover(Shard& shard, bool distrust);
+  void end_handover(Shard& shard, bool failed);
+  void distrust(Shard& shard, const std::string& node);
   void evaluate(Shard& shard);
   void follow_or_drop(Shard& shard);
   void on_idle(Shard& shard);

@@ -66,17 +66,19 @@ void Election::hold_off(Shard& shard) {
   ++shard.failures;
 }
 
-void Election::end_handover(Shard& shard, bool distrust) {
+void Election::end_handover(Shard& shard, bool failed) {
   if (shard.successor.empty()) return;
   check(handovers_ > 0, "a handover that ends has begun");
   --handovers_;
   dirty_ = true;  // another may begin
-  if (distrust) {
-    Distrust& known = shard.distrust[shard.successor];
-    known.until_ns = clock_.monotonic_ns() + doubled_ns(options_.distrust_ms, options_.distrust_ms_max, known.failures);
-    ++known.failures;
-  }
+  if (failed) distrust(shard, shard.successor);
   shard.successor.clear();
+}
+
+void Election::distrust(Shard& shard, const std::string& node) {
+  Distrust& known = shard.distrust[node];
+  known.until_ns = clock_.monotonic_ns() + doubled_ns(options_.distrust_ms, options_.distrust_ms_max, known.failures);
+  ++known.failures;
 }
 
 void Election::evaluate(Shard& shard) {
@@ -168,6 +170,10 @@ void Election::consider_claim(Shard& shard) {
       std::max({invited ? now_ns_ : claim_due_ns(shard), shard.not_before_ns, shard.failed_until_ns});
   if (now_ns_ < due_ns) return wake_at(due_ns);
   if (claims_ >= options_.claims_max) return;  // the next answer comes back here
+  // Who is better placed and said that it takes the shard, and did not, would not when it is given it either.
+  for (std::size_t i = 0; !invited && i < std::min(rank_of_self(shard), shard.order.size()); ++i) {
+    if (ready(shard, shard.order[i])) distrust(shard, shard.order[i]);
+  }
   shard.invited_until_ns = 0;
   ++claims_;
   effects_.emplace_back(Claim{shard.id, *lease_});
@@ -191,7 +197,13 @@ bool Election::stop_if_lost(Shard& shard) {
 }
 
 void Election::on_catching_up(Shard& shard) {
-  if (stop_if_lost(shard) || !shard.caught_up) return;
+  if (stop_if_lost(shard)) return;
+  if (!shard.caught_up) {
+    const std::int64_t due_ns = shard.stage_since_ns + ns_of(options_.catch_up_ms_max);
+    if (now_ns_ < due_ns) return wake_at(due_ns);
+    hold_off(shard);
+    return step_down(shard, Why::hung, true);
+  }
   effects_.emplace_back(Lead{shard.id, shard.epoch});
   enter(shard, Stage::leading);
 }
