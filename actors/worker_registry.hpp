@@ -2,61 +2,22 @@
 // as a local actor; the node tells all others, and they reach it through a remote proxy.
 #pragma once
 
-#include <map>
+#include <chrono>
 #include <memory>
-#include <mutex>
-#include <set>
 #include <string>
 #include <vector>
 
 #include "actors/interfaces.hpp"
 #include "actors/peer_port.hpp"
 #include "actors/remote_actor.hpp"
+#include "actors/worker_table.hpp"
 #include "core/node_report.hpp"
 #include "proto/ask_codec.hpp"
 
 namespace outlast::actors {
 
-struct PlacedWorker {
-  std::string node;
-  WorkerDescription worker;
-  bool operator==(const PlacedWorker&) const = default;
-};
-
-// Which workers there are, without actors or links. One owner.
-class WorkerTable {
- public:
-  explicit WorkerTable(std::string node) : node_(std::move(node)) {}
-
-  // Of this node. Errors: ActorError (refused: a bad or taken name; overloaded: as many as a node may have).
-  Result<void> add(WorkerDescription worker);
-  // False when there is none of that name.
-  bool remove(const std::string& name);
-  // All workers of this node, under a version that grows with each change: telling it twice or late does no harm.
-  [[nodiscard]] ask::Workers announcement() const;
-
-  // What another node announced. False when nothing changed: the version is not newer than what that incarnation said.
-  bool heard(const std::string& node, const Incarnation& incarnation, ask::Workers announcement);
-  // The node's workers are gone. False when it had none.
-  bool forget(const std::string& node);
-
-  // By node and name.
-  [[nodiscard]] std::vector<PlacedWorker> workers() const;
-  // `name` is NODE/WORKER, or a worker's name that only one node of the cluster has. Errors: ActorError (not_found;
-  // refused: several nodes have one).
-  [[nodiscard]] Result<PlacedWorker> find(const std::string& name) const;
-
- private:
-  struct Announced {
-    Incarnation incarnation;
-    std::uint64_t version = 0;
-    std::vector<WorkerDescription> workers;  // by name
-  };
-  const std::string node_;
-  std::uint64_t version_ = 0;
-  std::map<std::string, WorkerDescription> own_;
-  std::map<std::string, Announced> others_;
-};
+// A call may be a step of a training run.
+inline constexpr auto worker_call_timeout = std::chrono::minutes(10);
 
 // Any thread. To be destroyed before the RemoteActors.
 class WorkerRegistry {
@@ -82,7 +43,9 @@ class WorkerRegistry {
   [[nodiscard]] std::vector<WorkerDescription> own_workers() const;
   // The local actor, or a proxy whose requests fail at once when its node goes. `name`: as for WorkerTable::find().
   // Errors: ActorError.
-  [[nodiscard]] Result<GpuWorker> worker(const std::string& name) const;
+  // `call_timeout`: for an answer of another node's worker.
+  [[nodiscard]] Result<GpuWorker> worker(const std::string& name,
+                                         std::chrono::milliseconds call_timeout = worker_call_timeout) const;
 
  private:
   class Core;

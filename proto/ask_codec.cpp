@@ -224,16 +224,6 @@ NodeReport read(schema::NodeReport::Reader in) {
 
 WorkerBody read(schema::WorkerCall::Reader in) { return {in.getMethod(), read_body(in.getBody())}; }
 
-// Modules that this node knows. An error keeps its module as a text of static storage, so others cannot be kept.
-std::string_view known_module(std::string_view name) {
-  static constexpr std::string_view known[] = {
-      "actors", "agreement", "breaker", "budget", "calendar", "command", "config", "daemon", "dialect", "distill",
-      "frame", "gpu", "http", "labels", "ledger", "ledger_codec", "link", "money", "nodes", "report", "request",
-      "routing", "scope", "secrets", "signing", "tenant"};
-  const auto found = std::find(std::begin(known), std::end(known), name);
-  return found == std::end(known) ? std::string_view("remote") : *found;
-}
-
 Message read(schema::ControlFrame::Reader in) {
   switch (in.which()) {
     case schema::ControlFrame::ASK: {
@@ -278,6 +268,16 @@ Result<T> decode_with(std::span<const std::byte> bytes) {
 }
 
 }  // namespace
+
+// Modules that this node knows. An error keeps its module as a text of static storage, so others cannot be kept.
+std::string_view known_module(std::string_view name) {
+  static constexpr std::string_view known[] = {
+      "actors", "agreement", "breaker", "budget", "calendar", "command", "config", "daemon", "dialect", "distill",
+      "frame", "gpu", "http", "labels", "ledger", "ledger_codec", "link", "money", "nodes", "report", "request",
+      "routing", "scope", "secrets", "signing", "tenant"};
+  const auto found = std::find(std::begin(known), std::end(known), name);
+  return found == std::end(known) ? std::string_view("remote") : *found;
+}
 
 Result<FramePtr> encode(const Message& message) {
   return encode_with<schema::ControlFrame>([&message](schema::ControlFrame::Builder out) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -57,6 +58,9 @@ using Message = std::variant<Ask, Answer, Failed, Cancel, Down, Workers>;
 // Any bytes, of any alignment. Bodies are copies. The module of an error is "remote" where this node knows none of that
 // name. Errors: FrameError.
 [[nodiscard]] Result<Message> decode(std::span<const std::byte> bytes);
+
+// The module's name in static storage, as Error keeps it; "remote" when this node knows none of that name.
+[[nodiscard]] std::string_view known_module(std::string_view name);
 
 // Bodies.
 [[nodiscard]] Result<FramePtr> encode_body(const NodeReport& report);
