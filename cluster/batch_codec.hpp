@@ -1,12 +1,13 @@
-// BatchCodec: a batch of a shared log as the bytes of one value: a header with a checksum, then the records compressed.
+// BatchCodec: a batch of a shared log as the bytes of one value: a header, then the records compressed, each with a
+// checksum against damage. (Entries are chained by SHA-256 besides.)
 //
 //   format      u8   1
 //   first_index u64  little-endian, as all
 //   next_index  u64
 //   epoch       u64
 //   size        u32  of the records
-//   crc32       u32  of the header before it, then of the records
-//   the records, by zstd
+//   crc32       u32  of the header before it
+//   the records, as one frame of zstd with its checksum
 #pragma once
 
 #include <cstdint>

@@ -60,8 +60,8 @@ class EtcdClient {
   Result<void> revoke_lease(std::uint64_t lease);
   // Forgets revisions older than `revision`. Success also when they are forgotten.
   Result<void> compact(std::uint64_t revision);
-  // Of one endpoint, by its place in endpoints().
-  Result<EtcdStatus> status(std::size_t endpoint);
+  // Of all endpoints at once, in their order.
+  std::vector<Result<EtcdStatus>> statuses();
   [[nodiscard]] const std::vector<std::string>& endpoints() const;
   // Watches keys from `key` to before `end` until the client ends, connecting again by itself. Once.
   void watch(std::string key, std::string end, EtcdWatcher watcher);

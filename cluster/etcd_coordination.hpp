@@ -41,20 +41,13 @@ class EtcdCoordination final : public Coordination {
   Result<void> compact();
 
  private:
-  struct ClaimState;
   Result<void> put_presence(LeaseId lease, const Presence& presence, bool first);
-  Result<std::uint64_t> settle_claim(const EtcdTxnAnswer& answer, LeaseId lease, const Presence& me, ShardId shard);
+  Result<std::uint64_t> settle_claim(const EtcdTxnAnswer& answer, LeaseId lease, ShardId shard);
 
   EtcdClient& client_;
   const EtcdKeys keys_;
   std::mutex mutex_;  // below
   std::set<ShardId> logs_;  // that were asked for
 };
-
-// As JSON, in etcd's keys. Unknown members are skipped; anything that is not right is false.
-std::string encode_presence(const Presence& presence);
-bool parse_presence(std::string_view text, Presence& presence);
-std::string encode_owner(const Presence& owner);
-bool parse_owner(std::string_view text, Ownership& owner);
 
 }  // namespace outlast::cluster

@@ -17,7 +17,7 @@ namespace outlast::cluster {
 
 class EtcdKeys {
  public:
-  // Letters, digits, '-' and '_'.
+  // `cluster`: is_name().
   explicit EtcdKeys(std::string_view cluster);
   // Letters, digits, '-', '_' and '.': what cluster and node names are made of.
   static bool is_name(std::string_view name);

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "cluster/batch_codec.hpp"
 #include "cluster/etcd_client.hpp"
@@ -25,7 +27,13 @@ class EtcdLog final : public SharedLog {
   Result<void> trim(std::uint64_t below) override;
 
  private:
-  Failure corrupt(const std::string& what) const;
+  struct Page {
+    std::vector<EtcdRow> rows;
+    std::uint64_t next_index = 0;  // the tail's
+  };
+  [[nodiscard]] Failure corrupt(const std::string& what) const;
+  [[nodiscard]] Failure trimmed(std::uint64_t from, std::uint64_t begin) const;
+  Result<Page> read_page(std::uint64_t from);
   Result<std::uint64_t> parse_tail(const EtcdRangeAnswer& answer) const;
   Result<SharedBatch> decode(const EtcdRow& row);
 

@@ -82,9 +82,6 @@ class MemoryAgreement {
     Presence presence;
     LeaseId lease = 0;
   };
-  struct OwnerRow {
-    LeaseId lease = 0;
-  };
   struct Watcher {
     std::function<void()> view_changed;
     std::function<void(ShardId)> log_grew;
@@ -97,7 +94,8 @@ class MemoryAgreement {
   Result<T> write(const std::string& node, AgreementCall call, std::function<Result<T>()> work);
   Result<void> before_read(const std::string& node, AgreementCall call);
   bool begin_call(const std::string& node);
-  void end_lease(LeaseId lease);
+  Error nobody_answers(const std::string& node) const;
+  void do_end_lease(LeaseId lease);
   void view_changed();
   void log_grew(ShardId shard);
 
@@ -107,9 +105,10 @@ class MemoryAgreement {
   Result<std::uint64_t> do_claim(ShardId shard, LeaseId lease, const Presence& me);
   Result<void> do_release(ShardId shard, std::uint64_t epoch);
   Result<void> do_append(ShardId shard, const SharedBatch& batch);
-  Result<void> do_trim(ShardId shard, std::uint64_t below);
+  void do_trim(ShardId shard, std::uint64_t below);
   SharedTail do_tail(ShardId shard);
-  Result<void> do_read(ShardId shard, std::uint64_t from, const std::function<bool(const SharedBatch&)>& visit);
+  // What read() visits: a copy, since its visitor may call again.
+  Result<std::deque<SharedBatch>> do_read(ShardId shard, std::uint64_t from);
   CoordinationView do_view() const;
 
   const Clock& clock_;
