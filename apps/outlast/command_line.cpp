@@ -90,8 +90,12 @@ CommandLine::CommandLine()
   add_config_commands(*this);
   add_price_commands(*this);
   add_node_commands(*this);
+<<<<<<< HEAD
   add_member_commands(*this);
   add_cluster_commands(*this);
+=======
+  add_cluster_setup_commands(*this);
+>>>>>>> c-demo
   add_rate_limit_command(*this);
   add_chat_command(*this);
   add_completion_command(*this);
@@ -123,6 +127,8 @@ CLI::App* CommandLine::add_command(CLI::App& parent, const std::string& name,
 }
 
 CLI::App* CommandLine::add_group(const std::string& name, const std::string& description) {
+  const auto made = app.get_subcommands([&name](CLI::App* sub) { return sub->get_name() == name; });
+  if (!made.empty()) return made.front();
   CLI::App* group = app.add_subcommand(name, description);
   group->require_subcommand(1);
   add_global_options(*group);
