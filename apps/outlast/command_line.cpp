@@ -90,12 +90,8 @@ CommandLine::CommandLine()
   add_config_commands(*this);
   add_price_commands(*this);
   add_node_commands(*this);
-<<<<<<< HEAD
   add_member_commands(*this);
   add_cluster_commands(*this);
-=======
-  add_cluster_setup_commands(*this);
->>>>>>> c-demo
   add_rate_limit_command(*this);
   add_chat_command(*this);
   add_completion_command(*this);

@@ -37,12 +37,9 @@ class CommandLine {
 void add_breaker_commands(CommandLine& line);
 void add_budget_commands(CommandLine& line);
 void add_chat_command(CommandLine& line);
-<<<<<<< HEAD
-void add_cluster_commands(CommandLine& line);
-=======
 void add_cluster_certificates(CommandLine& line, CLI::App& cluster);
-void add_cluster_setup_commands(CommandLine& line);  // certificates, demo
->>>>>>> c-demo
+void add_cluster_commands(CommandLine& line);
+void add_cluster_demo(CommandLine& line, CLI::App& cluster);
 void add_commitment_commands(CommandLine& line);
 void add_completion_command(CommandLine& line);
 void add_config_commands(CommandLine& line);
