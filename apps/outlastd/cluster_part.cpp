@@ -8,6 +8,7 @@
 #include <caf/send.hpp>
 #include <caf/typed_event_based_actor.hpp>
 
+#include "actors/remote_interfaces.hpp"
 #include "apps/config/cluster_identity.hpp"
 #include "cluster/etcd_coordination.hpp"
 #include "core/json_writer.hpp"
