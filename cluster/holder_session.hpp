@@ -19,6 +19,8 @@ class HolderSession {
 
   // A message came from the holder at `node`. stale: of a stream older than the newest, and nothing in it counts.
   Hears hear(const std::string& node, const shard::Operations& message);
+  // It said something else, from there.
+  void heard_at(const std::string& node) { node_ = node; }
   // Index of the first of the message's operations that is new; as many as it has when none is. A gap before them makes
   // all of them useless: then the next acknowledgement asks for what is missing.
   std::size_t first_new(const shard::Operations& message);
@@ -54,6 +56,7 @@ class HolderSession {
   std::uint64_t number_ = 0;
   std::uint64_t missing_ = 0;  // tell that this one is missing; 0: none is
   bool due_ = false;
+  bool capped_ = false;       // more was refused than one acknowledgement takes
   std::set<std::uint64_t> waiting_;
   std::map<std::uint64_t, Refused> refused_;  // not confirmed by the holder
 };

@@ -38,6 +38,7 @@ namespace outlast::cluster {
 
 struct OwnerOptions {
   ShardId shard = 0;
+  std::string node;  // this one
   std::uint32_t recall_ms = 150;
   std::size_t waiting_max = 1'024;   // reservations that wait, of all holders; beyond that they are refused at once
   std::size_t holders_max = 4'096;   // beyond that new ones are not heard
@@ -110,7 +111,7 @@ class ShardOwner {
   using WaitingMap = std::map<std::uint64_t, Waiting>;
 
   Result<void> on(const std::string& node, const shard::Operations& message);
-  Result<void> on(const std::string& node, const shard::Demand& demand);
+  void on(const std::string& node, const shard::Demand& demand);
   void answer_not_owner(const std::string& node, const shard::Operations& message, std::uint64_t newest_stream);
   Result<void> take(const Incarnation& holder, HolderSession& session, const shard::Operation& operation);
   Result<void> take(const Incarnation& holder, HolderSession& session, const proto::EntryBody& body);
@@ -121,12 +122,15 @@ class ShardOwner {
   void drop_waiting(const Incarnation& holder);
   void forget_waiting(WaitingMap::iterator at);
   bool may_get_room(const std::string& budget);
+  bool may_wait(const HolderSession& session, const proto::EntryBody& body, const storage::Applied& applied);
   void end_rounds();
   Result<void> deal();
   void recall_surplus();
   void tell_grants();
   void tell_recalls();
+  void tell_acknowledgements();
   void send(const std::string& node, shard::Body body);
+  HolderSession* session_of(const Incarnation& holder);
   Result<void> commit_if_large();
 
   const OwnerOptions options_;
@@ -152,6 +156,12 @@ class ShardOwner {
   Counters counters_;
   std::vector<OwnerEffect> effects_;
 };
+
+// What a refusal says to people.
+std::string refusal_text(storage::LedgerError error);
+
+// What a node says that got a message of a holder and does not own the shard; no value: nothing is said to such a message.
+std::optional<shard::Message> not_owner(const shard::Message& message, std::string owner_node, std::uint64_t owner_epoch);
 
 // Those of the control log's budgets that belong into one shard's own log: of organisations, teams, users and keys whose
 // organisation is entered there. (Budgets of tags, models and providers reach across shards.)

@@ -122,7 +122,7 @@ class ShardStream {
   void spooled();
   void spool_full();
 
-  // Does what is due. Call at next_wake_ns(), or earlier, and after pushing.
+  // Does what is due. Call at next_wake_ns(), or earlier, and after what is pushed or received.
   void tick();
   [[nodiscard]] std::int64_t next_wake_ns() const;
   [[nodiscard]] std::vector<StreamEffect> take_effects();
@@ -155,6 +155,7 @@ class ShardStream {
   void send();
   void send_one(std::uint64_t end);
   [[nodiscard]] std::int64_t send_due_ns() const;
+  [[nodiscard]] std::int64_t resend_due_ns() const;
   void on(const shard::Acknowledgement& acknowledgement);
   void on(const shard::NotOwner& answer, std::uint64_t epoch);
   void refuse(const shard::Refusal& refusal);
@@ -185,7 +186,7 @@ class ShardStream {
   std::set<std::uint64_t> waiting_;
   std::int64_t paused_until_ns_ = 0;
   std::int64_t heard_ns_ = 0;    // the last acknowledgement, or when there began to be something to acknowledge
-  std::int64_t sent_ns_ = 0;     // the last time that everything was sent, or something new was acknowledged
+  std::int64_t progress_ns_ = 0;  // what is sent and not acknowledged is sent again a while after this
   std::int64_t rewound_ns_ = 0;
   std::uint32_t resend_ms_ = 0;
   std::int64_t oldest_unsent_ns_ = 0;  // 0: all is sent

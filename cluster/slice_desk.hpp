@@ -24,8 +24,9 @@ class SliceDesk {
 
   // What a holder reports; of a budget that exists.
   void report(const storage::BudgetAccount& budget, const Incarnation& holder, const shard::BudgetDemand& demand);
-  // The demands that were reported since the last call, each once. Those of the budget asked first go first.
+  // The demands that were reported since the last call, each once, in that order.
   std::vector<Key> take_reported();
+  [[nodiscard]] bool has_reported() const { return !reported_.empty(); }
   // What the holder's slice should get now; zero for nothing.
   PicoUsd grant_for(storage::BudgetAccount& budget, const Incarnation& holder, std::int64_t now_ns);
 

@@ -79,6 +79,7 @@ class SliceKeeper {
     std::int64_t wanted_ns = 0;  // when somebody last asked
     std::uint64_t recall = 0;    // to be answered; 0: none
     PicoUsd keep;
+    [[nodiscard]] bool left_idle_since(std::int64_t now_ns, std::int64_t idle_ns) const;
   };
   void take_in(const shard::Grant& grant);
 
@@ -90,6 +91,7 @@ class SliceKeeper {
   std::int64_t looked_ns_ = 0;
   std::int64_t idle_looked_ns_ = 0;
   bool recalled_ = false;
+  std::vector<shard::SliceReturn> answers_;  // to recalls of what is not here
 };
 
 }  // namespace outlast::cluster
