@@ -26,7 +26,7 @@ enum class LedgerError : std::uint16_t {
   unknown_budget = 14,
   unknown_commitment = 15,
   overlap = 16,      // two commitments that would be drawn at once: the order would be ambiguous
-  in_progress = 17,  // the idempotency key's request is still open
+  in_progress = 17,  // the idempotency key's request, or one of the holder that would end, is still open
   mismatch = 18,     // the idempotency key was used with other parameters
   unknown_breaker = 19,  // no such spend breaker is open, or there is no such rule
   // In a cluster:
