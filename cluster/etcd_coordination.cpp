@@ -23,7 +23,8 @@ const EtcdRow* only_row(const EtcdRangeAnswer& answer) { return answer.rows.empt
 
 }  // namespace
 
-EtcdCoordination::EtcdCoordination(EtcdClient& client, std::string_view cluster) : client_(client), keys_(cluster) {}
+EtcdCoordination::EtcdCoordination(EtcdClient& client, std::string_view cluster)
+    : client_(client), keys_(cluster), logs_(std::make_shared<WatchedLogs>()) {}
 
 Result<LeaseId> EtcdCoordination::start_lease(std::uint32_t ttl_s, const Presence& presence) {
   check(ttl_s >= ttl_s_min && ttl_s <= ttl_s_max, "a lease's TTL is within its limits");
@@ -133,22 +134,22 @@ Result<CoordinationView> EtcdCoordination::view() {
 
 std::unique_ptr<SharedLog> EtcdCoordination::log(ShardId shard) {
   {
-    const std::lock_guard lock(mutex_);
-    logs_.insert(shard);
+    const std::lock_guard lock(logs_->mutex);
+    logs_->shards.insert(shard);
   }
   return std::make_unique<EtcdLog>(client_, keys_, shard);
 }
 
 void EtcdCoordination::watch(std::function<void()> view_changed, std::function<void(ShardId)> log_grew) {
   EtcdWatcher watcher;
-  watcher.began = [this, view_changed, log_grew] {
-    std::set<ShardId> logs;
+  watcher.began = [logs = logs_, view_changed, log_grew] {
+    std::set<ShardId> shards;
     {
-      const std::lock_guard lock(mutex_);
-      logs = logs_;
+      const std::lock_guard lock(logs->mutex);
+      shards = logs->shards;
     }
     view_changed();
-    for (const ShardId shard : logs) log_grew(shard);
+    for (const ShardId shard : shards) log_grew(shard);
   };
   watcher.changed = [tails = keys_.tails(), view_changed, log_grew](std::string_view key) {
     ShardId shard = 0;

@@ -21,7 +21,7 @@ class EtcdCoordination final : public Coordination {
   static constexpr std::uint32_t ttl_s_min = 2;
   static constexpr std::uint32_t ttl_s_max = 600;
 
-  // `client` outlives this and its logs.
+  // `client` outlives this and its logs; what is given to watch() is called until the client ends.
   EtcdCoordination(EtcdClient& client, std::string_view cluster);
 
   Result<LeaseId> start_lease(std::uint32_t ttl_s, const Presence& presence) override;
@@ -41,13 +41,17 @@ class EtcdCoordination final : public Coordination {
   Result<void> compact();
 
  private:
+  // The logs that were asked for.
+  struct WatchedLogs {
+    std::mutex mutex;
+    std::set<ShardId> shards;
+  };
   Result<void> put_presence(LeaseId lease, const Presence& presence, bool first);
   Result<std::uint64_t> settle_claim(const EtcdTxnAnswer& answer, LeaseId lease, ShardId shard);
 
   EtcdClient& client_;
   const EtcdKeys keys_;
-  std::mutex mutex_;  // below
-  std::set<ShardId> logs_;  // that were asked for
+  const std::shared_ptr<WatchedLogs> logs_;  // also the watch's, which ends with the client
 };
 
 }  // namespace outlast::cluster

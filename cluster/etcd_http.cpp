@@ -38,7 +38,7 @@ void begin(const std::shared_ptr<Limit>& limit, std::uint32_t limit_ms) {
 std::string advice(const http::Origin& origin, const Error& error) {
   const auto says = [&error](std::string_view part) { return error.message.find(part) != std::string::npos; };
   if (is(error, HttpError::tls_failed)) {
-    if (says("wrong version number") || says("unexpected eof"))
+    if (says("wrong version number") || says("closed the connection"))
       return "; if etcd speaks plain HTTP there, write the endpoint with http://";
     if (says("certificate is not accepted"))
       return "; check the CA file, and the names in etcd's server certificate";
