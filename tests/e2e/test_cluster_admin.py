@@ -11,7 +11,8 @@ def cluster_lines(node, name="river"):
     return path
 
 
-def test_a_node_on_its_own_says_how_it_becomes_the_first_of_a_cluster(node):
+def test_a_node_on_its_own_says_how_it_becomes_the_first_of_a_cluster(make_node, alpha):
+    node = make_node(alpha)
     for words in (["node", "list"], ["node", "token"], ["node", "drain", "e2e"], ["cluster", "status"],
                   ["cluster", "settings"]):
         refused = node.cli(*words, check=False)
@@ -21,7 +22,8 @@ def test_a_node_on_its_own_says_how_it_becomes_the_first_of_a_cluster(node):
     assert node.key  # and goes on as ever
 
 
-def test_a_node_on_its_own_is_no_joiner_but_may_found(node, monkeypatch):
+def test_a_node_on_its_own_is_no_joiner_but_may_found(make_node, alpha, monkeypatch):
+    node = make_node(alpha)
     monkeypatch.setenv("OUTLAST_E2E_KEY", "sk-sim")
     config = cluster_lines(node)
     secret = (node.data / "key.secret").read_bytes()
