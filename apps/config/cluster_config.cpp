@@ -108,6 +108,14 @@ void read_addresses(TableReader& reader, ClusterConfig& config) {
 
 }  // namespace
 
+std::string reachable_endpoint(const ClusterConfig& config, const std::string& bound) {
+  const auto address = parse_tcp(bound);
+  const auto advertise = parse_tcp(config.advertise);
+  if (!address || !advertise || !any_interface(address->host)) return bound;
+  const bool v6 = advertise->host.find(':') != std::string::npos;
+  return std::string(scheme) + (v6 ? "[" + advertise->host + "]" : advertise->host) + ":" + std::to_string(address->port);
+}
+
 void read_cluster(TableReader& root, const std::string& folder, ClusterConfig& config) {
   const bool given = root.has("cluster");
   TableReader reader = root.table("cluster");

@@ -22,4 +22,8 @@ struct ClusterConfig {
   std::uint32_t lease_ttl_s = 10;
 };
 
+// Where others reach a listener that is bound at `bound`, "tcp://HOST:PORT" with the port that was taken: there, or, where
+// it is bound to every interface, at its port on the host of `advertise`.
+std::string reachable_endpoint(const ClusterConfig& config, const std::string& bound);
+
 }  // namespace outlast::apps

@@ -61,6 +61,16 @@ lease_ttl_s = 2
   CHECK(errors_in_cluster("name = \"river\"\n" + loopback + listen) == "no error");
 }
 
+TEST_CASE("a listener on every interface is reached at the advertised host", "[config][cluster]") {
+  ClusterConfig config;
+  CHECK(reachable_endpoint(config, "tcp://10.0.0.1:8084") == "tcp://10.0.0.1:8084");
+  config.advertise = "tcp://n1.example.com:8083";
+  CHECK(reachable_endpoint(config, "tcp://10.0.0.1:8084") == "tcp://10.0.0.1:8084");
+  CHECK(reachable_endpoint(config, "tcp://0.0.0.0:40001") == "tcp://n1.example.com:40001");
+  config.advertise = "tcp://[fd00::1]:8083";
+  CHECK(reachable_endpoint(config, "tcp://[::]:40001") == "tcp://[fd00::1]:40001");
+}
+
 TEST_CASE("what is missing in [cluster] is named", "[config][cluster]") {
   CHECK(errors_in_cluster("") ==
         "FILE:4: key 'cluster.name': is missing; write e.g. name = \"river\" under [cluster]\n"

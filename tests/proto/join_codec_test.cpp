@@ -1,6 +1,9 @@
 #include <catch2/catch.hpp>
 
 #include <cstring>
+#include <fstream>
+#include <string>
+#include <vector>
 
 #include "core/random.hpp"
 #include "proto/join_codec.hpp"
@@ -22,7 +25,24 @@ Welcome sample_welcome() {
           {{"shards", "16"}}};
 }
 
+// A frame that version 1 wrote.
+std::vector<std::byte> golden(const std::string& name) {
+  std::string hex;
+  std::ifstream(OUTLAST_SOURCE_DIR "/tests/proto/golden/join-1-" + name + ".hex") >> hex;
+  std::vector<std::byte> bytes;
+  for (std::size_t i = 0; i + 1 < hex.size(); i += 2) {
+    bytes.push_back(static_cast<std::byte>(std::stoi(hex.substr(i, 2), nullptr, 16)));
+  }
+  return bytes;
+}
+
 }  // namespace
+
+TEST_CASE("frames of version 1 still read as they were meant", "[join]") {
+  CHECK(decode_request(golden("request")) == sample_request());
+  CHECK(decode_answer(golden("welcome")) == Answer(sample_welcome()));
+  CHECK(decode_answer(golden("refused")) == Answer(Refused{RefusalKind::taken, "another node has it"}));
+}
 
 TEST_CASE("messages of the join protocol read back as they were", "[join]") {
   const auto request = encode(sample_request());
