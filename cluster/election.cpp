@@ -138,6 +138,7 @@ void Election::keep_lease() {
 
 // Who replicates each shard, when nodes came or went, or one has been away for too long.
 void Election::place() {
+  if (!view_known_) return;  // who lives is not known
   if (now_ns_ < placement_due_ns_) return wake_at(placement_due_ns_);
   placement_due_ns_ = std::numeric_limits<std::int64_t>::max();
   std::vector<const Candidate*> present;
@@ -174,8 +175,18 @@ void Election::place(Shard& shard, const std::vector<const Candidate*>& present)
     shard.replicas.push_back(name);
     if (node.takes) shard.order.push_back(name);
   }
-  if (!shard.order.empty()) return;
-  // All its replicas are away: the best of the others reads the log, rather than nobody.
+  if (!shard.order.empty()) {
+    shard.abandoned_since_ns = 0;
+    return;
+  }
+  // All its replicas are away. When a cluster starts they only come a little later; otherwise, after a time, the best of
+  // the others reads the log, rather than nobody.
+  if (shard.abandoned_since_ns == 0) shard.abandoned_since_ns = now_ns_;
+  const std::int64_t due_ns = shard.abandoned_since_ns + ns_of(options_.abandoned_ms);
+  if (now_ns_ < due_ns) {
+    placement_due_ns_ = std::min(placement_due_ns_, due_ns);
+    return;
+  }
   std::erase_if(ranked, [](const auto& entry) { return !entry.second->second.takes; });
   const auto best = std::min_element(ranked.begin(), ranked.end(), better);
   if (best == ranked.end()) return;
@@ -241,7 +252,8 @@ std::optional<std::uint64_t> Election::lowest_applied(ShardId id) const {
 
 std::vector<std::string> Election::peers_of(ShardId id) const {
   const Shard& shard = at(id);
-  std::vector<std::string> peers = shard.replicas;
+  const std::size_t count = std::min(shard.replicas.size(), options_.replicas + 1);
+  std::vector<std::string> peers(shard.replicas.begin(), shard.replicas.begin() + static_cast<std::ptrdiff_t>(count));
   if (shard.owner && std::find(peers.begin(), peers.end(), shard.owner->node) == peers.end()) {
     peers.push_back(shard.owner->node);
   }

@@ -31,12 +31,12 @@ struct ElectionOptions {
   std::size_t replicas = 3;  // of each shard; the control shard is on every node
   std::uint32_t ttl_s = 10;
 
-  std::uint32_t claim_stagger_ms = 500;      // a claimer waits so long for each better placed one
+  std::uint32_t claim_stagger_ms = 500;      // a claimer waits so long for each better placed one: longer than hints take
   std::uint32_t uncaught_claim_ms = 5'000;   // and so long more when it is not close to the log's end
   std::uint64_t handover_lag_max = 4'096;    // entries: closer to the owner than this is close enough to take over
   std::size_t handovers_max = 2;             // that this node gives at a time
   std::uint32_t handover_claim_ms = 1'500;   // a successor that has not claimed by then has failed
-  std::uint32_t distrust_ms = 30'000;        // it is not chosen again for so long, then for twice as long, …
+  std::uint32_t distrust_ms = 5'000;         // it is not chosen again for so long, then for twice as long, …
   std::uint32_t distrust_ms_max = 600'000;
   std::uint32_t progress_stale_ms = 3'000;   // a peer's report that is older says nothing
   std::uint32_t step_down_ms_max = 5'000;    // a shard that has not stopped by then is released: epochs fence it
@@ -45,6 +45,7 @@ struct ElectionOptions {
   std::uint32_t failure_ms = 1'000;          // a shard that failed here is not claimed for so long, then twice, …
   std::uint32_t failure_ms_max = 60'000;
   std::uint32_t replace_after_ms = 600'000;  // a node that is away for longer is replaced as a replica
+  std::uint32_t abandoned_ms = 20'000;       // all replicas of a shard away for so long: another node reads its log
   std::uint32_t drop_after_ms = 60'000;      // a shard that others hold is followed for so long more
   std::size_t claims_max = 8;                // in flight
 };
@@ -121,7 +122,8 @@ class Election {
   [[nodiscard]] std::vector<ShardProgress> progress_report() const;
   // The lowest applied index of the shard's live replicas; none: some have not told. Below it the log may be trimmed.
   [[nodiscard]] std::optional<std::uint64_t> lowest_applied(ShardId shard) const;
-  // Those who replicate the shard, for gossip and catch-up; without this node.
+  // To whom the shard's progress goes, and who may give a checkpoint: its owner, and its replicas; of the control shard
+  // not all, but the best placed. Without this node.
   [[nodiscard]] std::vector<std::string> peers_of(ShardId shard) const;
   [[nodiscard]] std::vector<ShardStatus> status() const;  // by shard, the control shard last
   [[nodiscard]] bool draining() const { return draining_; }
@@ -178,6 +180,7 @@ class Election {
     std::int64_t released_ns = 0;
     std::vector<std::string> replicas;  // best placed first
     std::vector<std::string> order;     // those of them that may own it now
+    std::int64_t abandoned_since_ns = 0;  // 0: there are some
     std::map<std::string, PeerReport> reports;
     std::map<std::string, Distrust> distrust;
   };

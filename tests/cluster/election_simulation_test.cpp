@@ -27,6 +27,7 @@ WorldOptions options_of(std::uint64_t seed) {
   options.election.distrust_ms_max = 8'000;
   options.election.failure_ms_max = 8'000;
   options.election.replace_after_ms = 15'000;
+  options.election.abandoned_ms = 5'000;
   options.election.drop_after_ms = 5'000;
   return options;
 }
