@@ -188,6 +188,11 @@ Accountant::behavior_type accountant_actor(Accountant::pointer self, AccountantD
       [dependencies](const AddCommitment& request) { return add_commitment(dependencies, request); },
       [dependencies](const EndCommitment& request) { return end_commitment(dependencies, request); },
       [dependencies](bulk_atom) -> CommitmentList { return dependencies.ledger.commitments(); },
+      [dependencies](changed_atom) {
+        caf::anon_send(dependencies.router, BudgetsChanged{dependencies.ledger.budget_book()});
+        caf::anon_send(dependencies.router, KeysChanged{dependencies.ledger.keys()});
+        tell_pace(dependencies);
+      },
       [self, dependencies](pace_atom) {
         tell_pace(dependencies);
         self->delayed_send(self, pace_interval, pace_atom::value);

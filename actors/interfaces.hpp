@@ -47,6 +47,8 @@ using Accountant = caf::typed_actor<
     caf::replies_to<AddCommitment>::with<IdReply>,
     caf::replies_to<EndCommitment>::with<Done>,
     caf::replies_to<bulk_atom>::with<CommitmentList>,
+    // Another node changed keys, budgets or commitments: tells the router.
+    caf::reacts_to<changed_atom>,
     // From itself: tells the router how far commitments are used.
     caf::reacts_to<pace_atom>,
     caf::replies_to<RecordPrices>::with<Done>,
@@ -60,6 +62,8 @@ using SpendBreakers = caf::typed_actor<
     // What lanes saw being spent.
     caf::reacts_to<SpendReport>,
     caf::reacts_to<tick_atom>,
+    // What the ledger says that some node did; news or not.
+    caf::reacts_to<BreakerNews>,
     // Answered when lanes go by it.
     caf::replies_to<ApplySpendConfig>::with<Done>,
     // These are answered when the change is durable and lanes go by it.
@@ -86,6 +90,18 @@ using Node = caf::typed_actor<
     // An error while they are being restarted.
     caf::replies_to<children_atom>::with<ChildrenReply>,
     caf::reacts_to<restart_atom>>;
+
+// One per daemon of a cluster: what other nodes may ask this one (remote_actor.hpp; the name is "node").
+using ClusterNode = caf::typed_actor<
+    caf::replies_to<status_atom>::with<NodeReport>,
+    // The node hands its shards over and takes no new requests. Answered when that has begun.
+    caf::replies_to<drain_atom>::with<Done>>;
+
+// One per GPU worker, on the node that it registered with; others reach it by WorkerRegistry.
+using GpuWorker = caf::typed_actor<
+    caf::replies_to<describe_atom>::with<WorkerDescription>,
+    // What methods there are, and what their bodies mean, is the training engine's.
+    caf::replies_to<WorkerCall>::with<WorkerReply>>;
 
 }  // namespace outlast::actors
 

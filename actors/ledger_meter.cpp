@@ -25,10 +25,10 @@ bool is_callers(const Error& error) {
 }  // namespace
 
 LedgerMeter::LedgerMeter(asio::io_context& context, storage::LedgerStore& ledger)
-    : context_(context), shared_(std::make_shared<Shared>()) {
+    : context_(context), shared_(std::make_shared<Shared>(ledger.ticket_groups())) {
   shared_->owner = this;
   const auto on_durable = [shared = shared_](std::uint64_t ticket) {
-    shared->durable.store(ticket, std::memory_order_release);
+    shared->durable[storage::ticket_group(ticket)].store(ticket, std::memory_order_release);
     if (shared->wake_pending.exchange(true)) return;
     const std::lock_guard lock(shared->mutex);
     if (shared->owner == nullptr) return;
@@ -43,7 +43,8 @@ LedgerMeter::LedgerMeter(asio::io_context& context, storage::LedgerStore& ledger
     shared->any_refused.store(true, std::memory_order_relaxed);  // `durable` publishes it
     shared->refused.emplace(ticket, refusal);
     if (shared->refused.size() <= refusals_max) return;
-    shared->forgotten = shared->refused.begin()->first;
+    const std::uint64_t oldest = shared->refused.begin()->first;
+    shared->forgotten[storage::ticket_group(oldest)] = oldest;
     shared->refused.erase(shared->refused.begin());
   };
   submitter_ = ledger.make_submitter(on_durable, on_refused);
@@ -59,14 +60,14 @@ Result<std::uint64_t> LedgerMeter::submit(MeteringOperation operation, bool urge
 }
 
 bool LedgerMeter::is_durable(std::uint64_t ticket) const {
-  if (shared_->durable.load(std::memory_order_acquire) < ticket) return false;
+  if (!shared_->is_durable(ticket)) return false;
   if (!shared_->any_refused.load(std::memory_order_relaxed)) return true;
   const std::lock_guard lock(shared_->mutex);
-  return ticket > shared_->forgotten && !shared_->refused.contains(ticket);
+  return !shared_->is_forgotten(ticket) && !shared_->refused.contains(ticket);
 }
 
 asio::awaitable<Result<void>> LedgerMeter::durable(std::uint64_t ticket) {
-  if (shared_->durable.load(std::memory_order_acquire) < ticket) {
+  if (!shared_->is_durable(ticket)) {
     submitter_->hasten();
     auto initiate = [this, ticket](auto handler) {
       struct Typed final : Waiter {
@@ -85,7 +86,7 @@ asio::awaitable<Result<void>> LedgerMeter::durable(std::uint64_t ticket) {
   const std::lock_guard lock(shared_->mutex);
   const auto refused = shared_->refused.find(ticket);
   if (refused == shared_->refused.end()) {
-    if (ticket > shared_->forgotten) co_return Result<void>{};
+    if (!shared_->is_forgotten(ticket)) co_return Result<void>{};
     co_return fail(storage::LedgerError::overloaded, "the ledger refused more than the lane can remember");
   }
   told_ = std::move(refused->second);
@@ -110,12 +111,12 @@ gateway::MeterRefusal LedgerMeter::refusal(std::uint64_t ticket) const {
 }
 
 void LedgerMeter::wake() {
-  const std::uint64_t durable = shared_->durable.load(std::memory_order_acquire);
-  while (!waiters_.empty() && waiters_.front()->ticket <= durable) {
-    const auto waiter = std::move(waiters_.front());
-    waiters_.pop_front();
-    waiter->complete();
-  }
+  const auto waits = [this](const auto& waiter) { return !shared_->is_durable(waiter->ticket); };
+  // Out of the list first: who is completed may wait again.
+  const auto done = std::stable_partition(waiters_.begin(), waiters_.end(), waits);
+  std::vector<std::unique_ptr<Waiter>> woken(std::make_move_iterator(done), std::make_move_iterator(waiters_.end()));
+  waiters_.erase(done, waiters_.end());
+  for (const auto& waiter : woken) waiter->complete();
 }
 
 }  // namespace outlast::actors

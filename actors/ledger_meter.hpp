@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <vector>
 
 #include <boost/asio/io_context.hpp>
 
@@ -36,12 +37,20 @@ class LedgerMeter final : public gateway::Meter {
   };
   // Shared with the committer's call-backs, which may come while the lane goes away.
   struct Shared {
-    std::atomic<std::uint64_t> durable{0};
+    explicit Shared(std::size_t groups) : durable(groups), forgotten(groups) {}
+    [[nodiscard]] bool is_durable(std::uint64_t ticket) const {
+      return durable[storage::ticket_group(ticket)].load(std::memory_order_acquire) >= ticket;
+    }
+    [[nodiscard]] bool is_forgotten(std::uint64_t ticket) const {
+      return ticket <= forgotten[storage::ticket_group(ticket)];
+    }
+
+    std::vector<std::atomic<std::uint64_t>> durable;  // by group: the newest ticket
     std::atomic<bool> wake_pending{false};
     std::atomic<bool> any_refused{false};  // false: nothing was ever refused, and nobody need look
     std::mutex mutex;                      // guards what follows
     std::map<std::uint64_t, storage::Refused> refused;  // until durable() takes it
-    std::uint64_t forgotten = 0;             // the newest ticket that had to go from `refused`
+    std::vector<std::uint64_t> forgotten;    // by group: the newest ticket that had to go from `refused`
     LedgerMeter* owner = nullptr;
   };
   // Most refusals are of what nobody waits for (settlements): the oldest go first.
@@ -52,7 +61,7 @@ class LedgerMeter final : public gateway::Meter {
   boost::asio::io_context& context_;
   std::shared_ptr<Shared> shared_;
   std::unique_ptr<storage::LedgerSubmitter> submitter_;
-  std::deque<std::unique_ptr<Waiter>> waiters_;  // by ticket
+  std::deque<std::unique_ptr<Waiter>> waiters_;  // by ticket, so that each group's stand together
   std::uint64_t told_ticket_ = 0;                // of the last error of durable()
   storage::Refused told_;
 };

@@ -11,18 +11,20 @@
 
 #include "core/budget_book.hpp"
 #include "core/commitment.hpp"
+#include "core/node_report.hpp"
 #include "core/price_book.hpp"
 #include "core/result.hpp"
 #include "core/tenant.hpp"
 #include "core/virtual_key.hpp"
 #include "gateway/seams.hpp"
 #include "gateway/snapshot.hpp"
+#include "proto/frame.hpp"
 #include "storage/ledger_store.hpp"
 
 namespace outlast::actors {
 
 // Append-only.
-enum class ActorError : std::uint16_t { unavailable = 1, timed_out = 2, refused = 3, not_found = 4 };
+enum class ActorError : std::uint16_t { unavailable = 1, timed_out = 2, refused = 3, not_found = 4, overloaded = 5 };
 
 using status_atom = caf::atom_constant<caf::atom("status")>;
 using keys_atom = caf::atom_constant<caf::atom("keys")>;
@@ -32,6 +34,9 @@ using bulk_atom = caf::atom_constant<caf::atom("bulk")>;  // commitments
 using pace_atom = caf::atom_constant<caf::atom("pace")>;
 using flush_atom = caf::atom_constant<caf::atom("flush")>;
 using restart_atom = caf::atom_constant<caf::atom("restart")>;
+using changed_atom = caf::atom_constant<caf::atom("changed")>;  // elsewhere, by another node
+using drain_atom = caf::atom_constant<caf::atom("drain")>;
+using describe_atom = caf::atom_constant<caf::atom("describe")>;
 
 // What lanes saw of the deployments.
 struct OutcomeReport {
@@ -107,6 +112,15 @@ struct DeploymentStatus {
   std::int64_t open_for_ms = 0;  // until the breaker is half-open; 0 when it is not open
 };
 
+// For a GPU worker; the body is opaque here.
+struct WorkerCall {
+  std::uint16_t method = 0;
+  FramePtr body;  // null: empty
+};
+struct WorkerResult {
+  FramePtr body;  // null: empty
+};
+
 using Done = Result<bool>;  // true; CAF has no message for Result<void>
 using CreatedKeyReply = Result<CreatedKey>;
 using KeyList = std::vector<VirtualKey>;
@@ -116,6 +130,7 @@ using CommitmentList = std::vector<CommitmentStatus>;
 using DeploymentList = std::vector<DeploymentStatus>;
 using UsageReply = Result<storage::UsageReport>;
 using VerifyReply = Result<storage::VerifyReport>;
+using WorkerReply = Result<WorkerResult>;
 
 }  // namespace outlast::actors
 
@@ -148,3 +163,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::DeploymentList)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::UsageReply)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::VerifyReply)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::storage::UsageQuery)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::NodeReport)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::WorkerDescription)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::WorkerCall)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::WorkerReply)

@@ -246,6 +246,38 @@ Done SpendBreakersState::remove_rule(const RemoveBreakerRule& request) {
   return true;
 }
 
+void SpendBreakersState::follow(const BreakerNews& news) {
+  if (!config_) return;  // restore() will read all of it
+  bool rules_changed = false;
+  for (const BreakerOperation& operation : news.operations) {
+    if (const auto* trip = std::get_if<BreakerTripped>(&operation)) {
+      if (engine_.open().contains(trip->id)) continue;
+      engine_.restore(*trip, now_ms());
+      const auto opened = engine_.open().find(trip->id);
+      if (opened != engine_.open().end()) gates_.tripped(opened->second, link_of(trip->id));
+    } else if (const auto* reset = std::get_if<BreakerReset>(&operation)) {
+      if (engine_.reset(reset->id, reset->allowance)) gates_.closed(reset->id);
+    } else if (const auto* change = std::get_if<BreakerRuleChange>(&operation)) {
+      rules_changed |= follow_rule(*change);
+    }
+  }
+  if (rules_changed) apply_rules();
+  publish();
+}
+
+bool SpendBreakersState::follow_rule(const BreakerRuleChange& change) {
+  if (change.definition.empty()) return api_rules_.erase(change.name) > 0;
+  auto rule = dependencies_.parse_rule(change.definition);
+  if (!rule) {
+    log::error("spend_rule_unreadable", {{"rule", change.name}, {"error", rule.error().message}});
+    return false;
+  }
+  const auto known = api_rules_.find(change.name);
+  if (known != api_rules_.end() && known->second == *rule) return false;
+  api_rules_[change.name] = std::move(*rule);
+  return true;
+}
+
 BreakerReport SpendBreakersState::report() const {
   BreakerReport report;
   if (!config_) return report;
@@ -273,6 +305,10 @@ SpendBreakers::behavior_type spend_breakers_actor(SpendBreakers::pointer self, s
       [self, state](tick_atom) {
         state->armed = false;
         state->tick();
+        arm(self, *state);
+      },
+      [self, state](const BreakerNews& news) {
+        state->follow(news);
         arm(self, *state);
       },
       [self, state](const ApplySpendConfig& apply) {

@@ -45,6 +45,8 @@ class SpendBreakersState {
   Done reset(const ResetBreaker& request);
   Done add_rule(const AddBreakerRule& request);
   Done remove_rule(const RemoveBreakerRule& request);
+  // What other nodes did; what this one did is known already and changes nothing.
+  void follow(const BreakerNews& news);
   [[nodiscard]] BreakerReport report() const;
   // Until tick() has something to do; nothing: never.
   [[nodiscard]] std::optional<std::chrono::milliseconds> due() const;
@@ -56,6 +58,7 @@ class SpendBreakersState {
   // Counts what the ledger says was spent before this process began.
   void recall();
   void apply_rules();
+  bool follow_rule(const BreakerRuleChange& change);
   void follow_changes();
   void tripped(const gateway::OpenBreaker& breaker);
   void closed(const gateway::OpenBreaker& breaker, const std::string& reason);

@@ -49,6 +49,11 @@ struct RemoveBreakerRule {
   std::string reason;
 };
 
+// Entries of breakers in the ledger, in order: in a cluster, of every node.
+struct BreakerNews {
+  std::vector<BreakerOperation> operations;
+};
+
 struct BreakerStatus {
   BreakerTripped trip;
   gateway::SpendState state = gateway::SpendState::open;
@@ -85,4 +90,5 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::ApplySpendConfig)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::ResetBreaker)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::AddBreakerRule)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::RemoveBreakerRule)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::BreakerNews)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::BreakerReport)

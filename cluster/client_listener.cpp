@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cerrno>
 #include <deque>
+#include <mutex>
 #include <optional>
 #include <system_error>
 #include <thread>
@@ -16,6 +17,7 @@
 #include "cluster/call_state.hpp"
 #include "cluster/curve.hpp"
 #include "cluster/network_thread.hpp"
+#include "cluster/node_list.hpp"
 #include "cluster/socket_options.hpp"
 #include "cluster/zap.hpp"
 #include "core/check.hpp"
@@ -78,6 +80,7 @@ class ClientListener::Network {
     drain_asked_ = true;
     outbox_->wake();
   }
+  Result<void> set_nodes(link::Nodes nodes);
   [[nodiscard]] ListenerCounters counters() const;
   [[nodiscard]] const std::string& endpoint() const { return endpoint_; }
   [[nodiscard]] const std::string& public_key() const { return public_key_; }
@@ -99,6 +102,7 @@ class ClientListener::Network {
   void tick();
   void check_calls(Peer& peer);
   void say_goodbye();
+  void tell_nodes();
   void sweep();
   void cancel_all(Peer& peer, CancelReason reason);
 
@@ -129,6 +133,10 @@ class ClientListener::Network {
   std::int64_t next_tick_ns_ = 0;
   std::uint64_t next_ping_ = 1;
 
+  std::mutex nodes_mutex_;
+  FramePtr nodes_;              // under nodes_mutex_; null: nothing was said about nodes
+  bool nodes_changed_ = false;  // under nodes_mutex_
+
   std::atomic<bool> stopping_{false};
   std::atomic<bool> drain_asked_{false};
   std::atomic<std::uint64_t> peers_now_{0};
@@ -155,6 +163,16 @@ void ClientListener::Network::stop() {
   stopping_ = true;
   outbox_->wake();
   thread_.join();
+}
+
+Result<void> ClientListener::Network::set_nodes(link::Nodes nodes) {
+  choose_some(nodes.nodes, link::nodes_max, std::hash<std::string>()(options_.node_name), public_key_);
+  auto frame = link::encode(link::NodeMessage(std::move(nodes)));
+  if (!frame) return fail(std::move(frame.error()));
+  const std::lock_guard lock(nodes_mutex_);
+  nodes_ = std::move(*frame);
+  nodes_changed_ = true;
+  return {};
 }
 
 ListenerCounters ClientListener::Network::counters() const {
@@ -283,6 +301,12 @@ void ClientListener::Network::on_hello(const std::string& id, Peer* peer, link::
   known.last_heard_ns = now_ns_;
   peers_now_ = peers_.size();
   send(id, &known, link::Welcome{link::protocol_version, options_.node_name, options_.incarnation});
+  FramePtr nodes;
+  {
+    const std::lock_guard lock(nodes_mutex_);
+    nodes = nodes_;
+  }
+  if (nodes) send_frame(id, known, std::move(nodes));
 }
 
 std::optional<link::RequestError> ClientListener::Network::refusal(const Peer& peer, const link::Chat& chat,
@@ -325,8 +349,20 @@ void ClientListener::Network::refuse(const std::string& id, Peer* peer, link::Re
   send(id, peer, error);
 }
 
+// With the tick, so that a list that changes often does not flood thousands of clients.
+void ClientListener::Network::tell_nodes() {
+  FramePtr nodes;
+  {
+    const std::lock_guard lock(nodes_mutex_);
+    if (!std::exchange(nodes_changed_, false)) return;
+    nodes = nodes_;
+  }
+  for (auto& [id, peer] : peers_) send_frame(id, peer, nodes);
+}
+
 void ClientListener::Network::tick() {
   next_tick_ns_ = now_ns_ + tick_ns;
+  tell_nodes();
   for (auto& [id, peer] : peers_) {
     if (peer.gone) continue;
     const std::int64_t silent_ns = now_ns_ - peer.last_heard_ns;
@@ -467,6 +503,7 @@ ClientListener::~ClientListener() { network_->stop(); }
 const std::string& ClientListener::endpoint() const { return network_->endpoint(); }
 const std::string& ClientListener::public_key() const { return network_->public_key(); }
 void ClientListener::drain() { network_->drain(); }
+Result<void> ClientListener::set_nodes(link::Nodes nodes) { return network_->set_nodes(std::move(nodes)); }
 ListenerCounters ClientListener::counters() const { return network_->counters(); }
 
 }  // namespace outlast::cluster

@@ -15,6 +15,7 @@
 #include "core/id.hpp"
 #include "core/result.hpp"
 #include "core/virtual_key.hpp"
+#include "proto/link_codec.hpp"
 
 namespace outlast::cluster {
 
@@ -66,6 +67,9 @@ class ClientListener {
   [[nodiscard]] const std::string& public_key() const;
   // Says goodbye to every peer and refuses new calls; running ones go on. Watch counters().calls_in_flight for the end.
   void drain();
+  // Tells every client, now and later ones after their welcome, which nodes there are (this one too). Of more than
+  // link::nodes_max each node tells others. Older clients ignore it. Errors: FrameError::too_large (a name, an address).
+  Result<void> set_nodes(link::Nodes nodes);
   [[nodiscard]] ListenerCounters counters() const;
 
  private:

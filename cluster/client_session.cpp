@@ -26,9 +26,14 @@ bool worth_another_node(const link::RequestError& error) {
 }  // namespace
 
 ClientSession::ClientSession(SessionOptions options, const Clock& clock, std::uint64_t seed)
-    : options_(std::move(options)), clock_(clock), random_(seed) {
-  check(options_.endpoint_count > 0, "a client has an endpoint");
-  for (std::size_t i = 0; i < options_.endpoint_count; ++i) links_.emplace_back(options_.times);
+    : options_(std::move(options)),
+      clock_(clock),
+      random_(seed),
+      nodes_(options_.endpoints, options_.learned_max, seed) {
+  check(!options_.endpoints.empty(), "a client has an endpoint");
+  for (const Endpoint& endpoint : options_.endpoints) {
+    links_.try_emplace(next_link_++, endpoint, true, options_.times);
+  }
 }
 
 // ---- requests
@@ -87,16 +92,22 @@ void ClientSession::shut_down() {
   for (const auto& [id, request] : requests_) ids.push_back(id);
   std::sort(ids.begin(), ids.end());
   for (const std::uint64_t id : ids) cancel(id);
-  for (std::size_t endpoint = 0; endpoint < links_.size(); ++endpoint) {
-    if (links_[endpoint].connection() != 0) effects_.emplace_back(Disconnect{endpoint});
+  for (const auto& [endpoint, target] : links_) {
+    if (target.link.connection() != 0) effects_.emplace_back(Disconnect{endpoint});
   }
 }
 
 std::optional<std::size_t> ClientSession::best_link(const Request& request) const {
   std::optional<std::size_t> best;
-  for (std::size_t i = 0; i < links_.size(); ++i) {
-    if (!links_[i].takes_requests() || request.refused_by.contains(i)) continue;
-    if (!best || links_[i].requests.size() < links_[*best].requests.size()) best = i;
+  const Target* best_target = nullptr;
+  for (const auto& [endpoint, target] : links_) {
+    if (!target.wanted || !target.link.takes_requests() || request.refused_by.contains(endpoint)) continue;
+    const bool better = best_target == nullptr || (best_target->draining && !target.draining) ||
+                        (best_target->draining == target.draining &&
+                         target.link.requests.size() < best_target->link.requests.size());
+    if (!better) continue;
+    best = endpoint;
+    best_target = &target;
   }
   return best;
 }
@@ -117,7 +128,7 @@ void ClientSession::dispatch(Request& request) {
   ++request.attempts;
   request.chunks_open = options_.window.chunks;
   request.bytes_open = options_.window.bytes;
-  links_[*endpoint].requests.insert(request.id);
+  links_.at(*endpoint).link.requests.insert(request.id);
   by_wire_id_.emplace(request.wire_id, &request);
   arm(request);
   effects_.emplace_back(SendFrame{*endpoint, std::move(*frame)});
@@ -133,7 +144,7 @@ void ClientSession::dispatch_queued() {
 // Back to the queue with nothing of the attempt left; nobody has seen content of it.
 void ClientSession::send_again(Request& request) {
   check(!request.has_content, "only a request without content is sent again");
-  if (request.endpoint) links_[*request.endpoint].requests.erase(request.id);
+  if (request.endpoint) links_.at(*request.endpoint).link.requests.erase(request.id);
   by_wire_id_.erase(request.wire_id);
   request.endpoint.reset();
   request.next_sequence = 0;
@@ -155,10 +166,11 @@ void ClientSession::fail_hopeless() {
     Request& request = *requests_.at(id);
     bool hope = false;
     std::optional<ChatFailure> why = request.last_failure;
-    for (std::size_t i = 0; i < links_.size(); ++i) {
-      if (links_[i].rejection()) {
-        why = links_[i].rejection();
-      } else if (!request.refused_by.contains(i)) {
+    for (const auto& [endpoint, target] : links_) {
+      if (!target.wanted) continue;
+      if (target.link.rejection()) {
+        why = target.link.rejection();
+      } else if (!request.refused_by.contains(endpoint)) {
         hope = true;
       }
     }
@@ -181,7 +193,7 @@ void ClientSession::end(Request& request, ChatOutcome outcome) {
   queued_.erase(id);
   by_wire_id_.erase(request.wire_id);
   const auto endpoint = request.endpoint;
-  if (endpoint) links_[*endpoint].requests.erase(id);
+  if (endpoint) links_.at(*endpoint).link.requests.erase(id);
   requests_.erase(id);
   effects_.emplace_back(Ended{id, std::move(outcome)});
   if (endpoint) drop_if_drained(*endpoint);
@@ -198,94 +210,21 @@ void ClientSession::on_time(Request& request) {
 ChatFailure ClientSession::unreachable(const Request& request) const {
   if (request.last_failure) return *request.last_failure;
   std::string message = "no node takes the request";
-  for (std::size_t i = 0; i < links_.size(); ++i) {
-    const std::string& error = links_[i].last_error();
-    message += "; endpoint " + std::to_string(i + 1) + ": " + (error.empty() ? "not connected yet" : error);
+  for (const auto& [endpoint, target] : links_) {
+    const std::string& error = target.link.last_error();
+    message += "; " + target.endpoint.address + ": " + (error.empty() ? "not connected yet" : error);
+    if (message.size() > link::error_message_bytes_max) break;
   }
   return {ErrorKind::unreachable, std::move(message), true, 0};
 }
-
-// ---- links
-
-void ClientSession::connected(std::size_t endpoint, std::uint64_t connection) {
-  SessionLink& link = links_[endpoint];
-  if (link.connection() != connection || link.state() != SessionLink::State::connecting) return;
-  link.greeting();
-  send(endpoint, link::Hello{link::protocol_version, options_.virtual_key, options_.client_name, options_.incarnation});
-}
-
-void ClientSession::disconnected(std::size_t endpoint, std::uint64_t connection, std::string reason) {
-  if (links_[endpoint].connection() != connection || connection == 0) return;
-  lose(endpoint, std::move(reason));
-}
-
-void ClientSession::lose(std::size_t endpoint, std::string reason, std::optional<ChatFailure> rejection,
-                         std::uint32_t wait_ms) {
-  SessionLink& link = links_[endpoint];
-  effects_.emplace_back(Disconnect{endpoint});
-  const std::set<std::uint64_t> orphans = std::exchange(link.requests, {});
-  link.lost(reason, std::move(rejection), wait_ms, clock_.monotonic_ns(), random_);
-  for (const std::uint64_t id : orphans) {
-    Request& request = *requests_.at(id);
-    if (request.has_content) {
-      request.endpoint.reset();
-      end(request, ChatFailure{ErrorKind::link_lost, "the link to the node was lost in mid-answer: " + reason, false, 0});
-    } else {
-      send_again(request);
-    }
-  }
-  fail_hopeless();
-}
-
-void ClientSession::drop_if_drained(std::size_t endpoint) {
-  const SessionLink& link = links_[endpoint];
-  if (link.connection() != 0 && link.is_draining() && link.requests.empty()) lose(endpoint, "the node is draining");
-}
-
-void ClientSession::send(std::size_t endpoint, const link::ClientMessage& message) {
-  auto frame = link::encode(message);
-  check(frame.has_value(), "what the session itself says is small");
-  effects_.emplace_back(SendFrame{endpoint, std::move(*frame)});
-}
-
-void ClientSession::tick() {
-  if (shut_down_) return;
-  const std::int64_t now_ns = clock_.monotonic_ns();
-  for (std::size_t i = 0; i < links_.size(); ++i) {
-    switch (links_[i].due(now_ns)) {
-      case SessionLink::Due::nothing:
-        break;
-      case SessionLink::Due::connect:
-        links_[i].connecting(++last_connection_, now_ns);
-        effects_.emplace_back(Connect{i, last_connection_});
-        break;
-      case SessionLink::Due::ping:
-        send(i, link::Ping{++last_ping_});
-        break;
-      case SessionLink::Due::give_up:
-        lose(i, links_[i].state() == SessionLink::State::ready ? "the node has been silent for too long"
-                : links_[i].state() == SessionLink::State::greeting
-                    ? "the node did not answer the hello in time"
-                    : "no connection in time; is the address right and the server key that of the node?");
-        break;
-    }
-  }
-  while (!timers_.empty() && timers_.begin()->first <= now_ns) on_time(*requests_.at(timers_.begin()->second));
-}
-
-std::int64_t ClientSession::next_wake_ns() const {
-  std::int64_t next = timers_.empty() ? std::numeric_limits<std::int64_t>::max() : timers_.begin()->first;
-  for (const SessionLink& link : links_) next = std::min(next, link.next_wake_ns());
-  return next;
-}
-
-std::vector<Effect> ClientSession::take_effects() { return std::exchange(effects_, {}); }
 
 // ---- messages
 
 void ClientSession::received(std::size_t endpoint, std::uint64_t connection, Result<link::NodeMessage> message,
                              std::size_t frame_bytes) {
-  SessionLink& link = links_[endpoint];
+  const auto found = links_.find(endpoint);
+  if (found == links_.end()) return;
+  SessionLink& link = found->second.link;
   if (link.connection() != connection || connection == 0 || shut_down_) return;
   link.heard(clock_.monotonic_ns());
   if (message) return on_message(endpoint, std::move(*message), frame_bytes);
@@ -294,10 +233,11 @@ void ClientSession::received(std::size_t endpoint, std::uint64_t connection, Res
 }
 
 void ClientSession::on_message(std::size_t endpoint, link::NodeMessage message, std::size_t frame_bytes) {
-  SessionLink& link = links_[endpoint];
+  SessionLink& link = links_.at(endpoint).link;
   if (auto* welcome = std::get_if<link::Welcome>(&message)) {
     if (link.state() != SessionLink::State::greeting) return;
     link.welcomed(std::move(welcome->node_name), clock_.monotonic_ns());
+    list_changed_ = true;
     dispatch_queued();
   } else if (auto* events = std::get_if<link::Events>(&message)) {
     if (Request* request = find_wire(endpoint, events->request_id)) on_events(*request, std::move(*events), frame_bytes);
@@ -310,7 +250,13 @@ void ClientSession::on_message(std::size_t endpoint, link::NodeMessage message, 
     send(endpoint, link::Pong{ping->number});
   } else if (std::holds_alternative<link::Goodbye>(message)) {
     link.draining();
+    list_changed_ = true;
     drop_if_drained(endpoint);
+  } else if (auto* nodes = std::get_if<link::Nodes>(&message)) {
+    // Only after the welcome: until then nobody on that side has accepted this client.
+    if (link.state() != SessionLink::State::ready) return;
+    nodes_.told(endpoint, std::move(*nodes));
+    list_changed_ = true;
   }
 }
 
@@ -348,7 +294,7 @@ void ClientSession::on_done(Request& request, const SessionLink& link, link::Don
 }
 
 void ClientSession::on_error(Request& request, std::size_t endpoint, link::RequestError error) {
-  if (error.kind == ErrorKind::draining) links_[endpoint].draining();
+  if (error.kind == ErrorKind::draining) links_.at(endpoint).link.draining();
   const bool moves = !request.has_content && (error.kind == ErrorKind::draining || worth_another_node(error));
   if (!moves) return end(request, failure_of(std::move(error)));
   if (error.kind != ErrorKind::draining) {

@@ -1,9 +1,11 @@
 // ClientSession: the protocol of a client with its nodes, without threads, sockets or a clock of its own. It keeps a link
-// to every endpoint, sends each request over the ready link with the fewest, sends it again elsewhere when the link dies
-// before the first content, and ends every request exactly once. Its owner performs the effects that it asks for.
+// to every node that it was configured with or told of, sends each request over the ready link with the fewest, sends it
+// again elsewhere when the link dies before the first content, and ends every request exactly once. Its owner performs
+// the effects that it asks for.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -13,7 +15,9 @@
 #include <vector>
 
 #include "cluster/chat_outcome.hpp"
+#include "cluster/endpoint.hpp"
 #include "cluster/link_error.hpp"
+#include "cluster/node_list.hpp"
 #include "cluster/session_link.hpp"
 #include "core/chat.hpp"
 #include "core/clock.hpp"
@@ -23,7 +27,8 @@
 namespace outlast::cluster {
 
 struct SessionOptions {
-  std::size_t endpoint_count = 0;
+  std::vector<Endpoint> endpoints;         // seeds: kept whatever nodes tell; their links are numbered from 0
+  std::size_t learned_max = 64;            // links to nodes that were learned of
   std::string virtual_key;
   std::string client_name;
   Incarnation incarnation;
@@ -37,8 +42,9 @@ struct SessionOptions {
 
 // What the owner is asked to do, in order.
 struct Connect {
-  std::size_t endpoint = 0;
+  std::size_t endpoint = 0;      // the link's number, never used for another
   std::uint64_t connection = 0;  // names this try; events of other tries are ignored
+  Endpoint target;
 };
 struct Disconnect {
   std::size_t endpoint = 0;
@@ -86,8 +92,18 @@ class ClientSession {
   // What to do now, in order; empties the list.
   [[nodiscard]] std::vector<Effect> take_effects();
   [[nodiscard]] std::size_t in_flight() const { return requests_.size(); }
+  [[nodiscard]] std::size_t link_count() const { return links_.size(); }
 
  private:
+  // A link and what the list of nodes says of its node.
+  struct Target {
+    Target(Endpoint to, bool configured, const LinkTimes& times) : endpoint(std::move(to)), seed(configured), link(times) {}
+    const Endpoint endpoint;
+    const bool seed;
+    bool wanted = true;     // else its node has left: nothing new is sent, and it ends when idle
+    bool draining = false;  // as the list says: used only while there is no other
+    SessionLink link;
+  };
   struct Request {
     std::uint64_t id = 0;
     chat::Request chat;
@@ -128,13 +144,21 @@ class ClientSession {
   void lose(std::size_t endpoint, std::string reason, std::optional<ChatFailure> rejection = std::nullopt,
             std::uint32_t wait_ms = 0);
   void drop_if_drained(std::size_t endpoint);
+  void follow_list();
+  void drop_idle(bool others_take_requests);
+  [[nodiscard]] bool others_take_requests() const;
+  [[nodiscard]] bool parked(const Target& target) const;
+  [[nodiscard]] bool covered(const Endpoint& learned) const;
   void send(std::size_t endpoint, const link::ClientMessage& message);
   [[nodiscard]] Request* find_wire(std::size_t endpoint, std::uint64_t wire_id);
 
   const SessionOptions options_;
   const Clock& clock_;
   Random random_;
-  std::vector<SessionLink> links_;
+  NodeList nodes_;
+  std::map<std::size_t, Target> links_;
+  std::size_t next_link_ = 0;
+  bool list_changed_ = false;  // or what follows from it: settled before effects are taken
   std::unordered_map<std::uint64_t, std::unique_ptr<Request>> requests_;
   std::unordered_map<std::uint64_t, Request*> by_wire_id_;
   std::set<std::uint64_t> queued_;                               // oldest id first

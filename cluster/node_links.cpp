@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <map>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -62,7 +63,7 @@ Result<void> check_options(const LinksOptions& options) {
 
 SessionOptions session_options(const LinksOptions& options) {
   SessionOptions session;
-  session.endpoint_count = options.endpoints.size();
+  session.endpoints = options.endpoints;
   session.virtual_key = options.virtual_key;
   session.client_name = options.client_name;
   session.in_flight_max = options.in_flight_max;
@@ -80,11 +81,9 @@ SessionOptions session_options(const LinksOptions& options) {
 class NodeLinks::Network {
  public:
   Network(LinksOptions options, ChatReceiver receiver)
-      : endpoints_(options.endpoints),
-        receiver_(std::move(receiver)),
+      : receiver_(std::move(receiver)),
         own_keys_(make_curve_keys()),
-        session_(session_options(options), clock_, secure_seed()),
-        sockets_(options.endpoints.size()) {}
+        session_(session_options(options), clock_, secure_seed()) {}
 
   static void start(const std::shared_ptr<Network>& network) {
     network->thread_ = start_without_signals([network] { network->run(); });
@@ -112,7 +111,6 @@ class NodeLinks::Network {
   void open(const Connect& connect);
   void send(const SendFrame& send);
 
-  const std::vector<Endpoint> endpoints_;
   const ChatReceiver receiver_;
   const CurveKeys own_keys_;  // only for the encryption; the virtual key says who this is
   const SystemClock clock_;
@@ -121,7 +119,8 @@ class NodeLinks::Network {
   std::vector<Command> taken_;
   ClientSession session_;
   zmq::context_t context_;
-  std::vector<std::unique_ptr<LinkSocket>> sockets_;
+  std::map<std::size_t, std::unique_ptr<LinkSocket>> sockets_;  // by link; no null
+  std::vector<std::size_t> links_;  // of one turn
   bool received_all_ = true;
   bool muted_ = false;  // the receiver is being destroyed by this thread
   std::thread thread_;
@@ -133,16 +132,17 @@ void NodeLinks::Network::run() {
     session_.tick();
     perform();
     received_all_ = true;
-    for (std::size_t i = 0; i < sockets_.size(); ++i) {
-      listen_to(i);
+    // What is heard may open and close sockets.
+    links_.clear();
+    for (const auto& [link, socket] : sockets_) links_.push_back(link);
+    for (const std::size_t link : links_) {
+      listen_to(link);
       perform();
     }
     sleep();
   }
   for (Command& command : commands_.close()) taken_.push_back(std::move(command));
-  for (const auto& socket : sockets_) {
-    if (socket) socket->linger(closing_linger_ms);
-  }
+  for (const auto& [link, socket] : sockets_) socket->linger(closing_linger_ms);
   session_.shut_down();
   for (Command& command : taken_) {
     if (auto* submit = std::get_if<Submit>(&command)) {
@@ -157,8 +157,7 @@ void NodeLinks::Network::sleep() {
   std::vector<zmq::pollitem_t> items;
   items.reserve(2 * sockets_.size() + 1);
   items.push_back({nullptr, commands_.descriptor(), ZMQ_POLLIN, 0});
-  for (const auto& socket : sockets_) {
-    if (!socket) continue;
+  for (const auto& [link, socket] : sockets_) {
     items.push_back(socket->poll_socket());
     items.push_back(socket->poll_monitor());
   }
@@ -183,8 +182,9 @@ void NodeLinks::Network::take_commands() {
 }
 
 void NodeLinks::Network::listen_to(std::size_t endpoint) {
-  LinkSocket* socket = sockets_[endpoint].get();
-  if (socket == nullptr) return;
+  const auto found = sockets_.find(endpoint);
+  if (found == sockets_.end()) return;
+  LinkSocket* socket = found->second.get();
   const std::uint64_t connection = socket->connection();
   // Frames first: what a node said before it closed still counts.
   zmq::message_t body;
@@ -217,7 +217,10 @@ void NodeLinks::Network::perform() {
 
 void NodeLinks::Network::perform(Effect& effect) {
   if (const auto* connect = std::get_if<Connect>(&effect)) return open(*connect);
-  if (const auto* disconnect = std::get_if<Disconnect>(&effect)) return sockets_[disconnect->endpoint].reset();
+  if (const auto* disconnect = std::get_if<Disconnect>(&effect)) {
+    sockets_.erase(disconnect->endpoint);
+    return;
+  }
   if (const auto* frame = std::get_if<SendFrame>(&effect)) return send(*frame);
   if (muted_) return;
   if (auto* deliver = std::get_if<Deliver>(&effect)) {
@@ -228,10 +231,11 @@ void NodeLinks::Network::perform(Effect& effect) {
 }
 
 void NodeLinks::Network::open(const Connect& connect) {
-  const Endpoint& endpoint = endpoints_[connect.endpoint];
+  const Endpoint& endpoint = connect.target;
   try {
-    sockets_[connect.endpoint] = std::make_unique<LinkSocket>(context_, connect.connection, endpoint.address,
-                                                              endpoint.server_key, own_keys_);
+    auto socket = std::make_unique<LinkSocket>(context_, connect.connection, endpoint.address, endpoint.server_key,
+                                               own_keys_);
+    sockets_[connect.endpoint] = std::move(socket);
   } catch (const zmq::error_t& error) {
     session_.disconnected(connect.endpoint, connect.connection,
                           "cannot connect to " + endpoint.address + ": " + error.what());
@@ -239,11 +243,11 @@ void NodeLinks::Network::open(const Connect& connect) {
 }
 
 void NodeLinks::Network::send(const SendFrame& send) {
-  LinkSocket* socket = sockets_[send.endpoint].get();
-  if (socket == nullptr || socket->send(*send.frame)) return;
+  const auto found = sockets_.find(send.endpoint);
+  if (found == sockets_.end() || found->second->send(*send.frame)) return;
   // Closed at once, so that frames behind this one do not leave by it: their requests are on their way elsewhere.
-  const std::uint64_t connection = socket->connection();
-  sockets_[send.endpoint].reset();
+  const std::uint64_t connection = found->second->connection();
+  sockets_.erase(found);
   session_.disconnected(send.endpoint, connection, "the node takes no more frames");
 }
 

@@ -1,5 +1,5 @@
-// NodeLinks: a client's links to its nodes: one network thread with a CURVE DEALER per endpoint, driven by a
-// ClientSession.
+// NodeLinks: a client's links to its nodes, those it was configured with and those it learns of: one network thread with
+// a CURVE DEALER per node, driven by a ClientSession.
 #pragma once
 
 #include <memory>
@@ -14,7 +14,7 @@
 
 namespace outlast::cluster {
 
-inline constexpr std::size_t endpoints_max = 16;
+inline constexpr std::size_t endpoints_max = 16;  // configured ones
 
 struct LinksOptions {
   std::vector<Endpoint> endpoints;

@@ -41,9 +41,10 @@ struct PeerLimits {
   std::size_t frame_bytes_max = 8U << 20;
   std::size_t queue_frames_max = 65'536;     // per peer and channel, waiting or not acknowledged
   std::size_t queue_bytes_max = 64U << 20;
-  std::size_t hellos_per_s_max = 100;        // from all strangers together
+  std::size_t hellos_per_s_max = 100;        // from one node, so that a hostile one does not keep others out
   std::uint32_t heartbeat_ms = 500;
-  std::uint32_t silence_ms_max = 3'000;      // a peer that says nothing for so long is down
+  std::uint32_t silence_ms_max = 3'000;      // a peer that says nothing for so long on any channel is down
+  std::uint32_t cut_off_ms = 10'000;         // how long nothing is heard from or said to a peer that lied
 };
 
 struct PeerLinkOptions {
@@ -76,9 +77,9 @@ struct PeerCounters {
   std::uint64_t frames_resent = 0;
   std::uint64_t duplicates = 0;          // received again and dropped
   std::uint64_t malformed = 0;           // frames that lie; their peer is cut off
-  std::uint64_t strangers_refused = 0;   // by the ZAP handler
+  std::uint64_t strangers_refused = 0;   // handshakes with a key that is not on the list, or without CURVE
   std::uint64_t hellos_refused = 0;      // wrong cluster, version, name or rate
-  std::uint64_t reconnects = 0;
+  std::uint64_t reconnects = 0;          // of a peer to this node, per channel
   std::uint64_t overloaded = 0;          // sends refused by a full queue
 };
 
@@ -88,11 +89,15 @@ class PeerLinks {
   // Binds and starts the thread. `clock` outlives it. Errors: LinkError.
   [[nodiscard]] static Result<std::unique_ptr<PeerLinks>> start(PeerLinkOptions options, const Clock& clock,
                                                                 PeerHandlers handlers);
-  virtual ~PeerLinks() = default;  // says goodbye to every peer and joins the thread
+  // Says goodbye to every peer, calls on_down for each that is up, and joins the thread.
+  virtual ~PeerLinks() = default;
 
-  // The whole allow-list, without this node; whom to link to. Those who are no longer on it are dropped at once.
+  // The whole allow-list, without this node; whom to link to. Those who are no longer on it are dropped at once: on_down
+  // is called, their connections are closed, what they still say is ignored and their key is refused from then on. A
+  // node whose key or endpoint changed is dropped and linked to anew.
   virtual void set_peers(std::vector<PeerAddress> peers) = 0;
-  // Queues a frame. Errors: LinkError (not connected; the queue is full).
+  // Queues a frame for the session that is up now. Errors: LinkError (not connected; the queue is full), or
+  // FrameError::too_large. Handlers may call it.
   virtual Result<void> send(const std::string& node, Channel channel, FramePtr frame) = 0;
   [[nodiscard]] virtual std::vector<Peer> up() const = 0;
   [[nodiscard]] virtual PeerCounters counters() const = 0;

@@ -36,7 +36,7 @@ class SharedLog {
   // Linearizable. Errors: unavailable.
   virtual Result<SharedTail> tail() = 0;
   // Batches in order from the one that holds `from`, as far as the log goes, until `visit` returns false. Errors:
-  // unavailable, trimmed, corrupt.
+  // unavailable, trimmed, corrupt (also when the log ends before `from`: whoever asks has applied what is not in it).
   virtual Result<void> read(std::uint64_t from, const std::function<bool(const SharedBatch&)>& visit) = 0;
   // Batches that end at or below `below` may go.
   virtual Result<void> trim(std::uint64_t below) = 0;

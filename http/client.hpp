@@ -40,6 +40,9 @@ struct ClientOptions {
   std::uint32_t idle_timeout_ms = 30'000;
   std::size_t head_bytes_max = 32 * 1024;
   std::string ca_file;  // PEM; empty for the system's
+  // What this side shows to upstreams that ask for it (mutual TLS): a PEM chain and its key; both or neither.
+  std::string certificate_file;
+  std::string key_file;
 };
 
 // The answer of one request. Must not outlive its Client. Destroying it returns the connection to

@@ -150,6 +150,8 @@ ClientConnection::Step ClientConnection::end_of_input() {
                                                ? "the upstream sent no bytes of the body in time"
                                                : "the upstream did not begin its answer in time");
   }
+  if (!answer_begun_ && !stream_.tls_alert().empty())
+    return fail_with(HttpError::tls_failed, stream_.tls_alert());
   return fail_with(HttpError::closed, phase_ == Phase::body
                                           ? "the upstream closed the connection inside of the body"
                                           : "the upstream closed the connection without an answer");
@@ -249,8 +251,10 @@ bool ClientConnection::body_ready() const {
 }
 
 Error ClientConnection::failure() const {
+  const std::string_view before =
+      failure_code_ == HttpError::tls_failed ? "the upstream ended the TLS connection: " : "";
   return Error{error_module<HttpError>, static_cast<std::uint16_t>(failure_code_),
-               std::string(failure_message_) + " (" + origin_.host_field + ")"};
+               std::string(before).append(failure_message_) + " (" + origin_.host_field + ")"};
 }
 
 bool ClientConnection::proved_stale() const {

@@ -80,7 +80,7 @@ void ClientPool::close() {
 }
 
 Result<SSL_CTX*> ClientPool::tls() {
-  if (!tls_) tls_.emplace(make_client_tls(options.ca_file));
+  if (!tls_) tls_.emplace(make_client_tls(options.ca_file, options.certificate_file, options.key_file));
   if (!*tls_) return fail(tls_->error());
   return (*tls_)->get();
 }

@@ -100,6 +100,24 @@ SslContext make_context(const SSL_METHOD* method) {
   return context;
 }
 
+Result<void> use_certificate(SSL_CTX& context, const std::string& certificate_file,
+                             const std::string& key_file) {
+  if (SSL_CTX_use_certificate_chain_file(&context, certificate_file.c_str()) != 1) {
+    return fail(HttpError::tls_failed, "cannot read the certificate chain (PEM) from " +
+                                           certificate_file + ": " + last_openssl_error());
+  }
+  if (SSL_CTX_use_PrivateKey_file(&context, key_file.c_str(), SSL_FILETYPE_PEM) != 1) {
+    return fail(HttpError::tls_failed,
+                "cannot read the private key (PEM) from " + key_file + ": " + last_openssl_error());
+  }
+  if (SSL_CTX_check_private_key(&context) != 1) {
+    return fail(HttpError::tls_failed, "the private key in " + key_file +
+                                           " does not belong to the certificate in " +
+                                           certificate_file);
+  }
+  return {};
+}
+
 }  // namespace
 
 void SslFree::operator()(SSL* ssl) const { SSL_free(ssl); }
@@ -108,24 +126,14 @@ void SslContextFree::operator()(SSL_CTX* context) const { SSL_CTX_free(context);
 Result<SslContext> make_server_tls(const std::string& certificate_file,
                                    const std::string& key_file) {
   SslContext context = make_context(TLS_server_method());
-  if (SSL_CTX_use_certificate_chain_file(context.get(), certificate_file.c_str()) != 1) {
-    return fail(HttpError::tls_failed, "cannot read the certificate chain (PEM) from " +
-                                           certificate_file + ": " + last_openssl_error());
-  }
-  if (SSL_CTX_use_PrivateKey_file(context.get(), key_file.c_str(), SSL_FILETYPE_PEM) != 1) {
-    return fail(HttpError::tls_failed,
-                "cannot read the private key (PEM) from " + key_file + ": " + last_openssl_error());
-  }
-  if (SSL_CTX_check_private_key(context.get()) != 1) {
-    return fail(HttpError::tls_failed, "the private key in " + key_file +
-                                           " does not belong to the certificate in " +
-                                           certificate_file);
-  }
+  Result<void> used = use_certificate(*context, certificate_file, key_file);
+  if (!used) return fail(std::move(used.error()));
   SSL_CTX_set_alpn_select_cb(context.get(), select_alpn, nullptr);
   return context;
 }
 
-Result<SslContext> make_client_tls(const std::string& ca_file) {
+Result<SslContext> make_client_tls(const std::string& ca_file, const std::string& certificate_file,
+                                   const std::string& key_file) {
   SslContext context = make_context(TLS_client_method());
   SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER, nullptr);
   if (ca_file.empty()) {
@@ -136,6 +144,10 @@ Result<SslContext> make_client_tls(const std::string& ca_file) {
   } else if (SSL_CTX_load_verify_locations(context.get(), ca_file.c_str(), nullptr) != 1) {
     return fail(HttpError::tls_failed, "cannot read certificate authorities (PEM) from " + ca_file +
                                            ": " + last_openssl_error());
+  }
+  if (!certificate_file.empty() || !key_file.empty()) {
+    Result<void> used = use_certificate(*context, certificate_file, key_file);
+    if (!used) return fail(std::move(used.error()));
   }
   SSL_CTX_set_alpn_protos(context.get(),
                           reinterpret_cast<const unsigned char*>(alpn_http_1_1.data()),
@@ -170,6 +182,9 @@ IoResult Stream::tls_result(int returned) const {
     case SSL_ERROR_WANT_READ: return {IoStatus::wants_read, 0};
     case SSL_ERROR_WANT_WRITE: return {IoStatus::wants_write, 0};
     case SSL_ERROR_ZERO_RETURN: return {IoStatus::end, 0};
+    case SSL_ERROR_SSL:
+      if (tls_failure_ == 0) tls_failure_ = ERR_peek_last_error();
+      return {IoStatus::failed, 0};
     default:
       // Also an end without close_notify: a cut, since anyone on the way can send a FIN.
       return {IoStatus::failed, 0};
@@ -190,6 +205,14 @@ std::string Stream::tls_error() const {
            X509_verify_cert_error_string(verified);
   }
   return last_openssl_error();
+}
+
+std::string_view Stream::tls_alert() const {
+  constexpr int alerts_from = SSL_AD_REASON_OFFSET;  // below are our own findings, such as a cut
+  if (ERR_GET_LIB(tls_failure_) != ERR_LIB_SSL || ERR_GET_REASON(tls_failure_) < alerts_from)
+    return {};
+  const char* reason = ERR_reason_error_string(tls_failure_);
+  return reason != nullptr ? reason : "an alert";
 }
 
 IoResult Stream::try_read(char* to, std::size_t bytes_max) {

@@ -52,8 +52,11 @@ using SslContext = std::unique_ptr<SSL_CTX, SslContextFree>;
 // TLS 1.2 and up, ALPN "http/1.1", buffers given back while idle.
 [[nodiscard]] Result<SslContext> make_server_tls(const std::string& certificate_file,
                                                  const std::string& key_file);
-// Verifies peers against `ca_file`, or against the system's authorities when it is empty.
-[[nodiscard]] Result<SslContext> make_client_tls(const std::string& ca_file);
+// Verifies peers against `ca_file`, or against the system's authorities when it is empty; shows the
+// certificate, if one is named, to peers that ask for it.
+[[nodiscard]] Result<SslContext> make_client_tls(const std::string& ca_file,
+                                                 const std::string& certificate_file = {},
+                                                 const std::string& key_file = {});
 
 // Owned by one connection.
 class Stream {
@@ -71,6 +74,10 @@ class Stream {
   [[nodiscard]] IoResult try_handshake();
   // Why the handshake failed, for a person.
   [[nodiscard]] std::string tls_error() const;
+  // What TLS itself said when it ended an established connection, such as the alert of a peer that
+  // does not accept our certificate: TLS 1.3 tells it behind the handshake only. Empty when there
+  // was none. Static storage.
+  [[nodiscard]] std::string_view tls_alert() const;
 
   [[nodiscard]] IoResult try_read(char* to, std::size_t bytes_max);
   // Writes all pieces in one call where the kernel takes them, and moves `pieces` behind what was
@@ -103,6 +110,7 @@ class Stream {
 
   Socket socket_;
   std::unique_ptr<SSL, SslFree> ssl_;
+  mutable unsigned long tls_failure_ = 0;  // OpenSSL's code of the first one that is not of the socket
 };
 
 template <class Handler>

@@ -118,6 +118,14 @@ struct Event @0xb0d2ab9f5fd35c08 {
   }
 }
 
+# Where a client may go instead.
+struct Node @0xb0d2ab9f5fd35c09 {
+  name @0 :Text;
+  address @1 :Text;    # tcp://HOST:PORT, for clients
+  publicKey @2 :Text;  # CURVE, Z85
+  draining @3 :Bool;   # takes no new requests
+}
+
 # Client to node.
 struct ClientFrame @0xb0d2ab9f5fd35c10 {
   union {
@@ -172,5 +180,9 @@ struct NodeFrame @0xb0d2ab9f5fd35c11 {
     ping @15 :UInt64;
     pong @16 :UInt64;
     goodbye @17 :Text;  # the node drains: what runs goes on, new requests are refused; why, for people
+    nodes :group {       # after the welcome, and whenever it changes
+      version @18 :UInt64;  # the list with the highest is the newest, whichever node told it
+      nodes @19 :List(Node);  # all that take clients, this one too
+    }
   }
 }

@@ -170,6 +170,18 @@ void write_events(std::uint64_t request_id, std::uint32_t sequence, std::span<co
   write_list(events, group.initEvents(count_of(events.size())), write_event);
 }
 
+void write_nodes(const Nodes& nodes, schema::NodeFrame::Builder out) {
+  auto group = out.initNodes();
+  group.setVersion(nodes.version);
+  write_list(nodes.nodes, group.initNodes(count_of(nodes.nodes.size())),
+             [](const NodeEntry& node, schema::Node::Builder item) {
+               item.setName(text_of(node.name));
+               item.setAddress(text_of(node.address));
+               item.setPublicKey(text_of(node.public_key));
+               item.setDraining(node.draining);
+             });
+}
+
 void write_message(const ClientMessage& message, schema::ClientFrame::Builder out) {
   std::visit(Overloaded{[&out](const Hello& hello) {
                           auto group = out.initHello();
@@ -225,7 +237,8 @@ void write_message(const NodeMessage& message, schema::NodeFrame::Builder out) {
                         [&out](const Pong& pong) { out.setPong(pong.number); },
                         [&out](const Goodbye& goodbye) {
                           out.setGoodbye(text_of(label(goodbye.reason, error_message_bytes_max)));
-                        }},
+                        },
+                        [&out](const Nodes& nodes) { write_nodes(nodes, out); }},
              message);
 }
 
@@ -269,6 +282,17 @@ Result<void> within_limits(const chat::Request& request) {
   if (request.session.size() > session_bytes_max) return over("bytes of the session's name", session_bytes_max);
   for (const chat::Message& message : request.messages) {
     if (message.parts.size() > parts_max) return over("parts per message", parts_max);
+  }
+  return {};
+}
+
+// A cut address or key would be a wrong one, so these are refused and not cut.
+Result<void> within_limits(const Nodes& nodes) {
+  if (nodes.nodes.size() > nodes_max) return over("nodes", nodes_max);
+  for (const NodeEntry& node : nodes.nodes) {
+    if (std::max({node.name.size(), node.address.size(), node.public_key.size()}) > name_bytes_max) {
+      return over("bytes of a node's name, address or key", name_bytes_max);
+    }
   }
   return {};
 }
@@ -464,6 +488,18 @@ ClientMessage read_message(schema::ClientFrame::Reader in) {
   throw Refused{FrameError::unknown_kind, "a kind of frame that this node does not know"};
 }
 
+Nodes read_nodes(schema::NodeFrame::Nodes::Reader in) {
+  Nodes nodes{in.getVersion(), {}};
+  const auto list = bounded(in.getNodes(), nodes_max, "nodes in one list");
+  nodes.nodes.reserve(list.size());
+  for (const auto node : list) {
+    nodes.nodes.push_back({short_string_of(node.getName(), name_bytes_max, "a node's name"),
+                           short_string_of(node.getAddress(), name_bytes_max, "a node's address"),
+                           short_string_of(node.getPublicKey(), name_bytes_max, "a node's key"), node.getDraining()});
+  }
+  return nodes;
+}
+
 NodeMessage read_message(schema::NodeFrame::Reader in) {
   switch (in.which()) {
     case schema::NodeFrame::WELCOME: {
@@ -500,6 +536,8 @@ NodeMessage read_message(schema::NodeFrame::Reader in) {
       return Pong{in.getPong()};
     case schema::NodeFrame::GOODBYE:
       return Goodbye{short_string_of(in.getGoodbye(), error_message_bytes_max, "the reason")};
+    case schema::NodeFrame::NODES:
+      return read_nodes(in.getNodes());
   }
   throw Refused{FrameError::unknown_kind, "a kind of frame that this client does not know"};
 }
@@ -545,6 +583,9 @@ Result<FramePtr> encode(const ClientMessage& message) {
 }
 
 Result<FramePtr> encode(const NodeMessage& message) {
+  if (const auto* nodes = std::get_if<Nodes>(&message)) {
+    if (auto allowed = within_limits(*nodes); !allowed) return fail(std::move(allowed.error()));
+  }
   return encode_with<schema::NodeFrame>([&message](schema::NodeFrame::Builder out) { write_message(message, out); });
 }
 

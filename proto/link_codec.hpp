@@ -25,6 +25,7 @@ inline constexpr std::size_t parts_max = 10'000;  // in one message
 inline constexpr std::size_t tools_max = 2'000;
 inline constexpr std::size_t stops_max = 64;
 inline constexpr std::size_t events_max = 4'096;  // in one frame
+inline constexpr std::size_t nodes_max = 256;     // in one list
 
 // What a receiver lets its sender send: `chunks` events, in frames of `bytes` in all (the last one may go over).
 struct Credit {
@@ -125,8 +126,23 @@ struct Goodbye {
   bool operator==(const Goodbye&) const = default;
 };
 
+// A node that takes clients.
+struct NodeEntry {
+  std::string name;
+  std::string address;     // "tcp://HOST:PORT"
+  std::string public_key;  // CURVE, Z85
+  bool draining = false;   // takes no new requests
+  bool operator==(const NodeEntry&) const = default;
+};
+// All of them. Told after the welcome, and whenever the list changes; older clients ignore it.
+struct Nodes {
+  std::uint64_t version = 0;  // the list with the highest is the newest, whichever node told it
+  std::vector<NodeEntry> nodes;
+  bool operator==(const Nodes&) const = default;
+};
+
 using ClientMessage = std::variant<Hello, Chat, Grant, Cancel, Ping, Pong>;
-using NodeMessage = std::variant<Welcome, Events, Done, RequestError, Ping, Pong, Goodbye>;
+using NodeMessage = std::variant<Welcome, Events, Done, RequestError, Ping, Pong, Goodbye, Nodes>;
 
 // FrameError::too_large when a request is over the counts above or the frame would exceed frame_bytes_max. Other names and error messages over their limit are
 // cut, since they are labels.

@@ -30,16 +30,16 @@ bool holds(std::int64_t start_ms, std::int64_t end_ms, std::int64_t time_ms) {
   return start_ms <= time_ms && time_ms < end_ms;
 }
 
-// The part of a reservation that its slice pays for.
-PicoUsd slice_part(const BudgetAccount& account, PicoUsd amount, bool from_slices) {
-  const BudgetStatus& status = account.status;
-  return from_slices && !status.budget.soft && status.sliced >= amount ? amount : PicoUsd{};
+// The slice that pays for the whole of a reservation; null when none does.
+const SliceAccount* paying_slice(const BudgetAccount& account, const BudgetState::Demand& demand) {
+  if (!demand.from_slices || account.status.budget.soft) return nullptr;
+  const SliceAccount* const slice = BudgetState::slice_of(account, demand.holder);
+  return slice != nullptr && slice->left >= demand.amount ? slice : nullptr;
 }
 
-bool is_short(const BudgetAccount& account, PicoUsd amount, bool from_slices) {
-  if (account.status.budget.soft || account.removed) return false;
-  const PicoUsd from_pool = amount - slice_part(account, amount, from_slices);
-  return from_pool.value > 0 && from_pool > account.pool();
+bool is_short(const BudgetAccount& account, const BudgetState::Demand& demand) {
+  if (account.status.budget.soft || account.removed || demand.amount.value <= 0) return false;
+  return paying_slice(account, demand) == nullptr && demand.amount > account.pool();
 }
 
 bool pays_for(const Budget& budget, const AttemptLine& attempt) {
@@ -117,7 +117,7 @@ std::optional<LedgerError> BudgetState::set(const proto::BudgetSet& body, std::i
   touch(account);
   account.status.budget = budget;
   set_period(account, body.period_start_ms, body.period_end_ms);
-  if (budget.soft) end_slice(account);  // nobody deals out slices of it any more
+  if (budget.soft) end_slices(account);  // nobody deals out slices of it any more
   ++version_;
   return std::nullopt;
 }
@@ -130,11 +130,12 @@ std::optional<LedgerError> BudgetState::remove(const proto::BudgetRemoved& body)
   by_scope_.remove(scope, &account);
   if (scope.kind == ScopeKind::tag) --tag_budgets_;
   set_period(account, 0, 0);
+  end_slices(account);
   std::erase(dirty_, &account);
   std::erase(touched_, &account);
   account.dirty = account.touched = false;
   account.removed = true;
-  erased_.push_back(body.id);
+  erased_.push_back(budget_key(body.id));
   ++version_;
   if (account.open > 0) removed_.push_back(std::move(at->second));
   budgets_.erase(at);
@@ -156,36 +157,6 @@ std::optional<LedgerError> BudgetState::roll(const proto::BudgetRolled& body,
   return std::nullopt;
 }
 
-std::optional<LedgerError> BudgetState::grant(const proto::SliceGranted& body) {
-  BudgetAccount* const account = find(body.budget);
-  if (account == nullptr) return LedgerError::unknown_budget;
-  if (account->status.budget.soft || body.amount.value <= 0 || body.amount > account->pool())
-    return LedgerError::invalid;
-  touch(*account);
-  account->status.sliced += body.amount;
-  return std::nullopt;
-}
-
-std::optional<LedgerError> BudgetState::take_back(const proto::SliceReturned& body) {
-  BudgetAccount* const account = find(body.budget);
-  if (account == nullptr) return LedgerError::unknown_budget;
-  if (body.amount.value <= 0 || body.amount > account->status.sliced) return LedgerError::invalid;
-  touch(*account);
-  account->status.sliced -= body.amount;
-  return std::nullopt;
-}
-
-void BudgetState::end_slice(BudgetAccount& account) {
-  ++account.slice;
-  if (account.status.sliced.value == 0) return;
-  touch(account);
-  account.status.sliced = {};
-}
-
-void BudgetState::fence() {
-  for (const auto& [id, account] : budgets_) end_slice(*account);
-}
-
 void BudgetState::match(const SpendPath& path, std::vector<BudgetAccount*>& found) const {
   by_scope_.visit(path, [&found](BudgetAccount* account) { found.push_back(account); });
   // Not in the order in which they were set, which a restart does not know.
@@ -196,39 +167,40 @@ void BudgetState::match(const SpendPath& path, std::vector<BudgetAccount*>& foun
   });
 }
 
-BudgetAccount* BudgetState::short_of(std::span<BudgetAccount* const> budgets, PicoUsd amount,
-                                     bool from_slices) {
+BudgetAccount* BudgetState::short_of(std::span<BudgetAccount* const> budgets,
+                                     const Demand& demand) {
   for (BudgetAccount* account : budgets) {
-    if (is_short(*account, amount, from_slices)) return account;
+    if (is_short(*account, demand)) return account;
   }
   return nullptr;
 }
 
-BudgetAccount* BudgetState::short_of(std::span<const BudgetHold> holds, PicoUsd amount,
-                                     bool from_slices) {
+BudgetAccount* BudgetState::short_of(std::span<const BudgetHold> holds, const Demand& demand) {
   for (const BudgetHold& hold : holds) {
-    if (is_short(*hold.budget, amount, from_slices)) return hold.budget;
+    if (is_short(*hold.budget, demand)) return hold.budget;
   }
   return nullptr;
 }
 
-BudgetHold BudgetState::hold(BudgetAccount& budget, PicoUsd amount, bool from_slices) {
+BudgetHold BudgetState::hold(BudgetAccount& budget, const Demand& demand) {
   ++budget.open;
-  BudgetHold hold{&budget, {}, {}, budget.slice};
-  hold_more(hold, amount, from_slices);
+  BudgetHold hold{&budget, {}, {}, 0};
+  hold_more(hold, demand);
   return hold;
 }
 
-void BudgetState::hold_more(BudgetHold& hold, PicoUsd amount, bool from_slices) {
+void BudgetState::hold_more(BudgetHold& hold, const Demand& demand) {
   BudgetAccount& account = *hold.budget;
   if (account.removed) return;
   touch(account);
-  const PicoUsd part = slice_part(account, amount, from_slices);
-  account.status.held += amount;
-  account.status.sliced -= part;
-  hold.from_slice = hold.live_slice() + part;
-  hold.slice = account.slice;
-  account.largest = std::max(account.largest, amount);
+  account.status.held += demand.amount;
+  account.largest = std::max(account.largest, demand.amount);
+  hold.from_slice = hold.live_slice(demand.holder);
+  const SliceAccount* const slice = slice_of(account, demand.holder);
+  hold.slice = slice == nullptr ? 0 : slice->opened;
+  if (paying_slice(account, demand) == nullptr) return;
+  move(account, demand.holder, {-demand.amount.value});
+  hold.from_slice += demand.amount;
 }
 
 void BudgetState::charge(BudgetHold& hold, PicoUsd reserved, const AttemptLine& attempt) {
@@ -242,7 +214,7 @@ void BudgetState::charge(BudgetHold& hold, PicoUsd reserved, const AttemptLine& 
   account.status.used += account.status.budget.soft ? attempt.cost : covered;
 }
 
-void BudgetState::release(BudgetHold& hold, PicoUsd reserved) {
+void BudgetState::release(BudgetHold& hold, PicoUsd reserved, const Incarnation& holder) {
   BudgetAccount& account = *hold.budget;
   check(account.open > 0, "a budget knows how many reservations hold of it");
   --account.open;
@@ -251,10 +223,11 @@ void BudgetState::release(BudgetHold& hold, PicoUsd reserved) {
   touch(account);
   account.status.held -= left;
   // What it cost is paid from the slice first, as the lane does that gives the rest back to it.
-  const PicoUsd unspent = hold.live_slice() - std::min(hold.live_slice(), hold.charged);
+  const PicoUsd live = hold.live_slice(holder);
+  const PicoUsd unspent = live - std::min(live, hold.charged);
   if (unspent.value == 0) return;
-  account.status.sliced += unspent;
-  account.returned += static_cast<std::uint64_t>(unspent.value);
+  move(account, holder, unspent);
+  if (holder.is_nil()) account.returned += static_cast<std::uint64_t>(unspent.value);
 }
 
 void BudgetState::drop(BudgetAccount& account) {
@@ -267,6 +240,7 @@ void BudgetState::restore(BudgetStatus status) {
   const std::int64_t start_ms = status.period_start_ms;
   const std::int64_t end_ms = std::exchange(status.period_end_ms, 0);
   account->status = std::move(status);
+  account->own.left = account->status.sliced;
   set_period(*account, start_ms, end_ms);
   index(*account);
   std::string id = account->status.budget.id;
@@ -280,15 +254,30 @@ BudgetAccount* BudgetState::restore_hold(std::string_view id) {
 }
 
 void BudgetState::collect(TableChanges& changes) {
-  for (const std::string& id : erased_) changes.erase(Table::meta, budget_key(id));
+  for (const std::string& key : erased_) changes.erase(Table::meta, key);
   erased_.clear();
   for (BudgetAccount* account : dirty_) {
     row_.clear();
     encode(row_, account->status);
     changes.put(Table::meta, budget_key(account->status.budget.id), row_);
+    collect_slices(*account, changes);
     account->dirty = false;
   }
   dirty_.clear();
+}
+
+void BudgetState::copy_rows(TableChanges& changes) const {
+  std::string row;
+  for (const auto& [id, account] : budgets_) {
+    row.clear();
+    encode(row, account->status);
+    changes.put(Table::meta, budget_key(id), row);
+    for (const auto& [holder, slice] : account->slices) {
+      row.clear();
+      encode(row, row_of(holder, slice));
+      changes.put(Table::meta, slice_key(holder, id), row);
+    }
+  }
 }
 
 BudgetAccount* BudgetState::find(std::string_view id) const {

@@ -2,8 +2,10 @@
 // used, holds and has granted to slices, and which of them a request touches.
 //
 // For every hard budget used + held + sliced <= amount, unless a person lowered the amount below
-// what was spent already; then nothing is added until there is room again. Pure, and a function of
-// the entries alone. One owner.
+// what was spent already; then nothing is added until there is room again. `sliced` is the sum of
+// all slices: of the process that writes the ledger (nil holder), which ends when another one
+// starts, and of each holder of a cluster, which ends with its holder. Pure, and a function of the
+// entries alone. One owner.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +25,7 @@
 #include "proto/ledger_codec.hpp"
 #include "storage/ledger_error.hpp"
 #include "storage/log.hpp"
+#include "storage/money_rows.hpp"
 
 namespace outlast::storage {
 
@@ -30,8 +33,24 @@ inline constexpr std::size_t budgets_max = 1'000'000;
 inline constexpr std::size_t budget_id_bytes_max = 64;
 inline constexpr std::size_t budget_name_bytes_max = 128;
 
+// What one holder has of one budget. A reservation takes from it, and its end gives back.
+struct SliceAccount {
+  PicoUsd left;
+  PicoUsd granted;   // all that was ever granted, and returned by entries, since it was opened; both
+  PicoUsd returned;  // are zero for the nil holder, whose slice nobody has to be told of
+  // The index of the entry that granted first: tells it from an earlier slice of the same budget,
+  // which ended when the budget was removed or became soft. A count for the nil holder.
+  std::uint64_t opened = 0;
+};
+
 struct BudgetAccount {
+  struct HolderSlice : SliceAccount {
+    bool dirty = false;  // its row is not what it is; then the budget's is not either
+  };
+
   BudgetStatus status;
+  SliceAccount own;  // the nil holder's
+  std::map<Incarnation, HolderSlice> slices;
   std::size_t open = 0;  // reservations that hold of it; it stays while there are any
   bool removed = false;
   bool dirty = false;    // its row is not what it is
@@ -40,10 +59,6 @@ struct BudgetAccount {
   // since the process started, modulo 2^64, and the largest reservation lately.
   std::uint64_t returned = 0;
   PicoUsd largest;
-  // Counts the ends of slices: of the budget becoming soft, of another process. What a reservation
-  // took from an ended slice returns to the pool.
-  std::uint32_t slice = 0;
-
   [[nodiscard]] PicoUsd pool() const {
     return status.budget.amount - status.used - status.held - status.sliced;
   }
@@ -54,12 +69,10 @@ struct BudgetHold {
   BudgetAccount* budget = nullptr;
   PicoUsd from_slice;  // of the reserved amount; of nothing once that slice has ended
   PicoUsd charged;     // of the reserved amount
-  std::uint32_t slice = 0;
+  std::uint64_t slice = 0;  // SliceAccount::opened of the one that it took from
 
-  // What it took from a slice that is still there.
-  [[nodiscard]] PicoUsd live_slice() const {
-    return slice == budget->slice ? from_slice : PicoUsd{};
-  }
+  // What it took from a slice, of the holder that reserved it, that is still there.
+  [[nodiscard]] PicoUsd live_slice(const Incarnation& holder) const;
 };
 
 class BudgetState {
@@ -73,10 +86,13 @@ class BudgetState {
   std::optional<LedgerError> set(const proto::BudgetSet& body, std::int64_t time_ms);
   std::optional<LedgerError> remove(const proto::BudgetRemoved& body);
   std::optional<LedgerError> roll(const proto::BudgetRolled& body, std::int64_t time_ms);
-  std::optional<LedgerError> grant(const proto::SliceGranted& body);
+  // `index`: of the entry.
+  std::optional<LedgerError> grant(const proto::SliceGranted& body, std::uint64_t index);
   std::optional<LedgerError> take_back(const proto::SliceReturned& body);
-  // Another process began: the slices of the one before have ended.
+  // Another process began: the slices of the one before have ended. Holders keep theirs.
   void fence();
+  // A holder's slices end. What is left of them counts as used, or returns to the budgets.
+  void end_holder(const Incarnation& holder, bool spent);
 
   // The budgets that a request is charged along, in order of the kinds of scope and then of ids;
   // appended to `found`. They change when version() does.
@@ -84,31 +100,45 @@ class BudgetState {
   [[nodiscard]] std::uint64_t version() const { return version_; }
   [[nodiscard]] bool has_tag_budgets() const { return tag_budgets_ > 0; }
 
-  // The first budget that has not enough for the amount; null when all have.
+  // Who reserves, and what.
+  struct Demand {
+    Incarnation holder;
+    PicoUsd amount;
+    bool from_slices = false;
+  };
+  // The first budget that has not enough for it; null when all have.
   [[nodiscard]] static BudgetAccount* short_of(std::span<BudgetAccount* const> budgets,
-                                               PicoUsd amount, bool from_slices);
-  [[nodiscard]] static BudgetAccount* short_of(std::span<const BudgetHold> holds, PicoUsd amount,
-                                               bool from_slices);
+                                               const Demand& demand);
+  [[nodiscard]] static BudgetAccount* short_of(std::span<const BudgetHold> holds,
+                                               const Demand& demand);
   // A new hold; and more in an old one. Only after short_of() found none.
-  BudgetHold hold(BudgetAccount& budget, PicoUsd amount, bool from_slices);
-  void hold_more(BudgetHold& hold, PicoUsd amount, bool from_slices);
+  BudgetHold hold(BudgetAccount& budget, const Demand& demand);
+  void hold_more(BudgetHold& hold, const Demand& demand);
   // An attempt's cost, of a reservation of `reserved` altogether: up to that it moves from held to
   // used; what is more is no hard budget's.
   void charge(BudgetHold& hold, PicoUsd reserved, const AttemptLine& attempt);
-  // The reservation ended: what is left of the hold returns to where it came from.
-  void release(BudgetHold& hold, PicoUsd reserved);
+  // The reservation of `holder` ended: what is left of the hold returns to where it came from.
+  void release(BudgetHold& hold, PicoUsd reserved, const Incarnation& holder);
 
-  // Recovery: a row; and a hold that the budget's row has counted already. Null: there is no such
-  // budget any more.
+  // Recovery: a row, of slices after those of budgets; and a hold that the budget's row has counted
+  // already. Null, and false for a slice: there is no such budget any more.
   void restore(BudgetStatus status);
+  bool restore(const SliceRow& row);
   BudgetAccount* restore_hold(std::string_view id);
 
-  // Puts the rows that changed since the last call.
+  // Puts the rows that changed since the last call; and, for checks, all of them.
   void collect(TableChanges& changes);
+  void copy_rows(TableChanges& changes) const;
 
   [[nodiscard]] std::size_t size() const { return budgets_.size(); }
   [[nodiscard]] BudgetAccount* find(std::string_view id) const;
   [[nodiscard]] const auto& all() const { return budgets_; }
+  // The slice of a holder; null when it has none. The nil holder has one always.
+  [[nodiscard]] static const SliceAccount* slice_of(const BudgetAccount& budget,
+                                                    const Incarnation& holder);
+  // Those who have slices, and of which budgets.
+  using SlicedTo = std::map<Incarnation, std::set<BudgetAccount*>>;
+  [[nodiscard]] const SlicedTo& holders() const { return sliced_to_; }
   // When the first period ends; the largest number when none does.
   [[nodiscard]] std::int64_t next_end_ms() const;
   // Those whose period has ended by then, by id.
@@ -121,14 +151,20 @@ class BudgetState {
   void touch(BudgetAccount& account);
   void index(BudgetAccount& account);
   void set_period(BudgetAccount& account, std::int64_t start_ms, std::int64_t end_ms);
-  void end_slice(BudgetAccount& account);
+  void move(BudgetAccount& account, const Incarnation& holder, PicoUsd amount);
+  void close_slice(BudgetAccount& account, const Incarnation& holder);
+  void end_own_slice(BudgetAccount& account);
+  void end_slices(BudgetAccount& account);
+  static SliceRow row_of(const Incarnation& holder, const SliceAccount& slice);
+  void collect_slices(BudgetAccount& account, TableChanges& changes);
   void drop(BudgetAccount& account);
 
   std::map<std::string, std::unique_ptr<BudgetAccount>, std::less<>> budgets_;
   ScopeIndex<BudgetAccount*> by_scope_;
   std::set<std::pair<std::int64_t, BudgetAccount*>> ends_;
   std::vector<std::unique_ptr<BudgetAccount>> removed_;  // with open reservations
-  std::vector<std::string> erased_;                      // rows to erase
+  SlicedTo sliced_to_;
+  std::vector<std::string> erased_;  // keys of rows to erase
   std::vector<BudgetAccount*> dirty_;
   std::vector<BudgetAccount*> touched_;
   std::size_t tag_budgets_ = 0;

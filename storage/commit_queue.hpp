@@ -58,7 +58,8 @@ struct MoneyWanted {
 struct ControlOperation {
   std::variant<VirtualKey, proto::KeyRevoked, proto::PricesRecorded, proto::BudgetSet,
                proto::BudgetRemoved, proto::CommitmentAdded, proto::CommitmentEnded, BreakerTripped,
-               BreakerReset, BreakerRuleChange, SnapshotWanted, MoneyWanted>
+               BreakerReset, BreakerRuleChange, NodeEnrolled, NodeChanged, JoinTokenMade, SettingSet,
+               SnapshotWanted, MoneyWanted>
       operation;
   std::function<void(Result<void>)> done;
 };

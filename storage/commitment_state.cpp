@@ -212,6 +212,15 @@ CommitmentAccount* CommitmentState::find(std::string_view id) const {
   return at == commitments_.end() ? nullptr : at->second.get();
 }
 
+void CommitmentState::copy_rows(TableChanges& changes) const {
+  std::string row;
+  for (const auto& [id, account] : commitments_) {
+    row.clear();
+    encode(row, account->status);
+    changes.put(Table::meta, commitment_key(id), row);
+  }
+}
+
 void CommitmentState::collect(TableChanges& changes) {
   for (CommitmentAccount* account : dirty_) {
     row_.clear();

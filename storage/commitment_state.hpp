@@ -89,8 +89,9 @@ class CommitmentState {
   void restore(CommitmentStatus status);
   [[nodiscard]] CommitmentAccount* find(std::string_view id) const;
 
-  // Puts the rows that changed since the last call.
+  // Puts the rows that changed since the last call; and, for checks, all of them.
   void collect(TableChanges& changes);
+  void copy_rows(TableChanges& changes) const;
 
   [[nodiscard]] std::size_t size() const { return commitments_.size(); }
   [[nodiscard]] const auto& all() const { return commitments_; }

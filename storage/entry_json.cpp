@@ -33,6 +33,7 @@ class EntryWriter {
     }
     json_.end_array();
     json_.key("from_slices").boolean(body.from_slices);
+    if (!body.holder.is_nil()) text("holder", body.holder.to_string());
     json_.key("idempotency_key");
     if (body.idempotency) json_.string(to_hex(body.idempotency->key));
     else json_.null();

@@ -26,7 +26,7 @@ enum class LedgerError : std::uint16_t {
   unknown_budget = 14,
   unknown_commitment = 15,
   overlap = 16,      // two commitments that would be drawn at once: the order would be ambiguous
-  in_progress = 17,  // the idempotency key's request is still open
+  in_progress = 17,  // the idempotency key's request, or one of the holder that would end, is still open
   mismatch = 18,     // the idempotency key was used with other parameters
   unknown_breaker = 19,  // no such spend breaker is open, or there is no such rule
   // In a cluster:
@@ -35,6 +35,10 @@ enum class LedgerError : std::uint16_t {
   unknown_holder = 22,  // it ended already; what it says now comes too late
   unknown_node = 23,
   bad_token = 24,    // unknown, used or expired
+  taken = 25,        // the name or the key is another node's
+  key_revoked = 26,
+  last_node = 27,    // a cluster without any could let none in
+  not_enrolled = 28,  // removed or revoked: it has to join again
 };
 
 }  // namespace outlast::storage

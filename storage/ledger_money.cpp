@@ -52,7 +52,7 @@ void LedgerState::hold_funds(Open& open, const Reservation& reservation, const S
                              std::int64_t time_ms) {
   open.budgets.reserve(plan.budgets.size());
   for (BudgetAccount* budget : plan.budgets) {
-    open.budgets.push_back(budgets_.hold(*budget, open.amount, reservation.from_slices));
+    open.budgets.push_back(budgets_.hold(*budget, {open.holder, open.amount, reservation.from_slices}));
   }
   if (plan.commitments.empty()) return;
   const __int128 tokens = static_cast<__int128>(open.input_tokens_max) + open.output_tokens_max;
@@ -82,7 +82,7 @@ Result<RowCache::Leg*> LedgerState::fund(Open& open, const proto::EntryHeader& h
 }
 
 void LedgerState::release_funds(Open& open) {
-  for (BudgetHold& hold : open.budgets) budgets_.release(hold, open.amount);
+  for (BudgetHold& hold : open.budgets) budgets_.release(hold, open.amount, open.holder);
   open.budgets.clear();
   commitments_.release(open.commitments);
 }
@@ -92,7 +92,7 @@ Result<void> LedgerState::extend(Open& open, const proto::EntryHeader& header,
   open.extensions.push_back({extension.number, header.index});
   if (open.row == RowState::current) open.row = RowState::stale;
   for (BudgetHold& hold : open.budgets) {
-    budgets_.hold_more(hold, extension.amount, extension.from_slices);
+    budgets_.hold_more(hold, {open.holder, extension.amount, extension.from_slices});
   }
   commitments_.hold_more(open.commitments, extension.amount, extension.output_tokens,
                          header.time_ms);
@@ -129,8 +129,8 @@ Result<Applied> LedgerState::apply(const proto::EntryHeader& header,
       operation.number == 0 || open.extensions.size() == extensions_per_request_max) {
     return refused(LedgerError::invalid);
   }
-  BudgetAccount* const budget =
-      BudgetState::short_of(open.budgets, operation.amount, operation.from_slices);
+  BudgetAccount* const budget = BudgetState::short_of(
+      open.budgets, {open.holder, operation.amount, operation.from_slices});
   if (budget != nullptr) return exhausted(*budget, operation.amount);
   if (const Result<void> extended = extend(open, header, operation, false); !extended)
     return fail(extended.error());
@@ -195,13 +195,15 @@ Result<Applied> LedgerState::apply(const proto::EntryHeader& header,
   return outcome_of(budgets_.roll(operation, header.time_ms));
 }
 
-Result<Applied> LedgerState::apply(const proto::EntryHeader&,
+Result<Applied> LedgerState::apply(const proto::EntryHeader& header,
                                    const proto::SliceGranted& operation) {
-  return outcome_of(budgets_.grant(operation));
+  if (holders_.has_ended(operation.holder)) return refused(LedgerError::unknown_holder);
+  return outcome_of(budgets_.grant(operation, header.index));
 }
 
 Result<Applied> LedgerState::apply(const proto::EntryHeader&,
                                    const proto::SliceReturned& operation) {
+  if (holders_.has_ended(operation.holder)) return refused(LedgerError::unknown_holder);
   return outcome_of(budgets_.take_back(operation));
 }
 

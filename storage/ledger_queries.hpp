@@ -6,9 +6,11 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
+#include "core/member_records.hpp"
 #include "core/result.hpp"
 #include "core/spend_breaker.hpp"
 #include "storage/accounts.hpp"
@@ -31,9 +33,13 @@ Result<std::uint64_t> first_index_since(const LedgerView& view, std::int64_t tim
 // Sums the roll-ups of the query's time (storage/usage_query.cpp). Errors: invalid (the query asks
 // for what is not kept together, or for more than usage_rows_max rows), corrupt.
 Result<UsageReport> usage_of(const LedgerView& view, const UsageQuery& query);
+// The same over several ledgers, as if they were one: the shards of a cluster.
+Result<UsageReport> usage_of(std::span<const LedgerView* const> views, const UsageQuery& query);
 
 // Open spend breakers, allowances and rules made by API.
 Result<BreakerRecords> breakers_of(const LedgerView& view);
+// A cluster's nodes, join tokens and settings.
+Result<MemberRecords> members_of(const LedgerView& view);
 // Where budgets and commitments stand, as of the ledger's last entry.
 Result<MoneyStatus> money_of(const LedgerView& view);
 // Every account of the double entry.

@@ -24,8 +24,10 @@ void LedgerState::restore(const OpenRow& row) {
   open.row = RowState::current;
   for (const OpenRow::BudgetHold& hold : row.budgets) {
     BudgetAccount* const budget = budgets_.restore_hold(hold.budget);
-    if (budget != nullptr)
-      open.budgets.push_back({budget, hold.from_slice, hold.charged, budget->slice});
+    if (budget == nullptr) continue;
+    const SliceAccount* const slice = BudgetState::slice_of(*budget, open.holder);
+    open.budgets.push_back(
+        {budget, hold.from_slice, hold.charged, slice == nullptr ? 0 : slice->opened});
   }
   for (const OpenRow::CommitmentHold& hold : row.commitments) {
     CommitmentAccount* const commitment = commitments_.find(hold.commitment);
@@ -33,9 +35,19 @@ void LedgerState::restore(const OpenRow& row) {
   }
 }
 
-void LedgerState::restore(VirtualKey key) {
-  std::string id = key.id;
-  keys_.emplace(std::move(id), std::move(key));
+bool LedgerState::restore_standing(std::string_view key, std::string_view value) {
+  switch (key.empty() ? '\0' : key.front()) {
+    case key_prefix: {
+      VirtualKey row;
+      if (!decode(value, row)) return false;
+      std::string id = row.id;
+      keys_.emplace(std::move(id), std::move(row));
+      return true;
+    }
+    case breaker_prefix: return breakers_.restore(key, value);
+    case member_prefix: return nodes_.restore(key, value);
+    default: return false;
+  }
 }
 
 // An operation on a reservation that is not open here is older than the checkpoint, and the
@@ -69,14 +81,14 @@ Result<void> LedgerState::replay(const proto::LedgerEntry& entry, bool charged) 
   return {};
 }
 
-// What changes budgets and commitments, whose rows are as of where the replay starts.
+// What changes budgets, slices, holders and commitments, whose rows are as of where the replay starts.
 Result<void> LedgerState::replay_money(const proto::LedgerEntry& entry) {
   return std::visit(
       [this, &entry]<class Body>(const Body& body) -> Result<void> {
         if constexpr (one_of<Body, proto::IncarnationStarted, proto::BudgetSet,
                              proto::BudgetRemoved, proto::BudgetRolled, proto::SliceGranted,
                              proto::SliceReturned, proto::CommitmentAdded,
-                             proto::CommitmentEnded>) {
+                             proto::CommitmentEnded, proto::HolderEnded>) {
           const Result<Applied> applied = apply(entry.header, body);
           if (!applied) return fail(applied.error());
           if (applied->outcome != Outcome::applied) {
@@ -90,32 +102,54 @@ Result<void> LedgerState::replay_money(const proto::LedgerEntry& entry) {
       entry.body);
 }
 
+OpenRow LedgerState::row_of(const RequestId& id, const Open& open) const {
+  OpenRow row;
+  row.reserve_index = open.reserve_index;
+  row.reservation = {
+      id,          open.payer->tenant, open.payer->key_id,    open.payer->route,
+      open.amount, open.price_known,   open.input_tokens_max, open.output_tokens_max};
+  row.reservation.holder = open.holder;
+  if (open.labels != nullptr) {
+    row.reservation.tags = open.labels->tags;
+    row.reservation.session = open.labels->session;
+  }
+  row.attempts_cost = open.attempts_cost;
+  row.attempts = open.attempts;
+  row.extensions = open.extensions;
+  for (const BudgetHold& hold : open.budgets) {
+    if (hold.budget->removed) continue;
+    row.budgets.push_back(
+        {hold.budget->status.budget.id, hold.live_slice(open.holder), hold.charged});
+  }
+  for (const CommitmentHold& hold : open.commitments) {
+    row.commitments.push_back({hold.commitment->status.commitment.id, hold.units});
+  }
+  return row;
+}
+
 void LedgerState::checkpoint() {
   for (auto& [id, open] : open_) {
     if (open.row == RowState::current) continue;
-    OpenRow row;
-    row.reserve_index = open.reserve_index;
-    row.reservation = {
-        id,          open.payer->tenant, open.payer->key_id,    open.payer->route,
-        open.amount, open.price_known,   open.input_tokens_max, open.output_tokens_max};
-    if (open.labels != nullptr) {
-      row.reservation.tags = open.labels->tags;
-      row.reservation.session = open.labels->session;
-    }
-    row.attempts_cost = open.attempts_cost;
-    row.attempts = open.attempts;
-    row.extensions = open.extensions;
-    for (const BudgetHold& hold : open.budgets) {
-      if (hold.budget->removed) continue;
-      row.budgets.push_back({hold.budget->status.budget.id, hold.live_slice(), hold.charged});
-    }
-    for (const CommitmentHold& hold : open.commitments) {
-      row.commitments.push_back({hold.commitment->status.commitment.id, hold.units});
-    }
     row_.clear();
-    encode(row_, row);
+    encode(row_, row_of(id, open));
     changes_.put(Table::meta, open_key(id), row_);
     open.row = RowState::current;
+  }
+}
+
+void LedgerState::copy_rows(TableChanges& changes) {
+  changes_.for_each([&changes](Table table, std::string_view key, std::string_view value) {
+    if (value.data() == nullptr) changes.erase(table, key);
+    else changes.put(table, key, value);
+  });
+  cache_.copy_changed(changes);
+  budgets_.copy_rows(changes);
+  commitments_.copy_rows(changes);
+  holders_.copy_rows(changes);
+  for (const auto& [id, open] : open_) {
+    row_.clear();
+    encode(row_, row_of(id, open));
+    changes.put(Table::meta, open_key(id), row_);
   }
 }
 
@@ -146,29 +180,40 @@ std::map<std::string, __int128> LedgerState::commitment_holds() const {
   return holds;
 }
 
-std::vector<Settlement> LedgerState::in_doubt() const {
+Settlement LedgerState::in_doubt(const RequestId& id, const Open& open) const {
+  AttemptLine line;
+  line.request_id = id;
+  for (const AttemptRef& attempt : open.attempts)
+    line.number = std::max(line.number, attempt.number);
+  ++line.number;
+  line.status = AttemptStatus::in_doubt;
+  line.usage.input_uncached = open.input_tokens_max;
+  line.usage.output_text = open.output_tokens_max;
+  line.usage.source = UsageSource::estimated;
+  line.price_known = open.price_known;
+  if (open.amount > open.attempts_cost) line.cost = open.amount - open.attempts_cost;
+  return {std::move(line)};
+}
+
+// Null: of all.
+std::vector<Settlement> LedgerState::in_doubt_of(const Incarnation* holder) const {
   std::vector<std::pair<std::uint64_t, const OpenMap::value_type*>> order;
-  order.reserve(open_.size());
-  for (const auto& entry : open_) order.emplace_back(entry.second.reserve_index, &entry);
+  for (const auto& entry : open_) {
+    if (holder == nullptr || entry.second.holder == *holder)
+      order.emplace_back(entry.second.reserve_index, &entry);
+  }
   std::sort(order.begin(), order.end());
   std::vector<Settlement> settlements;
   settlements.reserve(order.size());
-  for (const auto& [index, entry] : order) {
-    const auto& [id, open] = *entry;
-    AttemptLine line;
-    line.request_id = id;
-    for (const AttemptRef& attempt : open.attempts)
-      line.number = std::max(line.number, attempt.number);
-    ++line.number;
-    line.status = AttemptStatus::in_doubt;
-    line.usage.input_uncached = open.input_tokens_max;
-    line.usage.output_text = open.output_tokens_max;
-    line.usage.source = UsageSource::estimated;
-    line.price_known = open.price_known;
-    if (open.amount > open.attempts_cost) line.cost = open.amount - open.attempts_cost;
-    settlements.push_back({std::move(line)});
-  }
+  for (const auto& [index, entry] : order)
+    settlements.push_back(in_doubt(entry->first, entry->second));
   return settlements;
+}
+
+std::vector<Settlement> LedgerState::in_doubt() const { return in_doubt_of(nullptr); }
+
+std::vector<Settlement> LedgerState::in_doubt(const Incarnation& holder) const {
+  return in_doubt_of(&holder);
 }
 
 }  // namespace outlast::storage

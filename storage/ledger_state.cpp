@@ -124,6 +124,8 @@ Result<LedgerState::Open*> LedgerState::begin(const Reservation& reservation,
   Open& open = open_[reservation.request_id];
   open.reserve_index = header.index;
   open.payer = &cache_.payer_of(reservation);
+  open.holder = reservation.holder;
+  holders_.began(open.holder);
   open.amount = reservation.amount;
   open.input_tokens_max = reservation.input_tokens_max;
   open.output_tokens_max = reservation.output_tokens_max;
@@ -211,6 +213,7 @@ void LedgerState::forget(OpenMap::iterator at) {
   recent_.add(at->first);
   if (at->second.row != RowState::none) ended_rows_.push_back(at->first);
   --at->second.payer->open;
+  holders_.done(at->second.holder);
   open_.erase(at);
 }
 
@@ -219,7 +222,8 @@ Result<Applied> LedgerState::apply(const proto::EntryHeader&,
   if (!short_enough({operation.software})) return refused(LedgerError::invalid);
   budgets_.fence();
   for (auto& [id, open] : open_) {
-    if (!open.budgets.empty() && open.row == RowState::current) open.row = RowState::stale;
+    if (!open.budgets.empty() && open.holder.is_nil() && open.row == RowState::current)
+      open.row = RowState::stale;
   }
   return Applied{};
 }
@@ -240,10 +244,11 @@ Result<Applied> LedgerState::apply(const proto::EntryHeader& header, const Reser
     if (!used) return fail(used.error());
     if (*used) return refused(**used);
   }
+  if (holders_.has_ended(operation.holder)) return refused(LedgerError::unknown_holder);
   const SpendPlan* const plan = plan_of(operation);
   if (plan != nullptr) {
-    BudgetAccount* const budget =
-        BudgetState::short_of(plan->budgets, operation.amount, operation.from_slices);
+    BudgetAccount* const budget = BudgetState::short_of(
+        plan->budgets, {operation.holder, operation.amount, operation.from_slices});
     if (budget != nullptr) return exhausted(*budget, operation.amount);
   }
   if (const Result<Open*> open = begin(operation, header, plan, false); !open)
@@ -373,6 +378,7 @@ TableChanges& LedgerState::collect(bool rows, bool open) {
     for (const RequestId& id : ended_rows_) changes_.erase(Table::meta, open_key(id));
     ended_rows_.clear();
     budgets_.collect(changes_);
+    holders_.collect(changes_);
     commitments_.collect(changes_);
     checkpoint();
   }

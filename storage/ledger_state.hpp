@@ -23,9 +23,11 @@
 #include "storage/breaker_table.hpp"
 #include "storage/budget_state.hpp"
 #include "storage/commitment_state.hpp"
+#include "storage/holder_table.hpp"
 #include "storage/ledger_error.hpp"
 #include "storage/log.hpp"
 #include "storage/money_rows.hpp"
+#include "storage/node_table.hpp"
 #include "storage/recent_ids.hpp"
 #include "storage/row_cache.hpp"
 #include "storage/rows.hpp"
@@ -57,6 +59,16 @@ struct Applied {
   PicoUsd overrun;      // of settle and void: what goes into the entry
   bool operator==(const Applied&) const = default;
 };
+
+// The tables in Table::meta whose changed rows are in every batch: they are as of the head, and a
+// replay leaves them alone.
+struct StandingTable {
+  char prefix;
+  std::string_view row_name;  // for messages
+};
+inline constexpr StandingTable standing_tables[] = {{key_prefix, "virtual key"},
+                                                    {breaker_prefix, "spend breaker"},
+                                                    {member_prefix, "row of a cluster's node"}};
 
 class LedgerState {
  public:
@@ -111,17 +123,21 @@ class LedgerState {
   TableChanges& collect(bool rows, bool open);
   // The collected changes are in the view.
   void committed();
+  // For checks: what the view lacks of the rows as of now, as collect() would put it, but nothing
+  // counts as collected; and every row of what has rows only as of a checkpoint.
+  void copy_rows(TableChanges& changes);
 
   // Recovery of what memory held: rows first, then the entries since the head's replay_from, in
   // order; `charged` for those that balances and roll-ups in the view hold already. Open
   // reservations after budgets and commitments.
   void restore(BudgetStatus budget) { budgets_.restore(std::move(budget)); }
   void restore(CommitmentStatus commitment) { commitments_.restore(std::move(commitment)); }
+  bool restore(const SliceRow& row) { return budgets_.restore(row); }
+  void restore(const EndedHolderRow& row) { holders_.restore(row); }
   void restore(const OpenRow& row);
-  void restore(VirtualKey key);
-  bool restore_breaker(std::string_view key, std::string_view value) {
-    return breakers_.restore(key, value);
-  }
+  // Recovery of what has its rows in every batch (standing_tables): a row of one of those tables;
+  // false when it cannot be read.
+  bool restore_standing(std::string_view key, std::string_view value);
   Result<void> replay(const proto::LedgerEntry& entry, bool charged);
 
   [[nodiscard]] std::size_t open_count() const { return open_.size(); }
@@ -132,8 +148,16 @@ class LedgerState {
   [[nodiscard]] std::map<std::string, __int128> budget_holds() const;
   [[nodiscard]] std::map<std::string, __int128> commitment_holds() const;
   // The settlements that end every open reservation whose process died: what was reserved and not
-  // yet charged by its attempts, marked estimated. In the order of the reservations.
+  // yet charged by its attempts, marked estimated. In the order of the reservations. Of all
+  // reservations, or of those of one holder.
   [[nodiscard]] std::vector<Settlement> in_doubt() const;
+  [[nodiscard]] std::vector<Settlement> in_doubt(const Incarnation& holder) const;
+  // Those who have slices or open reservations, in order; whether one has; and whether one ended.
+  [[nodiscard]] std::vector<Incarnation> holders() const;
+  [[nodiscard]] bool holds_anything(const Incarnation& holder) const;
+  [[nodiscard]] bool has_ended(const Incarnation& holder) const {
+    return holders_.has_ended(holder);
+  }
   [[nodiscard]] const std::map<std::string, VirtualKey, std::less<>>& keys() const { return keys_; }
   [[nodiscard]] const RequestId& max_ended_id() const { return recent_.max(); }
 
@@ -155,6 +179,7 @@ class LedgerState {
   struct Open {
     std::uint64_t reserve_index = 0;
     RowCache::Payer* payer = nullptr;
+    Incarnation holder;
     PicoUsd amount;
     PicoUsd attempts_cost;
     std::uint64_t input_tokens_max = 0;
@@ -192,11 +217,19 @@ class LedgerState {
                                               const Reservation& operation) const;
   void remember_key(const proto::EntryHeader& header, const Reservation& operation);
   void expect_new_rows(std::string_view budget_id);
+  Settlement in_doubt(const RequestId& id, const Open& open) const;
+  std::vector<Settlement> in_doubt_of(const Incarnation* holder) const;
+  OpenRow row_of(const RequestId& id, const Open& open) const;
   Applied exhausted(BudgetAccount& budget, PicoUsd needed);
   void forget(OpenMap::iterator at);
   template <class Operation>
   Result<Applied> apply_breaker(const proto::EntryHeader& header, const Operation& operation) {
     const BreakerTable::Applied applied = breakers_.apply(header, operation, changes_);
+    return Applied{static_cast<Outcome>(applied.verdict), applied.error, {}};
+  }
+  template <class Operation>
+  Result<Applied> apply_member(const proto::EntryHeader& header, const Operation& operation) {
+    const NodeTable::Applied applied = nodes_.apply(header, operation, changes_);
     return Applied{static_cast<Outcome>(applied.verdict), applied.error, {}};
   }
   void put_dedup_row(const RequestId& id, const Open& open, std::uint64_t end_index);
@@ -222,6 +255,8 @@ class LedgerState {
   // then a replay needs it.
   std::vector<RequestId> ended_rows_;
   BreakerTable breakers_;
+  HolderTable holders_;
+  NodeTable nodes_;
   // Idempotency keys of the batch that is being made.
   std::unordered_map<std::string, IdempotencyRow> batch_keys_;
   BudgetAccount* short_budget_ = nullptr;

@@ -42,6 +42,12 @@ const char* text_of(LedgerError error) {
     case LedgerError::too_old: return "the id is older than 35 days; make a new one";
     case LedgerError::unknown_key: return "there is no such key";
     case LedgerError::unknown_breaker: return "no such spend breaker is open, or there is no such rule";
+    case LedgerError::unknown_node: return "there is no node of that name";
+    case LedgerError::bad_token: return "the join token is not known, was used or has expired";
+    case LedgerError::taken: return "the name or the key is another node's";
+    case LedgerError::key_revoked: return "the node's key was revoked; make new ones and join again";
+    case LedgerError::last_node: return "it is the cluster's last node; let another join first";
+    case LedgerError::not_enrolled: return "the node was removed or revoked; it has to join again";
     case LedgerError::invalid: return "an amount or a text of the operation is outside its limits";
     case LedgerError::unknown_budget: return "there is no such budget";
     case LedgerError::unknown_commitment: return "there is no such commitment";
@@ -181,6 +187,12 @@ class Store final : public LedgerStore {
         operation);
   }
   Result<BreakerRecords> breakers() const override { return breakers_of(*log_->snapshot()); }
+  void record_member(MemberOperation operation, std::function<void(Result<void>)> done) override {
+    std::visit(
+        [this, &done]<class T>(T& concrete) { push({std::move(concrete), std::move(done)}); },
+        operation);
+  }
+  Result<MemberRecords> members() const override { return members_of(*log_->snapshot()); }
   std::vector<CommitmentStatus> commitments() const override {
     return money(false).money.commitments;
   }

@@ -19,6 +19,7 @@
 #include "core/budget_book.hpp"
 #include "core/clock.hpp"
 #include "core/commitment.hpp"
+#include "core/member_records.hpp"
 #include "core/metering.hpp"
 #include "core/result.hpp"
 #include "core/spend_breaker.hpp"
@@ -59,6 +60,11 @@ struct LedgerOptions {
   rocksdb::Env* env = nullptr;           // a seam for tests; outlives the store
 };
 
+// A ticket is an operation's place within its group. Groups become durable each by itself, so that a
+// shard that waits for an owner makes no other wait. A node on its own has one group.
+inline constexpr unsigned ticket_bits = 48;
+inline constexpr std::uint64_t ticket_group(std::uint64_t ticket) { return ticket >> ticket_bits; }
+
 // Why an operation was refused. Of budget_exhausted: the budget, and what the caller may be told.
 struct Refused {
   Error error;
@@ -90,12 +96,14 @@ class LedgerStore {
                                                    const Clock& clock);
   virtual ~LedgerStore() = default;  // commits what was submitted, then stops
 
-  // `on_durable(ticket)`: every operation of this submitter up to `ticket` is durable (or was
-  // refused by the state machine: `on_refused(ticket, refused)` came before). Both are called on the
+  // `on_durable(ticket)`: every operation of this submitter up to `ticket`, of its group, is durable
+  // (or was refused by the state machine: `on_refused(ticket, refused)` came before). Both are called on the
   // committer thread and must not block.
   virtual std::unique_ptr<LedgerSubmitter> make_submitter(
       std::function<void(std::uint64_t ticket)> on_durable,
       std::function<void(std::uint64_t ticket, const Refused& refused)> on_refused) = 0;
+
+  [[nodiscard]] virtual std::size_t ticket_groups() const { return 1; }
 
   // Durable when `done` is called (on the committer thread, or on the caller's for an operation that
   // is refused at once).
@@ -131,6 +139,10 @@ class LedgerStore {
   virtual void record_breaker(BreakerOperation operation,
                               std::function<void(Result<void>)> done) = 0;
   [[nodiscard]] virtual Result<BreakerRecords> breakers() const = 0;
+
+  // A cluster's nodes, join tokens and settings. Errors: those of NodeTable.
+  virtual void record_member(MemberOperation operation, std::function<void(Result<void>)> done) = 0;
+  [[nodiscard]] virtual Result<MemberRecords> members() const = 0;
 
   // Readers, on the calling thread, over a snapshot; may take as long as the ledger is large. Never
   // from a callback: usage() and verify() wait for the committer to write out what it holds in

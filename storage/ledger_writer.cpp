@@ -23,7 +23,11 @@ Result<void> restore_rows(const LedgerView& view, char prefix, const char* what,
                 [&readable, &state](std::string_view key, std::string_view value) {
                   Row row;
                   readable = decode(key, value, row);
-                  if (readable) state.restore(std::move(row));
+                  if constexpr (std::is_same_v<Row, SliceRow>) {
+                    readable = readable && state.restore(row);
+                  } else if (readable) {
+                    state.restore(std::move(row));
+                  }
                   return readable;
                 });
   if (!scanned) return scanned;
@@ -44,9 +48,12 @@ Result<HeadRow> load_head(const LedgerView& view) {
 }
 
 Result<void> replay_tail(const LedgerView& view, const HeadRow& head, LedgerState& state) {
-  // Open reservations last: they hold of the others.
+  // Slices after their budgets; open reservations last: they hold of the others.
   Result<void> restored =
       restore_rows<BudgetStatus>(view, budget_prefix, "a budget", state);
+  if (restored) restored = restore_rows<SliceRow>(view, slice_prefix, "a slice", state);
+  if (restored)
+    restored = restore_rows<EndedHolderRow>(view, ended_holder_prefix, "an ended holder", state);
   if (restored) {
     restored = restore_rows<CommitmentStatus>(view, commitment_prefix, "a commitment", state);
   }
@@ -95,22 +102,32 @@ Result<void> LedgerWriter::PendingView::read(
       [from, &visit](const LogRecord& record) { return record.index < from || visit(record); });
 }
 
-LedgerWriter::LedgerWriter(Log& log, const Clock& clock, const HeadRow& head)
+LedgerWriter::LedgerWriter(Log& log, const Clock& clock, const HeadRow& head, Role role)
     : log_(log),
       clock_(clock),
+      role_(role),
       head_(head),
       batch_first_(head.next_index),
       view_(*this),
-      state_(view_, head.max_ended_id) {}
+      state_(view_, head.max_ended_id),
+      entry_time_ms_(head.time_ms) {}
+
+Result<std::unique_ptr<LedgerWriter>> LedgerWriter::recovered(Log& log, const Clock& clock,
+                                                              Role role) {
+  const Result<HeadRow> head = load_head(log);
+  if (!head) return fail(head.error());
+  std::unique_ptr<LedgerWriter> writer(new LedgerWriter(log, clock, *head, role));
+  if (const Result<void> good = writer->check_head(); !good) return fail(good.error());
+  if (const Result<void> recovered = writer->recover(); !recovered) return fail(recovered.error());
+  return writer;
+}
 
 Result<std::unique_ptr<LedgerWriter>> LedgerWriter::open(Log& log, const Clock& clock,
                                                          const Incarnation& incarnation,
                                                          std::string software) {
-  const Result<HeadRow> head = load_head(log);
-  if (!head) return fail(head.error());
-  std::unique_ptr<LedgerWriter> writer(new LedgerWriter(log, clock, *head));
-  if (const Result<void> good = writer->check_head(); !good) return fail(good.error());
-  if (const Result<void> recovered = writer->recover(); !recovered) return fail(recovered.error());
+  Result<std::unique_ptr<LedgerWriter>> opened = recovered(log, clock, Role::alone);
+  if (!opened) return opened;
+  const std::unique_ptr<LedgerWriter>& writer = *opened;
   const std::vector<Settlement> in_doubt = writer->state_.in_doubt();
   Result<Applied> started =
       writer->add(proto::IncarnationStarted{incarnation, std::move(software)});
@@ -125,7 +142,7 @@ Result<std::unique_ptr<LedgerWriter>> LedgerWriter::open(Log& log, const Clock& 
   }
   if (const Result<void> committed = writer->finish(); !committed) return fail(committed.error());
   writer->in_doubt_settled_ = in_doubt.size();
-  return writer;
+  return opened;
 }
 
 // The log must end exactly where the head row says, with the entry that it names.
@@ -149,24 +166,16 @@ Result<void> LedgerWriter::check_head() const {
 }
 
 Result<void> LedgerWriter::recover() {
-  bool readable = true;
-  const std::string keys_end(1, key_prefix + 1);
-  const Result<void> scanned = log_.scan(Table::meta, std::string(1, key_prefix), keys_end,
-                                         [&](std::string_view, std::string_view value) {
-                                           VirtualKey key;
-                                           readable = decode(value, key);
-                                           if (readable) state_.restore(std::move(key));
-                                           return readable;
-                                         });
-  if (!scanned) return scanned;
-  if (!readable) return corrupt("a row of a virtual key cannot be read");
-  const Result<void> breakers = log_.scan(
-      Table::meta, std::string(1, breaker_prefix), std::string(1, breaker_prefix + 1),
-      [this, &readable](std::string_view key, std::string_view value) {
-        return readable = state_.restore_breaker(key, value);
-      });
-  if (!breakers) return breakers;
-  if (!readable) return corrupt("a row of a spend breaker cannot be read");
+  for (const StandingTable& table : standing_tables) {
+    bool readable = true;
+    const Result<void> scanned =
+        log_.scan(Table::meta, std::string(1, table.prefix), std::string(1, table.prefix + 1),
+                  [this, &readable](std::string_view key, std::string_view value) {
+                    return readable = state_.restore_standing(key, value);
+                  });
+    if (!scanned) return scanned;
+    if (!readable) return corrupt("a row of a " + std::string(table.row_name) + " cannot be read");
+  }
   return replay_tail(log_, head_, state_);
 }
 
@@ -191,6 +200,7 @@ void LedgerWriter::append_frame(const proto::EntryHeader& header, const Operatio
   finish_record(records_, start);
   head_.hash = entry_hash(head_.hash, std::string_view(records_).substr(start));
   ++head_.next_index;
+  entry_time_ms_ = header.time_ms;
 }
 
 template <class Operation>
@@ -203,7 +213,10 @@ Result<Applied> LedgerWriter::append(const Operation& operation) {
 
 template <class Operation>
 Result<Applied> LedgerWriter::add(const Operation& operation) {
-  constexpr bool begins = std::is_same_v<Operation, proto::IncarnationStarted>;
+  if (role_ == Role::replica)
+    return fail(LedgerError::fenced, "only the owner of a ledger's shard adds to it");
+  constexpr bool begins = std::is_same_v<Operation, proto::IncarnationStarted> ||
+                          std::is_same_v<Operation, proto::OwnerStarted>;
   if (!batch_timed_ && !begins) roll_periods();
   if constexpr (std::is_same_v<Operation, proto::BudgetSet>) {
     const Budget& budget = operation.budget;
@@ -236,9 +249,9 @@ Result<Applied> LedgerWriter::add(const Operation& operation) {
 
 // Whether the budget that refused an operation got something back from its slice.
 Result<bool> LedgerWriter::take_back_short(const Applied& applied) {
-  if (applied.error != LedgerError::budget_exhausted) return false;
+  if (applied.error != LedgerError::budget_exhausted || role_ != Role::alone) return false;
   const BudgetAccount& budget = *state_.short_budget();
-  const PicoUsd returned = dealer_.take_back(budget, budget.status.sliced);
+  const PicoUsd returned = dealer_.take_back(budget, budget.own.left);
   if (returned.value == 0) return false;
   const Result<Applied> done = append(proto::SliceReturned{budget.status.budget.id, returned});
   if (!done) return fail(done.error());
@@ -247,6 +260,7 @@ Result<bool> LedgerWriter::take_back_short(const Applied& applied) {
 }
 
 void LedgerWriter::roll_periods() {
+  if (role_ == Role::replica) return;  // the owner says when
   const std::int64_t now_ms = next_header().time_ms;
   if (state_.budgets().next_end_ms() > now_ms) return;
   for (const BudgetAccount* account : state_.budgets().ended_by(now_ms)) {
@@ -265,6 +279,10 @@ void LedgerWriter::roll_periods() {
 
 // Grants and surpluses of the slices whose budgets the batch has touched.
 Result<void> LedgerWriter::deal() {
+  if (role_ != Role::alone) {
+    state_.clear_touched();
+    return {};
+  }
   if (state_.budgets().touched().empty()) return {};
   const std::vector<BudgetAccount*> touched = state_.budgets().touched();
   const std::int64_t now_ns = clock_.monotonic_ns();
@@ -356,16 +374,20 @@ Result<void> LedgerWriter::write_batch(bool rows, bool open) {
   if (open) head_.replay_from = head_.next_index;
   head_.max_ended_id = state_.max_ended_id();
   TableChanges& changes = state_.collect(rows, open);
+  // Not a later time that no entry has: another owner's clock may be behind this one's.
+  HeadRow head = head_;
+  head.time_ms = entry_time_ms_;
   row_.clear();
-  encode(row_, head_);
+  encode(row_, head);
   changes.put(Table::meta, head_key, row_);
   const Result<void> appended = log_.append({batch_first_, records_}, changes);
   if (!appended) return appended;
   state_.committed();
   records_.clear();
   batch_first_ = head_.next_index;
-  // Entries to come are not of earlier hours than this batch.
-  if (rows) rows_hour_ = static_cast<std::uint32_t>(std::max<std::int64_t>(head_.time_ms, 0) / hour_ms);
+  // Entries to come are not of earlier hours than the last one, whoever writes them.
+  if (rows)
+    rows_hour_ = static_cast<std::uint32_t>(std::max<std::int64_t>(entry_time_ms_, 0) / hour_ms);
   for (const proto::SliceGranted& grant : grants_) dealer_.granted(grant.budget, grant.amount);
   grants_.clear();
   return {};

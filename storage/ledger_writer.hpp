@@ -1,5 +1,11 @@
 // LedgerWriter: turns operations into a batch of chained entries and makes the batch durable. The
 // committer without its thread, so that tests drive it by seeds over a MemoryLog. One owner.
+//
+// On a single node, open() is all. In a cluster each replica of a shard has one: open_replica(),
+// follow() for what the owner wrote, and lead() when its own node becomes the owner; from then on
+// add() and commit(), as on a single node, but that slices are not dealt out here (their holders
+// ask for them), until it hands over by resign(). After an error from follow(), lead() or commit()
+// it is thrown away, and another one opened from what the local log has.
 #pragma once
 
 #include <cstdint>
@@ -30,6 +36,9 @@ class LedgerWriter {
   static constexpr int take_back_tries_max = 32;
   // Entries in one commit of a recovery.
   static constexpr std::size_t recovery_batch_entries = 4'096;
+  // Bytes of one commit while a holder's many reservations are settled: far below what a shared
+  // log takes.
+  static constexpr std::size_t end_holder_batch_bytes = 192U << 10;
 
   // Recovers the state from `log` and checks its head; then, durable on return: an incarnation
   // entry, and the settlement, marked in doubt, of every reservation that a dead process left open.
@@ -37,6 +46,9 @@ class LedgerWriter {
   static Result<std::unique_ptr<LedgerWriter>> open(Log& log, const Clock& clock,
                                                     const Incarnation& incarnation,
                                                     std::string software);
+  // A replica: recovers the state from `log`, checks its head, and writes nothing. What is open
+  // stays open, and slices stay with their holders.
+  static Result<std::unique_ptr<LedgerWriter>> open_replica(Log& log, const Clock& clock);
   LedgerWriter(const LedgerWriter&) = delete;
   LedgerWriter& operator=(const LedgerWriter&) = delete;
 
@@ -44,9 +56,36 @@ class LedgerWriter {
   // budgets whose period has ended by now roll over. A reservation or extension that is short is
   // decided again once the slices of the short budget are taken back. Of a budget that is set, the
   // period's bounds are filled in here. An error is a fault of the log.
+  // `fenced`: a replica adds nothing.
   template <class Operation>
   Result<Applied> add(const Operation& operation);
   Result<Applied> add(const MeteringOperation& operation);
+  // The same for an entry's body, as another node sends it: a settlement or void by its operation,
+  // whose overrun follows anew. Refused as invalid: what only the writer itself may say (that a
+  // process started).
+  Result<Applied> add(const proto::EntryBody& body);
+
+  // A replica: takes over a batch of the shared log, `records` as a LogBatch has them, durable on
+  // return as `log` is. Entries that are here already are compared and skipped. `corrupt`, naming
+  // the index: a gap, a break in the chain, an entry that is not what is here or not allowed after
+  // those before it.
+  Result<void> follow(std::uint64_t first_index, std::string_view records);
+  // The replica's node owns the shard now: entries carry `epoch` from here on, and the first says
+  // who wrote them; durable on return. Nothing is settled, since reservations and slices belong to
+  // holders. `fenced`: the ledger has entries of a later epoch.
+  Result<void> lead(std::uint64_t epoch, const proto::OwnerStarted& who);
+  // The owner hands over: it is a replica again, in the same object. Nothing may be pending.
+  void resign();
+  // A holder will say nothing more: adds the settlement, marked in doubt, of each of its open
+  // reservations, then that it ended. What its slices hold returns to the budgets or, if `spent`,
+  // counts as used, as it must when nobody knows. May commit in between; the last entry is not
+  // durable yet. A duplicate: it has nothing here.
+  Result<Applied> end_holder(const Incarnation& holder, bool spent, std::string why);
+  // Of all that follows from the entries: open reservations, budgets, slices, commitments, keys,
+  // breakers, balances, roll-ups of hours, ended ids. Equal on all replicas with the same
+  // next_index(), whatever was written when. Changes nothing, and reads every row: for checks, not
+  // for operation. A fault of the log is fatal.
+  [[nodiscard]] Digest state_digest();
   // Rolls over the budgets whose period has ended by now.
   void roll_periods();
 
@@ -64,6 +103,8 @@ class LedgerWriter {
   [[nodiscard]] std::uint64_t pending_entries() const { return head_.next_index - batch_first_; }
   [[nodiscard]] std::size_t pending_bytes() const { return records_.size(); }
   [[nodiscard]] std::int64_t time_ms() const { return head_.time_ms; }
+  [[nodiscard]] std::uint64_t epoch() const { return head_.epoch; }
+  [[nodiscard]] bool is_replica() const { return role_ == Role::replica; }
   [[nodiscard]] const Digest& head_hash() const { return head_.hash; }  // of the last entry
   [[nodiscard]] std::uint64_t in_doubt_settled() const { return in_doubt_settled_; }
   [[nodiscard]] const LedgerState& state() const { return state_; }
@@ -86,7 +127,12 @@ class LedgerWriter {
     const LedgerWriter& writer_;
   };
 
-  LedgerWriter(Log& log, const Clock& clock, const HeadRow& head);
+  enum class Role : std::uint8_t { alone, replica, owner };
+
+  LedgerWriter(Log& log, const Clock& clock, const HeadRow& head, Role role);
+  static Result<std::unique_ptr<LedgerWriter>> recovered(Log& log, const Clock& clock, Role role);
+  Result<void> compare_known(std::uint64_t first_index, std::string_view records) const;
+  Result<void> follow(const LogRecord& record);
   Result<void> check_head() const;
   Result<void> recover();
   Result<void> write_batch(bool rows, bool open);
@@ -101,7 +147,8 @@ class LedgerWriter {
 
   Log& log_;
   const Clock& clock_;
-  HeadRow head_;  // as it will be when the batch is durable
+  Role role_;
+  HeadRow head_;  // as it will be when the batch is durable; its time is the batch's, once it has one
   std::uint64_t batch_first_;
   bool batch_timed_ = false;
   PendingView view_;
@@ -113,6 +160,7 @@ class LedgerWriter {
   std::string records_;
   std::string row_;  // scratch
   std::uint64_t in_doubt_settled_ = 0;
+  std::int64_t entry_time_ms_;     // of the last entry
   std::uint32_t rows_hour_ = 0;    // of the last written roll-ups: earlier hours are final
   std::uint32_t folded_hour_ = 0;  // all before it is folded
 };

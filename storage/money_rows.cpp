@@ -1,5 +1,7 @@
 #include "storage/money_rows.hpp"
 
+#include <algorithm>
+
 #include "storage/row_codec.hpp"
 #include "storage/rows.hpp"
 
@@ -41,6 +43,52 @@ bool decode(std::string_view key, std::string_view bytes, BudgetStatus& row) {
   budget.period = static_cast<BudgetPeriod>(period);
   budget.soft = soft != 0;
   return reader.done();
+}
+
+namespace {
+
+std::string_view bytes_of(const Uuid& id) {
+  return {reinterpret_cast<const char*>(id.bytes.data()), id.bytes.size()};
+}
+
+// The id after the prefix of a row's key, which has at least `size` bytes.
+bool take_holder(std::string_view key, std::size_t size, Incarnation& holder) {
+  if (key.size() < size) return false;
+  std::copy_n(key.begin() + 1, holder.bytes.size(), holder.bytes.begin());
+  return true;
+}
+constexpr std::size_t holder_key_bytes = 1 + sizeof(Uuid);
+
+}  // namespace
+
+std::string slice_key(const Incarnation& holder, std::string_view budget) {
+  return prefixed(slice_prefix, bytes_of(holder)).append(budget);
+}
+
+void encode(std::string& out, const SliceRow& row) {
+  put(out, row.left.value);
+  put(out, row.granted.value);
+  put(out, row.returned.value);
+  put(out, row.opened);
+}
+
+bool decode(std::string_view key, std::string_view bytes, SliceRow& row) {
+  if (!take_holder(key, holder_key_bytes + 1, row.holder)) return false;
+  row.budget = key.substr(holder_key_bytes);
+  RowReader reader(bytes);
+  reader.take(row.left.value).take(row.granted.value).take(row.returned.value).take(row.opened);
+  return reader.done() && row.left.value >= 0;
+}
+
+std::string ended_holder_key(const Incarnation& holder) {
+  return prefixed(ended_holder_prefix, bytes_of(holder));
+}
+
+void encode(std::string& out, const EndedHolderRow& row) { put(out, row.ended_ms); }
+
+bool decode(std::string_view key, std::string_view bytes, EndedHolderRow& row) {
+  return key.size() == holder_key_bytes && take_holder(key, holder_key_bytes, row.holder) &&
+         RowReader(bytes).take(row.ended_ms).done();
 }
 
 std::string commitment_key(std::string_view id) { return prefixed(commitment_prefix, id); }

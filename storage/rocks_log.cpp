@@ -6,10 +6,12 @@
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/perf_level.h>
 #include <rocksdb/table.h>
+#include <rocksdb/utilities/checkpoint.h>
 
 #include <array>
 #include <atomic>
 #include <filesystem>
+#include <limits>
 #include <optional>
 #include <set>
 #include <vector>
@@ -31,6 +33,8 @@ constexpr std::size_t protection_bytes = 8;  // per key, from the batch to the m
 constexpr std::size_t block_cache_bytes = 8U << 20;
 constexpr std::size_t log_buffer_bytes = 16U << 20;
 constexpr std::size_t tables_buffer_bytes = 16U << 20;
+constexpr std::size_t replica_buffer_bytes = 4U << 20;
+constexpr std::uint64_t replica_wal_bytes_max = 16U << 20;
 constexpr std::size_t arena_block_bytes = 256U << 10;
 constexpr std::uint64_t wal_bytes_max = 64U << 20;
 constexpr std::uint64_t dedup_compaction_s = 7 * 24 * 3600;
@@ -142,7 +146,9 @@ struct RocksLog::Impl {
   std::string key;  // scratch
   rocksdb::WriteOptions write_options;
 
-  Impl() { write_options.sync = true; }
+  const RocksDuty duty;
+
+  explicit Impl(RocksDuty what) : duty(what) { write_options.sync = duty == RocksDuty::original; }
   ~Impl() {
     if (db == nullptr) return;
     for (rocksdb::ColumnFamilyHandle* family : families) db->DestroyColumnFamilyHandle(family);
@@ -179,8 +185,10 @@ Result<void> RocksLog::Impl::open_database(const std::string& folder, bool read_
   std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
   for (std::size_t i = 0; i < family_names.size(); ++i) {
     descriptors.emplace_back(family_names[i], family_options(i, cache, &drop_old_ids));
+    if (duty == RocksDuty::replica) descriptors.back().options.write_buffer_size = replica_buffer_bytes;
   }
   rocksdb::DBOptions options = database_options(logger);
+  if (duty == RocksDuty::replica) options.max_total_wal_size = replica_wal_bytes_max;
   if (env != nullptr) options.env = env;
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* opened = nullptr;
@@ -326,14 +334,15 @@ Result<std::optional<std::uint64_t>> RocksLog::Impl::read_segments(
 RocksLog::RocksLog(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 RocksLog::~RocksLog() = default;
 
-Result<std::unique_ptr<RocksLog>> RocksLog::open(const std::string& path, rocksdb::Env* env) {
+Result<std::unique_ptr<RocksLog>> RocksLog::open(const std::string& path, rocksdb::Env* env,
+                                                 RocksDuty duty) {
   std::error_code error;
   fs::create_directories(path, error);
   if (error)
     return fail(LedgerError::io, "cannot make the folder " + path + ": " + error.message());
   Result<FileLock> lock = FileLock::take(path);
   if (!lock) return fail(lock.error());
-  auto impl = std::make_shared<Impl>();
+  auto impl = std::make_shared<Impl>(duty);
   impl->lock.emplace(std::move(*lock));
   impl->env = env;
   if (const Result<void> opened = impl->open(path, false); !opened) return fail(opened.error());
@@ -345,14 +354,14 @@ Result<std::unique_ptr<RocksLog>> RocksLog::open_read_only(const std::string& pa
     return fail(LedgerError::io, "there is no ledger in " + path);
   }
   if (const Result<void> free = FileLock::probe(path); !free) return fail(free.error());
-  auto impl = std::make_shared<Impl>();
+  auto impl = std::make_shared<Impl>(RocksDuty::original);
   if (const Result<void> opened = impl->open(path, true); !opened) return fail(opened.error());
   return std::unique_ptr<RocksLog>(new RocksLog(std::move(impl)));
 }
 
 Result<std::unique_ptr<RocksLog>> RocksLog::open_backup(const std::string& path,
                                                         rocksdb::Env* env) {
-  auto impl = std::make_shared<Impl>();
+  auto impl = std::make_shared<Impl>(RocksDuty::original);
   impl->env = env;
   if (const Result<void> opened = impl->open_database(path, true); !opened)
     return fail(opened.error());
@@ -395,6 +404,30 @@ Result<void> RocksLog::append(const LogBatch& batch, const TableChanges& changes
       });
   if (status.ok()) status = impl_->db->Write(impl_->write_options, &write);
   if (!status.ok()) return failure(status);
+  return {};
+}
+
+Result<void> RocksLog::sync() {
+  const rocksdb::Status status = impl_->db->SyncWAL();
+  if (!status.ok()) return failure(status);
+  return {};
+}
+
+Result<void> RocksLog::checkpoint(const std::string& folder) const {
+  rocksdb::Checkpoint* made = nullptr;
+  rocksdb::Status status = rocksdb::Checkpoint::Create(impl_->db.get(), &made);
+  const std::unique_ptr<rocksdb::Checkpoint> checkpoint(made);
+  // Without a flush: two column families do not flush as of one moment; the write-ahead log does.
+  if (status.ok()) status = checkpoint->CreateCheckpoint(folder, std::numeric_limits<std::uint64_t>::max());
+  if (!status.ok()) return failure(status);
+  std::error_code error;
+  const std::string from = segments_folder_of(impl_->path);
+  if (!fs::is_directory(from, error)) return {};
+  fs::create_directories(segments_folder_of(folder), error);
+  for (const auto& file : fs::directory_iterator(from, error)) {
+    fs::create_hard_link(file.path(), fs::path(segments_folder_of(folder)) / file.path().filename(), error);
+    if (error) return fail(LedgerError::io, "cannot link " + file.path().string() + ": " + error.message());
+  }
   return {};
 }
 

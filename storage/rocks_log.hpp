@@ -18,13 +18,21 @@ class Env;
 
 namespace outlast::storage {
 
+// What a store is to the log that it holds.
+enum class RocksDuty : std::uint8_t {
+  original,  // the only copy: every append is synced
+  replica,   // what is lost is read again from the log that nodes share: synced now and then; and one
+             // of many on its node, so with smaller buffers
+};
+
 // append() on one thread; everything else on any.
 class RocksLog final : public Log {
  public:
   // Opens or creates. Errors: locked (another process has it open; the message says which), corrupt
   // (names the file), io. `env`: RocksDB's files, for tests that lose power; outlives the log.
   static Result<std::unique_ptr<RocksLog>> open(const std::string& path,
-                                                rocksdb::Env* env = nullptr);
+                                                rocksdb::Env* env = nullptr,
+                                                RocksDuty duty = RocksDuty::original);
   // Without writing anything, for a store that no process has open. Errors: as above; io when there
   // is no store.
   static Result<std::unique_ptr<RocksLog>> open_read_only(const std::string& path);
@@ -40,6 +48,11 @@ class RocksLog final : public Log {
                     const std::function<bool(const LogRecord&)>& visit) const override;
   Result<void> append(const LogBatch& batch, const TableChanges& changes) override;
   [[nodiscard]] std::unique_ptr<LedgerView> snapshot() const override;
+  // Of a replica: what was appended so far is on disk on return.
+  Result<void> sync();
+  // The whole store as of one moment, in a folder that is not there yet, on the same file system: its
+  // files are links. A store opened there holds the same.
+  Result<void> checkpoint(const std::string& folder) const;
   // Dedup rows of ids made before that time may be dropped.
   void drop_ids_before(std::int64_t time_ms);
 

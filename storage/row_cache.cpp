@@ -120,15 +120,20 @@ Result<std::span<UsageTotals* const>> RowCache::rollups(std::int64_t time_ms, co
   return usage_.rows(time_ms, {&payer, leg, status}, names, labels);
 }
 
-void RowCache::collect(TableChanges& changes) {
-  for (Balance* balance : dirty_balances_) {
+void RowCache::copy_changed(TableChanges& changes) {
+  for (const Balance* balance : dirty_balances_) {
     scratch_.clear();
     encode(scratch_, balance->row);
     changes.put(Table::meta, balance->key, scratch_);
-    balance->dirty = false;
   }
-  usage_.collect(changes);
+  usage_.copy_changed(changes);
+}
+
+void RowCache::collect(TableChanges& changes) {
+  copy_changed(changes);
+  for (Balance* balance : dirty_balances_) balance->dirty = false;
   dirty_balances_.clear();
+  usage_.clear_changed();
 }
 
 void RowCache::trim() {

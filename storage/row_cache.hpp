@@ -65,8 +65,9 @@ class RowCache {
                                                 const Leg* leg, std::uint8_t status,
                                                 const UsageLabels* labels);
 
-  // Puts every changed row.
+  // Puts every changed row; and the same, but they stay changed.
   void collect(TableChanges& changes);
+  void copy_changed(TableChanges& changes);
   // Once collected rows are in the view: forgets rows beyond the limit. Does nothing while there
   // are changed rows.
   void trim();

@@ -9,9 +9,10 @@ namespace {
 
 constexpr std::int64_t not_revoked = -1;
 // Bits beside the one that says whether the price is known: what it holds follows (rows of 0.1 lack
-// both), and the caller's tags and session follow the route.
+// both), the caller's tags and session follow the route, and the holder follows those.
 constexpr std::uint8_t open_row_extended = 2;
 constexpr std::uint8_t open_row_labelled = 4;
+constexpr std::uint8_t open_row_held = 8;
 
 void put_attempts(std::string& out, const std::vector<AttemptRef>& attempts) {
   for (const AttemptRef& attempt : attempts) {
@@ -132,7 +133,9 @@ void encode(std::string& out, const OpenRow& row) {
   put(out, row.reserve_index);
   put(out, reservation.amount.value);
   const bool labelled = !reservation.tags.empty() || !reservation.session.empty();
+  const bool held = !reservation.holder.is_nil();
   put(out, static_cast<std::uint8_t>(open_row_extended | (labelled ? open_row_labelled : 0) |
+                                     (held ? open_row_held : 0) |
                                      (reservation.price_known ? 1 : 0)));
   put(out, reservation.input_tokens_max);
   put(out, reservation.output_tokens_max);
@@ -146,6 +149,7 @@ void encode(std::string& out, const OpenRow& row) {
     for (const std::string& tag : reservation.tags) put_text(out, tag);
     put_text(out, reservation.session);
   }
+  if (held) put(out, reservation.holder.bytes);
   put(out, row.attempts_cost.value);
   put(out, static_cast<std::uint16_t>(row.extensions.size()));
   put_attempts(out, row.extensions);
@@ -185,11 +189,13 @@ bool decode(std::string_view key, std::string_view bytes, OpenRow& row) {
     for (std::string& tag : reservation.tags) reader.take_text(tag);
     reader.take_text(reservation.session);
   }
+  reservation.holder = {};
+  if ((flags & open_row_held) != 0) reader.take(reservation.holder.bytes);
   reader.take(row.attempts_cost.value);
   reservation.price_known = (flags & 1) != 0;
   if ((flags & open_row_extended) != 0 && !take_holds(reader, row)) return false;
   return take_attempts(reader, row.attempts).done() &&
-         flags <= (open_row_labelled | open_row_extended | 1);
+         flags <= (open_row_held | open_row_labelled | open_row_extended | 1);
 }
 
 std::string key_key(std::string_view id) { return prefixed(key_prefix, id); }

@@ -25,7 +25,7 @@ std::shared_ptr<BudgetSlice> SliceDealer::slice_of(const BudgetAccount& budget) 
 void SliceDealer::forget(const std::string& budget_id) { dealt_.erase(budget_id); }
 
 PicoUsd SliceDealer::take_back(const BudgetAccount& budget, PicoUsd most) {
-  const PicoUsd sliced = budget.status.sliced;
+  const PicoUsd sliced = budget.own.left;
   const auto at = dealt_.find(budget.status.budget.id);
   if (sliced.value <= 0 || at == dealt_.end()) return {};
   BudgetSlice& slice = *at->second.slice;
@@ -48,7 +48,7 @@ PicoUsd SliceDealer::take_back(const BudgetAccount& budget, PicoUsd most) {
 
 PicoUsd SliceDealer::surplus_of(const BudgetAccount& budget) {
   const __int128 share = budget.status.budget.amount.value / slice_share;
-  const __int128 sliced = budget.status.sliced.value;
+  const __int128 sliced = budget.own.left.value;
   if (budget.status.budget.soft || sliced == 0) return {};
   // Down to half of its share, so that not every batch has to. And where a person lowered the
   // amount, what the budget is overdrawn by: a slice within its share may still be more than is
@@ -76,7 +76,7 @@ PicoUsd SliceDealer::grant_for(BudgetAccount& budget, std::int64_t now_ns) {
   dealt.target = std::min({dealt.target, share, slice_max});
   const __int128 pool = budget.pool().value;
   if (pool * free_share < status.budget.amount.value) return {};
-  const __int128 grant = std::min({dealt.target - left, share - status.sliced.value, pool / 2});
+  const __int128 grant = std::min({dealt.target - left, share - budget.own.left.value, pool / 2});
   // A slice that the largest reservation does not fit into would only lie there.
   if (grant <= 0 || left + grant < largest) return {};
   dealt.granted_ns = now_ns;

@@ -102,14 +102,17 @@ Result<std::span<UsageTotals* const>> UsageCache::rows(std::int64_t time_ms, con
   return std::span<UsageTotals* const>(found_);
 }
 
-void UsageCache::collect(TableChanges& changes) {
-  for (Rollup* row : dirty_) {
+void UsageCache::copy_changed(TableChanges& changes) {
+  for (const Rollup* row : dirty_) {
     scratch_.clear();
     encode(scratch_, row->totals);
     if (row->without_latency) scratch_.resize(rollup_bytes_without_latency);
     changes.put(row->table, row->key, scratch_);
-    row->dirty = false;
   }
+}
+
+void UsageCache::clear_changed() {
+  for (Rollup* row : dirty_) row->dirty = false;
   dirty_.clear();
 }
 

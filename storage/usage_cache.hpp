@@ -47,8 +47,9 @@ class UsageCache {
   Result<std::span<UsageTotals* const>> rows(std::int64_t time_ms, const Cell& cell,
                                              const RollupKey& names, const UsageLabels* labels);
 
-  // Puts every changed row.
-  void collect(TableChanges& changes);
+  // Puts every changed row; they stay changed until clear_changed().
+  void copy_changed(TableChanges& changes);
+  void clear_changed();
   [[nodiscard]] bool dirty() const { return !dirty_.empty(); }
   [[nodiscard]] std::size_t size() const { return rollups_.size(); }
   // Only while nothing is dirty.

@@ -308,24 +308,29 @@ Result<RollupKind> kind_of(const UsageQuery& query) {
 }  // namespace
 
 Result<UsageReport> usage_of(const LedgerView& view, const UsageQuery& query) {
+  const LedgerView* const only = &view;
+  return usage_of(std::span(&only, 1), query);
+}
+
+Result<UsageReport> usage_of(std::span<const LedgerView* const> views, const UsageQuery& query) {
   const Result<RollupKind> kind = kind_of(query);
   if (!kind) return fail(kind.error());
-  const Result<RecentRows> recent = recent_rollups(view);
-  if (!recent) return fail(recent.error());
-  const Result<FoldedRollups> folded = load_folded(view);
-  if (!folded) return fail(folded.error());
-
   const std::uint32_t from = query.since_ms ? hour_of(*query.since_ms) : 0;
   const std::uint32_t last = query.until_ms ? hour_of(*query.until_ms - 1) : hour_max;
   const std::uint32_t to = last == hour_max ? no_end : last + 1;
   Groups groups(query);
-  const Scan scan(view, *kind, *folded, *recent, groups);
   RollupPeriod longest = RollupPeriod::month;
   if (query.every == UsageEvery::hour) longest = RollupPeriod::hour;
   if (query.every == UsageEvery::day || query.every == UsageEvery::week)
     longest = RollupPeriod::day;
-  const Result<void> done = scan.read_hours(from, to, longest);
-  if (!done) return fail(done.error());
+  for (const LedgerView* const view : views) {
+    const Result<RecentRows> recent = recent_rollups(*view);
+    if (!recent) return fail(recent.error());
+    const Result<FoldedRollups> folded = load_folded(*view);
+    if (!folded) return fail(folded.error());
+    const Scan scan(*view, *kind, *folded, *recent, groups);
+    if (const Result<void> done = scan.read_hours(from, to, longest); !done) return fail(done.error());
+  }
   UsageReport report = groups.finish();
   const auto tags = std::count_if(
       query.where.begin(), query.where.end(),

@@ -16,7 +16,6 @@ namespace outlast::apps {
 namespace {
 
 constexpr std::uintmax_t file_bytes_max = 8 * 1024 * 1024;
-constexpr std::size_t node_name_length_max = 64;
 constexpr std::uint64_t lanes_max = 1'024;
 constexpr std::uint64_t timeout_ms_max = 3'600'000;
 constexpr std::uint64_t bytes_max = 1ULL << 50;
@@ -31,19 +30,12 @@ constexpr log::Level levels[] = {log::Level::debug, log::Level::info, log::Level
                                  log::Level::error};
 constexpr std::string_view unpriced_words[] = {"serve", "refuse"};
 
-bool is_node_name(std::string_view name) {
-  return name.size() <= node_name_length_max && std::all_of(name.begin(), name.end(), [](char c) {
-           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                  c == '.' || c == '_' || c == '-';
-         });
-}
-
 template <class Words>
 bool contains(const Words& words, std::string_view word) {
   return std::find(std::begin(words), std::end(words), word) != std::end(words);
 }
 
-void read_roles(TableReader& reader, NodeConfig& config) {
+void read_roles(TableReader& reader, bool in_cluster, NodeConfig& config) {
   config.roles.assign(std::begin(role_words), std::end(role_words));
   if (!reader.texts("roles", config.roles)) return;
   bool all_known = true;
@@ -57,20 +49,26 @@ void read_roles(TableReader& reader, NodeConfig& config) {
       reader.error("roles", "'" + role + "' is not known; write " + std::string(both_roles));
     }
   }
-  if (all_known && !(contains(config.roles, "gateway") && contains(config.roles, "ledger"))) {
-    reader.error("roles", "in this version a node is gateway and ledger together; write " +
-                              std::string(both_roles));
+  const bool gateway = contains(config.roles, "gateway");
+  const bool ledger = contains(config.roles, "ledger");
+  if (all_known && !(in_cluster ? gateway || ledger : gateway && ledger)) {
+    reader.error("roles",
+                 in_cluster ? "is empty; write " + std::string(both_roles) + ", or one of them"
+                            : "a node without [cluster] is gateway and ledger together; write " +
+                                  std::string(both_roles));
   }
+  if (all_known && config.roles.size() > (gateway ? 1U : 0U) + (ledger ? 1U : 0U))
+    reader.error("roles", "names a role twice; write " + std::string(both_roles));
 }
 
-void read_node(TableReader reader, NodeConfig& config) {
+void read_node(TableReader reader, bool in_cluster, NodeConfig& config) {
   if (reader.required_text("name", config.name, R"(name = "n1" under [node])") &&
       !is_node_name(config.name)) {
     reader.error("name", "is not a node's name; write 1 to " +
                              std::to_string(node_name_length_max) + " of A-Z a-z 0-9 . _ -");
   }
   reader.required_text("data", config.data, R"(data = "var/n1" under [node])");
-  read_roles(reader, config);
+  read_roles(reader, in_cluster, config);
   reader.refuse_unknown_keys();
 }
 
@@ -205,6 +203,14 @@ std::string read_prices(TableReader reader, const std::string& folder, NodeConfi
 
 }  // namespace
 
+bool is_node_name(std::string_view name) {
+  return !name.empty() && name.size() <= node_name_length_max &&
+         std::all_of(name.begin(), name.end(), [](char c) {
+           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                  c == '.' || c == '_' || c == '-';
+         });
+}
+
 std::string resolve_path(const std::string& folder, const std::string& path) {
   return (std::filesystem::path(folder) / path).lexically_normal().string();
 }
@@ -281,9 +287,10 @@ Result<NodeConfig> load_node_config(const std::string& file) {
     return fail(ConfigError::syntax, syntax_error_text(file, error));
   }
   TableReader root(document, "", 1, errors);
-  read_node(root.table("node"), config);
+  read_node(root.table("node"), root.has("cluster"), config);
   read_http(root.table("http"), folder, config);
   read_zmq(root.table("zmq"), config);
+  read_cluster(root, folder, config.cluster);
   read_limits(root.table("limits"), config.limits);
   read_ledger(root.table("ledger"), config.ledger);
   read_log(root.table("log"), config);

@@ -90,7 +90,7 @@ void read_base_url(TableReader& reader, http::Origin& into) {
   into = std::move(*origin);
 }
 
-void read_provider(TableReader& reader, const std::string& folder, Names& names,
+void read_provider(TableReader& reader, const std::string& folder, bool secrets, Names& names,
                    NodeConfig& config) {
   gateway::Provider provider;
   provider.name = names.read(reader, R"(name = "alpha")");
@@ -102,7 +102,7 @@ void read_provider(TableReader& reader, const std::string& folder, Names& names,
     provider.dialect = dialects[*index];
   }
   read_base_url(reader, provider.origin);
-  provider.api_key = read_secret(reader, "api_key", folder, {"key", "the provider's key"});
+  provider.api_key = read_secret(reader, "api_key", folder, {"key", "the provider's key", secrets});
   read_price_label(reader, "contract", provider.contract);
   read_price_label(reader, "region", provider.region);
   reader.refuse_unknown_keys();
@@ -163,10 +163,10 @@ void read_route(TableReader& reader, const Names& deployments, Names& names, Nod
 
 }  // namespace
 
-void read_routing(TableReader& root, const std::string& folder, NodeConfig& config) {
+void read_routing(TableReader& root, const std::string& folder, NodeConfig& config, bool secrets) {
   Names providers("provider");
   for (TableReader& reader : root.tables("provider"))
-    read_provider(reader, folder, providers, config);
+    read_provider(reader, folder, secrets, providers, config);
   Names deployments("deployment");
   for (TableReader& reader : root.tables("deployment"))
     read_deployment(reader, providers, deployments, config);

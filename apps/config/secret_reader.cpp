@@ -71,6 +71,10 @@ std::string read_secret(TableReader& table, std::string_view key, const std::str
                          "; write " + advice);
     return {};
   }
+  if (!words.read) {
+    if (env_read ? variable.empty() : file_read && file.empty()) table.error(key, "names nothing; write " + advice);
+    return {};
+  }
   if (env_read) return read_secret_variable(reader, key, variable, words);
   if (file_read) return read_secret_file(reader, folder, file, words);
   return {};

@@ -11,6 +11,7 @@ namespace outlast::apps {
 struct SecretWords {
   std::string_view what;  // "key"
   std::string_view whose; // "the provider's key"
+  bool read = true;       // false: only how it is named is checked
 };
 
 // `KEY = { env = "NAME" }` or `{ file = "PATH" }`, the file seen from `folder`. Empty when the key is absent or wrong;

@@ -12,8 +12,17 @@
 
 namespace outlast::apps {
 
-// [[provider]], [[deployment]] and [[route]], with the names that they give each other.
-void read_routing(TableReader& root, const std::string& folder, NodeConfig& config);
+// [[provider]], [[deployment]] and [[route]], with the names that they give each other. Where secrets
+// are not read, only how they are named is checked: they may be on other machines.
+void read_routing(TableReader& root, const std::string& folder, NodeConfig& config,
+                  bool secrets = true);
+
+// [cluster].
+void read_cluster(TableReader& root, const std::string& folder, ClusterConfig& config);
+
+// A node's and a cluster's: 1 to 64 of A-Z a-z 0-9 . _ -
+inline constexpr std::size_t node_name_length_max = 64;
+bool is_node_name(std::string_view name);
 
 // [[rate_limit]]; after the deployments that they may name.
 void read_rate_limits(TableReader& root, NodeConfig& config);

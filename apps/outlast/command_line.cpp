@@ -73,7 +73,7 @@ int report_usage(const CLI::App& root, const std::vector<std::string>& words,
 }  // namespace
 
 CommandLine::CommandLine()
-    : app("Talks to an Outlast node: keys, budgets, commitments, usage, the ledger, configuration and chat.", "outlast") {
+    : app("Talks to an Outlast node: keys, budgets, commitments, usage, the ledger, clusters, configuration and chat.", "outlast") {
   app.require_subcommand(1);
   app.footer(exit_codes);
   app.set_version_flag("--version", OUTLAST_VERSION);
@@ -90,7 +90,8 @@ CommandLine::CommandLine()
   add_config_commands(*this);
   add_price_commands(*this);
   add_node_commands(*this);
-  add_cluster_setup_commands(*this);
+  add_member_commands(*this);
+  add_cluster_commands(*this);
   add_rate_limit_command(*this);
   add_chat_command(*this);
   add_completion_command(*this);
@@ -122,8 +123,6 @@ CLI::App* CommandLine::add_command(CLI::App& parent, const std::string& name,
 }
 
 CLI::App* CommandLine::add_group(const std::string& name, const std::string& description) {
-  const auto made = app.get_subcommands([&name](CLI::App* sub) { return sub->get_name() == name; });
-  if (!made.empty()) return made.front();
   CLI::App* group = app.add_subcommand(name, description);
   group->require_subcommand(1);
   add_global_options(*group);

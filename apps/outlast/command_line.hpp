@@ -26,7 +26,7 @@ class CommandLine {
   // chosen.
   CLI::App* add_command(CLI::App& parent, const std::string& name, const std::string& description,
                         std::function<Result<void>()> run);
-  // A command that only holds others; the one of this name where there is one.
+  // A command that only holds others.
   CLI::App* add_group(const std::string& name, const std::string& description);
 
  private:
@@ -37,14 +37,17 @@ class CommandLine {
 void add_breaker_commands(CommandLine& line);
 void add_budget_commands(CommandLine& line);
 void add_chat_command(CommandLine& line);
+void add_cluster_commands(CommandLine& line);
 void add_cluster_certificates(CommandLine& line, CLI::App& cluster);
-void add_cluster_setup_commands(CommandLine& line);  // certificates, demo
+void add_cluster_demo(CommandLine& line, CLI::App& cluster);
 void add_commitment_commands(CommandLine& line);
 void add_completion_command(CommandLine& line);
 void add_config_commands(CommandLine& line);
+void add_join_commands(CommandLine& line, CLI::App& node);  // init, join
 void add_key_commands(CommandLine& line);
 void add_ledger_commands(CommandLine& line);
 void add_ledger_upkeep(CommandLine& line, CLI::App& ledger);  // heads, backup, restore
+void add_member_commands(CommandLine& line);
 void add_node_commands(CommandLine& line);
 void add_price_commands(CommandLine& line);
 void add_rate_limit_command(CommandLine& line);

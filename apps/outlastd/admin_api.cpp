@@ -152,6 +152,7 @@ asio::awaitable<AdminApi::Answer> AdminApi::route(const http::Request& request) 
   }
   if (name == "config/reload" && post) return reload();
   if (name.starts_with("breaker")) return breakers(request, name);
+  if (name == "cluster" || name.starts_with("cluster/")) return cluster(request, name);
   if (name.starts_with("budgets") || name.starts_with("commitments")) return money(request, name);
   if (name == "rate-limits" && get) return rate_limits();
   const auto unknown = []() -> asio::awaitable<Answer> {
@@ -347,6 +348,14 @@ asio::awaitable<AdminApi::Answer> AdminApi::breakers(const http::Request& reques
   std::string path(name);
   std::string body(request.body);
   auto reply = co_await breakers_.handle(std::move(method), std::move(path), std::move(body));
+  co_return Answer{reply.status, std::move(reply.body)};
+}
+
+asio::awaitable<AdminApi::Answer> AdminApi::cluster(const http::Request& request, std::string_view name) {
+  std::string method(request.method);
+  std::string path(name);
+  std::string body(request.body);
+  auto reply = co_await cluster_.handle(std::move(method), std::move(path), std::move(body));
   co_return Answer{reply.status, std::move(reply.body)};
 }
 

@@ -10,6 +10,7 @@
 #include <boost/asio/io_context.hpp>
 
 #include "apps/outlastd/breaker_api.hpp"
+#include "apps/outlastd/cluster_api.hpp"
 #include "apps/outlastd/daemon.hpp"
 #include "apps/outlastd/report_thread.hpp"
 #include "http/server.hpp"
@@ -19,7 +20,10 @@ namespace outlast::apps {
 class AdminApi {
  public:
   AdminApi(boost::asio::io_context& loop, Daemon& daemon)
-      : loop_(loop), daemon_(daemon), breakers_(loop, daemon) {}
+      : loop_(loop),
+        daemon_(daemon),
+        breakers_(loop, daemon),
+        cluster_(loop, daemon.ledger(), daemon.clock(), nullptr) {}
 
   boost::asio::awaitable<void> handle(http::Request& request, http::Response& response);
 
@@ -49,6 +53,7 @@ class AdminApi {
   boost::asio::awaitable<Answer> verify();
   boost::asio::awaitable<Answer> reload();
   boost::asio::awaitable<Answer> breakers(const http::Request& request, std::string_view name);
+  boost::asio::awaitable<Answer> cluster(const http::Request& request, std::string_view name);
   // Everything under budgets and commitments (admin_money.cpp).
   boost::asio::awaitable<Answer> money(const http::Request& request, std::string_view name);
   boost::asio::awaitable<Answer> list_budgets();
@@ -69,6 +74,7 @@ class AdminApi {
   boost::asio::io_context& loop_;
   Daemon& daemon_;
   BreakerApi breakers_;
+  ClusterApi cluster_;
   ReportThread reports_;
 };
 

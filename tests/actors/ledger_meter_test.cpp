@@ -51,6 +51,8 @@ class FakeLedger final : public storage::LedgerStore {
   [[nodiscard]] std::vector<CommitmentStatus> commitments() const override { return {}; }
   void record_breaker(BreakerOperation, std::function<void(Result<void>)>) override { unused(); }
   Result<BreakerRecords> breakers() const override { return unused(); }
+  void record_member(MemberOperation, std::function<void(Result<void>)>) override { unused(); }
+  Result<MemberRecords> members() const override { return unused(); }
   Result<std::vector<storage::AccountBalance>> accounts() const override { return unused(); }
   Result<storage::UsageReport> usage(const storage::UsageQuery&) const override { return unused(); }
   Result<void> read(std::uint64_t, const std::function<bool(const storage::StoredEntry&)>&) const override {

@@ -35,6 +35,7 @@ Accountant::behavior_type fake_accountant(Accountant::pointer, std::shared_ptr<A
       [](const AddCommitment&) -> IdReply { return fail(ActorError::refused, "not in this test"); },
       [](const EndCommitment&) -> Done { return fail(ActorError::refused, "not in this test"); },
       [](bulk_atom) -> CommitmentList { return {}; },
+      [](changed_atom) {},
       [](pace_atom) {},
       [log](const RecordPrices& prices) -> Done {
         if (log->refuse_prices) return fail(storage::LedgerError::disk_full, "no room");
@@ -55,6 +56,7 @@ SpendBreakers::behavior_type fake_spend_breakers(SpendBreakers::pointer, std::sh
   return {
       [log](const SpendReport& report) { log->events += report.events.size(); },
       [](tick_atom) {},
+      [](const BreakerNews&) {},
       [log](const ApplySpendConfig& apply) -> Done {
         log->configs.push_back(apply.config->node);
         return true;

@@ -298,3 +298,28 @@ TEST_CASE("resets before a restart count as they did", "[spend_breaker]") {
     CHECK(bench.report().breakers.size() == 1);
   }
 }
+
+TEST_CASE("what another node tripped, reset or ruled holds here too, and is recorded and told by nobody again",
+          "[spend_breaker]") {
+  Bench bench;
+  bench.start({rule_of("night")});
+  const gateway::SpendSubject subject{ScopeKind::key, "key_a", {}};
+  const BreakerTripped trip{gateway::spend_breaker_id("night", subject), "night", "key:key_a", "", SpendAction::hold, "it was too much"};
+  bench.tell(bench.actor, BreakerNews{{trip, trip, BreakerRuleChange{"theirs", "theirs", "ann", "new"}}});
+  const BreakerReport open = bench.report();
+  REQUIRE(open.breakers.size() == 1);
+  CHECK(open.breakers[0].trip == trip);
+  CHECK(open.rules.size() == 2);
+  CHECK(bench.counters.open == 1);
+
+  bench.tell(bench.actor, BreakerNews{{BreakerReset{trip.id, "ann", "seen", {}}, BreakerReset{trip.id, "ann", "seen", {}},
+                                 BreakerRuleChange{"theirs", "", "ann", "old"}}});
+  CHECK(bench.report().breakers.empty());
+  CHECK(bench.report().rules.size() == 1);
+  CHECK(bench.ledger.operations.empty());
+  CHECK(bench.notices.notices.empty());
+
+  // It counts from nothing, as after a reset here.
+  bench.spend(dollar * 6);
+  CHECK(bench.only_id() == trip.id);
+}

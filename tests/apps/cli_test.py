@@ -66,6 +66,23 @@ REPRICED = {
               "unpriced_attempts": 1, "kept_attempts": 2},
 }
 
+CLUSTER = {
+    "cluster": "river", "node": "n1",
+    "nodes": [
+        {"name": "n1", "state": "active", "roles": ["gateway", "ledger"], "endpoint": "tcp://10.0.0.1:8083", "up": True,
+         "version": "0.4.0", "shards_owned": 2, "lag_entries": 0},
+        {"name": "n2", "state": "active", "roles": ["ledger"], "endpoint": "tcp://10.0.0.2:8083", "up": False,
+         "version": None, "shards_owned": 0, "lag_entries": None}],
+    "shards": [
+        {"shard": "control", "owner": "n1", "epoch": 7, "entries": 120,
+         "replicas": [{"node": "n1", "entries": 120, "lag_entries": 0}, {"node": "n2", "entries": 118, "lag_entries": 2}]},
+        {"shard": "0", "owner": None, "epoch": 8, "entries": 5, "replicas": []}],
+    "etcd": {"healthy": True, "lease_ttl_s": 10, "lease_left_ms": 8700, "members": [
+        {"url": "https://10.0.0.1:2379", "healthy": True, "leader": True, "version": "3.4.23", "db_bytes": 1000, "why": ""},
+        {"url": "https://10.0.0.2:2379", "healthy": False, "leader": None, "version": None, "db_bytes": None,
+         "why": "timed out"}]},
+}
+
 PRICES = 'version = "2026-12"\n[[price]]\nprovider = "*"\nmodel = "m"\ninput = "1"\noutput = "2"\n'
 INVOICE = "day,model,cost\n2026-11-01,m,1.00\n2026-11-02,m,4.00\n"
 
@@ -129,7 +146,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             self.admin(self.path.removeprefix("/admin/v1/"))
 
-    do_GET = do_POST = do_DELETE = handle_any
+    do_GET = do_POST = do_PUT = do_DELETE = handle_any
 
     def front(self, body):
         if self.headers.get("Authorization") != f"Bearer {KEY}":
@@ -184,6 +201,38 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 {"scope": "key:*", "requests": None, "tokens": each, "live": 3}]})
         elif what == "deployments":
             self.answer(200, {"deployments": [{"name": "fable-alpha", "state": "closed", "in_flight": 2}]})
+        elif what.startswith("cluster"):
+            self.cluster(what)
+        else:
+            self.refuse(404, "there is no such thing")
+
+    def cluster(self, what):
+        if what == "cluster":
+            self.answer(200, CLUSTER)
+        elif what == "cluster/nodes":
+            self.answer(200, {"cluster": "river", "nodes": [
+                {"name": "n1", "state": "active", "roles": ["gateway", "ledger"], "endpoint": "tcp://10.0.0.1:8083",
+                 "public_key": "k", "enrolled_ms": 1_793_534_400_000, "enrolled_by": "x", "changed_ms": None,
+                 "changed_by": "", "reason": ""},
+                {"name": "n2", "state": "draining", "roles": ["ledger"], "endpoint": "tcp://10.0.0.2:8083",
+                 "public_key": "l", "enrolled_ms": 1_793_534_400_000, "enrolled_by": "x",
+                 "changed_ms": 1_793_534_460_000, "changed_by": "ann", "reason": "new\u001b[2J disk"}]})
+        elif what == "cluster/nodes/n2/remove":
+            self.answer(200, {"name": "n2", "state": "removed"})
+        elif what == "cluster/nodes/n1/revoke":
+            self.refuse(409, "it is the cluster's last node; let another join first")
+        elif what == "cluster/tokens":
+            self.answer(200, {"id": "jt_a", "token": "outlast-join-1.AAAA", "cluster": "river",
+                              "join": "tcp://10.0.0.1:8084", "expires_ms": 1_793_534_400_000})
+        elif what == "cluster/tokens/jt_a":
+            self.answer(200, {"name": "jt_a", "state": "withdrawn"})
+        elif what == "cluster/settings":
+            self.answer(200, {"settings": [{"name": "routes", "value": "a = 1\nb = 2\n"},
+                                           {"name": "shards", "value": "16"}]})
+        elif what == "cluster/settings/routes" and self.command == "PUT":
+            self.answer(200, {"name": "routes", "state": "set"})
+        elif what == "cluster/settings/routes":
+            self.answer(200, {"name": "routes", "value": "a = 1\nb = 2"})
         else:
             self.refuse(404, "there is no such thing")
 
@@ -221,7 +270,10 @@ class CliTest(unittest.TestCase):
                       ["reprice"], ["ledger"],
                       ["ledger", "verify"], ["ledger", "tail"], ["ledger", "export"], ["config"], ["config", "check"],
                       ["config", "reload"], ["prices"], ["prices", "check"], ["prices", "diff"], ["prices", "import"],
-                      ["prices", "show"], ["deployments"], ["rate-limits"], ["status"], ["models"], ["chat"], ["completion"]):
+                      ["prices", "show"], ["deployments"], ["rate-limits"], ["status"], ["models"], ["chat"], ["completion"],
+                      ["node"], ["node", "init"], ["node", "join"], ["node", "token"], ["node", "list"], ["node", "drain"],
+                      ["node", "undrain"], ["node", "remove"], ["node", "revoke"], ["cluster"], ["cluster", "status"],
+                      ["cluster", "apply"], ["cluster", "settings"]):
             text = self.run_cli(*words, "--help").stdout
             self.assertIn("Usage: outlast " + " ".join(words), text)
             self.assertIn("--json", text)
@@ -255,6 +307,9 @@ class CliTest(unittest.TestCase):
                 (["reprice", "--with", "2026", "--since", "then"], "--since: 'then' is not a time"),
                 (["ledger", "export", "--format", "xml"], "xml not in"),
                 (["status", "--frobnicate"], "--frobnicate"),
+                (["node", "token", "--expires", "8d"], "--expires: '8d' is no age of a token; write 1m to 7d"),
+                (["node", "join", "x"], "--config is required"),
+                (["cluster", "apply"], "name one file, or --remove and none"),
                 (["--admin", "ftp://x", "status"], "--admin: 'ftp://x' is not a URL"),
                 (["--admin", "http://u:secret@x", "status"], "may not hold credentials")):
             errors = self.run_cli(*words, code=2).stderr
@@ -312,6 +367,67 @@ class CliTest(unittest.TestCase):
         errors = self.run_cli("key", "revoke", "a/b?", code=4).stderr
         self.assertIn("there is no key 'a/b?'", errors)
         self.assertEqual(self.node.requests[-1][1], "/admin/v1/keys/a%2Fb%3F")
+
+    # Clusters.
+
+    def test_nodes_are_listed_and_changed(self):
+        self.assertEqual(self.run_cli("node", "list").stdout.split("\n"), [
+            "NAME  STATE     ROLES           ENDPOINT             ENROLLED              CHANGED               BY   REASON",
+            "n1    active    gateway,ledger  tcp://10.0.0.1:8083  2026-11-01T12:00:00Z",
+            "n2    draining  ledger          tcp://10.0.0.2:8083  2026-11-01T12:00:00Z  2026-11-01T12:01:00Z  ann  new?[2J disk",
+            ""])
+        self.assertEqual(json.loads(self.run_cli("node", "list", "--json").stdout)["nodes"][1]["name"], "n2")
+        self.assertEqual(self.run_cli("node", "remove", "n2", "--reason", "sold", "--by", "ann").stdout, "n2 is removed\n")
+        method, path, body = self.node.requests[-1]
+        self.assertEqual((method, path), ("POST", "/admin/v1/cluster/nodes/n2/remove"))
+        self.assertEqual(json.loads(body), {"by": "ann", "reason": "sold"})
+        self.assertIn("last node", self.run_cli("node", "revoke", "n1", code=1).stderr)
+        self.assertIn("there is no node 'a/b'", self.run_cli("node", "drain", "a/b", code=4).stderr)
+        self.assertEqual(self.node.requests[-1][1], "/admin/v1/cluster/nodes/a%2Fb/drain")
+
+    def test_a_join_token_is_shown_and_withdrawn(self):
+        text = self.run_cli("node", "token", "--expires", "30m").stdout
+        self.assertEqual(text.split("\n")[0], "outlast-join-1.AAAA")
+        self.assertIn("lets one node into river until 2026-11-01T12:00:00Z", text)
+        self.assertEqual(json.loads(self.node.requests[-1][2])["expires_s"], 1800)
+        self.run_cli("node", "token", "--json")
+        self.assertEqual(json.loads(self.node.requests[-1][2])["expires_s"], 3600)
+        self.assertEqual(self.run_cli("node", "token", "--withdraw", "jt_a").stdout, "withdrawn jt_a\n")
+        self.assertEqual(self.node.requests[-1][:2], ("DELETE", "/admin/v1/cluster/tokens/jt_a"))
+        self.assertIn("no open token 'jt_b'", self.run_cli("node", "token", "--withdraw", "jt_b", code=4).stderr)
+
+    def test_the_cluster_s_status_is_three_tables(self):
+        self.assertEqual(self.run_cli("cluster", "status").stdout.split("\n"), [
+            "cluster river, as node n1 sees it", "",
+            "NODE  STATE   UP   ROLES           VERSION  SHARDS  LAG  ENDPOINT",
+            "n1    active  yes  gateway,ledger  0.4.0         2    0  tcp://10.0.0.1:8083",
+            "n2    active  no   ledger          -             0    -  tcp://10.0.0.2:8083", "",
+            "SHARD    OWNER  EPOCH  ENTRIES  REPLICAS",
+            "control  n1         7      120  n1, n2 -2",
+            "0        -          8        5  -", "",
+            "ETCD                   HEALTHY  LEADER  VERSION  DATABASE BYTES  WHY",
+            "https://10.0.0.1:2379  yes      yes     3.4.23             1000",
+            "https://10.0.0.2:2379  no       -       -                     -  timed out", ""])
+        self.assertEqual(json.loads(self.run_cli("cluster", "status", "--json").stdout), CLUSTER)
+
+    def test_routes_are_checked_and_stored_for_all_nodes(self):
+        routes = ('[[provider]]\nname = "alpha"\ndialect = "openai"\nbase_url = "http://127.0.0.1:9001/v1"\n'
+                  'api_key = { env = "ONLY_ON_THE_NODES" }\n')
+        path = self.write("routes.toml", routes)
+        self.assertIn("1 providers, 0 deployments, 0 routes", self.run_cli("cluster", "apply", path).stdout)
+        method, where, body = self.node.requests[-1]
+        self.assertEqual((method, where), ("PUT", "/admin/v1/cluster/settings/routes"))
+        self.assertEqual(json.loads(body)["value"], routes)
+        self.run_cli("cluster", "apply", "--remove")
+        self.assertEqual(json.loads(self.node.requests[-1][2])["value"], "")
+        asked = len(self.node.requests)
+        errors = self.run_cli("cluster", "apply", self.write("bad.toml", '[node]\nname = "x"\n'), code=1).stderr
+        self.assertIn("bad.toml:1: key 'node': is not known", errors)
+        self.assertEqual(len(self.node.requests), asked)  # nobody was asked
+        self.assertEqual(self.run_cli("cluster", "settings").stdout,
+                         "NAME    BYTES  VALUE\nroutes     12  …\nshards      2  16\n")
+        self.assertEqual(self.run_cli("cluster", "settings", "routes").stdout, "a = 1\nb = 2\n")
+        self.assertIn("no setting 'x'", self.run_cli("cluster", "settings", "x", code=4).stderr)
 
     # Usage.
 

@@ -222,7 +222,7 @@ TEST_CASE("mistakes in [node] are named by line", "[config]") {
         "\"ledger\"]\n"
         "FILE:4: key 'node.roles': 'cook' is not known; write roles = [\"gateway\", \"ledger\"]");
   CHECK(errors_after_node("roles = [\"gateway\"]") ==
-        "FILE:4: key 'node.roles': in this version a node is gateway and ledger together; write "
+        "FILE:4: key 'node.roles': a node without [cluster] is gateway and ledger together; write "
         "roles = [\"gateway\", "
         "\"ledger\"]");
 }

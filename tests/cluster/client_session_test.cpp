@@ -2,11 +2,13 @@
 
 #include <catch2/catch.hpp>
 
+#include <algorithm>
 #include <deque>
 #include <map>
 #include <string>
 #include <vector>
 
+#include "cluster/curve.hpp"
 #include "core/check.hpp"
 
 using namespace outlast;
@@ -17,9 +19,19 @@ namespace {
 
 constexpr std::uint64_t never = 0;
 
+// The node of number i: the first are the seeds, so that their links have the same numbers.
+Endpoint endpoint_of(std::size_t i) {
+  std::string key = std::to_string(i);
+  key.append(curve_key_text_size - key.size(), 'k');
+  return {"tcp://node:" + std::to_string(1'000 + i), key};
+}
+link::NodeEntry entry_of(std::size_t i, bool draining = false) {
+  return {"n" + std::to_string(i), endpoint_of(i).address, endpoint_of(i).server_key, draining};
+}
+
 SessionOptions options_for(std::size_t endpoints) {
   SessionOptions options;
-  options.endpoint_count = endpoints;
+  for (std::size_t i = 0; i < endpoints; ++i) options.endpoints.push_back(endpoint_of(i));
   options.virtual_key = "ol_key";
   options.client_name = "test";
   options.in_flight_max = 16;
@@ -29,14 +41,21 @@ SessionOptions options_for(std::size_t endpoints) {
 // Drives a session by hand: performs its effects into lists that a test reads.
 struct Bench {
   explicit Bench(std::size_t endpoints = 1, SessionOptions options = {})
-      : session(options.endpoint_count == 0 ? options_for(endpoints) : options, clock, 1),
+      : session(options.endpoints.empty() ? options_for(endpoints) : options, clock, 1),
         connections(endpoints, never),
-        sent(endpoints) {}
+        sent(endpoints),
+        targets(endpoints) {}
 
   void perform() {
     for (Effect& effect : session.take_effects()) {
       if (const auto* connect = std::get_if<Connect>(&effect)) {
+        if (connect->endpoint >= connections.size()) {
+          connections.resize(connect->endpoint + 1, never);
+          sent.resize(connect->endpoint + 1);
+          targets.resize(connect->endpoint + 1);
+        }
         connections[connect->endpoint] = connect->connection;
+        targets[connect->endpoint] = connect->target;
       } else if (const auto* disconnect = std::get_if<Disconnect>(&effect)) {
         connections[disconnect->endpoint] = never;
       } else if (const auto* frame = std::get_if<SendFrame>(&effect)) {
@@ -68,6 +87,17 @@ struct Bench {
     check(std::holds_alternative<link::Hello>(sent[endpoint].back()), "a hello comes first");
     say(endpoint, link::Welcome{1, "n" + std::to_string(endpoint), {}});
   }
+  void tell(std::size_t endpoint, std::uint64_t version, std::vector<link::NodeEntry> nodes) {
+    say(endpoint, link::Nodes{version, std::move(nodes)});
+    tick();
+  }
+  // The link that is open, or being opened, to the node of number i.
+  std::optional<std::size_t> link_to(std::size_t i) {
+    for (std::size_t link = 0; link < targets.size(); ++link) {
+      if (connections[link] != never && targets[link] == endpoint_of(i)) return link;
+    }
+    return std::nullopt;
+  }
   void lose(std::size_t endpoint) {
     session.disconnected(endpoint, connections[endpoint], "cut");
     perform();
@@ -93,6 +123,7 @@ struct Bench {
   ClientSession session;
   std::vector<std::uint64_t> connections;
   std::vector<std::vector<link::ClientMessage>> sent;
+  std::vector<Endpoint> targets;
   std::vector<Deliver> delivered;
   std::vector<Ended> ended;
 };
@@ -275,17 +306,187 @@ TEST_CASE("requests fail at once while every node rejects the client", "[session
   CHECK(bench.ended.size() == 2);
 }
 
+TEST_CASE("a client that knows one node learns of the others and balances over all", "[session]") {
+  Bench bench;
+  bench.bring_up(0);
+  bench.tell(0, 1, {entry_of(0), entry_of(1), entry_of(2)});
+  CHECK(bench.session.link_count() == 3);  // the seed's own entry opens nothing
+  bench.bring_up(*bench.link_to(1));
+  bench.bring_up(*bench.link_to(2));
+  for (std::uint64_t id = 1; id <= 9; ++id) bench.submit(id);
+  for (std::size_t link = 0; link < 3; ++link) {
+    CHECK(std::count_if(bench.sent[link].begin(), bench.sent[link].end(), [](const link::ClientMessage& message) {
+            return std::holds_alternative<link::Chat>(message);
+          }) == 3);
+  }
+}
+
+TEST_CASE("when the only node that a client was configured with dies, those that it learned of go on", "[session]") {
+  Bench bench;
+  bench.bring_up(0);
+  bench.tell(0, 1, {entry_of(0), entry_of(1)});
+  const auto learned = *bench.link_to(1);
+  bench.bring_up(learned);
+  bench.submit(1);
+  REQUIRE(bench.last_chat(0) != 0);
+  bench.lose(0);
+  CHECK(bench.last_chat(learned) != 0);
+  CHECK(bench.ended.empty());
+  bench.lose(learned);
+  // Nobody is there to ask, so both are tried again.
+  bench.advance_ms(200);
+  CHECK(bench.link_to(0));
+  CHECK(bench.link_to(1));
+}
+
+TEST_CASE("a node that left the list gets nothing new and is dropped when it is idle", "[session]") {
+  Bench bench;
+  bench.bring_up(0);
+  bench.tell(0, 1, {entry_of(0), entry_of(1)});
+  const auto learned = *bench.link_to(1);
+  bench.bring_up(learned);
+  bench.submit(1);
+  bench.submit(2);
+  const auto wire = bench.last_chat(learned);
+  REQUIRE(wire != 0);
+  bench.tell(0, 2, {entry_of(0)});
+  CHECK(bench.link_to(1) == learned);
+  bench.submit(3);
+  CHECK(bench.last_chat(learned) == wire);
+  bench.say(learned, finish(wire, 0));
+  bench.say(learned, link::Done{wire, "d", 1, {}});
+  CHECK(bench.ended.size() == 1);
+  bench.tick();
+  CHECK_FALSE(bench.link_to(1));
+  CHECK(bench.session.link_count() == 1);
+  // What its socket still says comes too late to matter.
+  bench.session.received(learned, 2, link::NodeMessage(link::Goodbye{}), 10);
+  bench.session.connected(0, 77);
+  SECTION("and comes back with the list, on a link of its own") {
+    bench.tell(0, 3, {entry_of(0), entry_of(1)});
+    REQUIRE(bench.link_to(1));
+    CHECK(*bench.link_to(1) != learned);
+  }
+}
+
+TEST_CASE("a configured node stays, whatever the list says", "[session]") {
+  Bench bench(2);
+  bench.bring_up(0);
+  bench.bring_up(1);
+  bench.tell(0, 1, {entry_of(0)});
+  CHECK(bench.link_to(1));
+  bench.tell(1, 2, {});
+  CHECK(bench.link_to(0));
+  CHECK(bench.link_to(1));
+}
+
+TEST_CASE("a node that drains gets nothing new, and serves again when the list says so", "[session]") {
+  Bench bench(2);
+  bench.bring_up(0);
+  bench.bring_up(1);
+  bench.tell(0, 1, {entry_of(0), entry_of(1, true)});
+  CHECK_FALSE(bench.link_to(1));
+  for (std::uint64_t id = 1; id <= 4; ++id) bench.submit(id);
+  bench.advance_ms(2'000);
+  bench.say(0, link::Pong{1});
+  CHECK_FALSE(bench.link_to(1));
+  CHECK(bench.session.next_wake_ns() > bench.clock.monotonic_ns());
+  SECTION("it ended draining") {
+    bench.tell(0, 2, {entry_of(0), entry_of(1)});
+    REQUIRE(bench.link_to(1));
+  }
+  SECTION("nobody else is left, so it is tried all the same") {
+    bench.lose(0);
+    bench.tick();
+    CHECK(bench.link_to(1));
+    CHECK(bench.ended.empty());
+  }
+}
+
+TEST_CASE("the list with the highest version is believed, as long as a link stands behind it", "[session]") {
+  Bench bench(2);
+  bench.bring_up(0);
+  bench.bring_up(1);
+  bench.tell(0, 5, {entry_of(0), entry_of(1), entry_of(2)});
+  bench.tell(1, 4, {entry_of(0), entry_of(1), entry_of(3)});
+  CHECK(bench.link_to(2));
+  CHECK_FALSE(bench.link_to(3));
+  bench.lose(0);
+  bench.tick();
+  CHECK(bench.link_to(3));
+  CHECK_FALSE(bench.link_to(2));
+  bench.lose(1);
+  bench.advance_ms(200);
+  CHECK(bench.link_to(3));  // nobody says anything, so the last word holds
+}
+
+TEST_CASE("a list is believed only after the welcome, and only where it can be connected to", "[session]") {
+  Bench bench;
+  bench.tick();
+  bench.session.connected(0, bench.connections[0]);
+  bench.perform();
+  bench.tell(0, 1, {entry_of(0), entry_of(1)});
+  CHECK(bench.session.link_count() == 1);
+  bench.say(0, link::Welcome{1, "n0", {}});
+  auto inproc = entry_of(1);
+  inproc.address = "inproc://zap";
+  auto no_key = entry_of(2);
+  no_key.public_key = "";
+  auto twice = entry_of(3);
+  twice.address = "tcp://elsewhere:1";
+  bench.tell(0, 1, {inproc, no_key, entry_of(3), twice});
+  CHECK(bench.session.link_count() == 2);
+  CHECK(bench.link_to(3));
+}
+
+TEST_CASE("of a big cluster each client takes some nodes, and keeps them when the list grows", "[session]") {
+  SessionOptions options = options_for(1);
+  options.learned_max = 8;
+  Bench bench(1, options);
+  bench.bring_up(0);
+  std::vector<link::NodeEntry> list;
+  for (std::size_t i = 0; i < 200; ++i) list.push_back(entry_of(i));
+  bench.tell(0, 1, list);
+  CHECK(bench.session.link_count() == 9);
+  const auto before = bench.targets;
+  list.push_back(entry_of(200));
+  bench.tell(0, 2, list);
+  CHECK(bench.session.link_count() == 9);
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    kept += bench.link_to(i) && std::count(before.begin(), before.end(), endpoint_of(i)) > 0 ? 1 : 0;
+  }
+  CHECK(kept >= 8);
+}
+
+TEST_CASE("two clients of a big cluster choose different nodes", "[session]") {
+  std::vector<link::NodeEntry> list;
+  for (std::size_t i = 0; i < 200; ++i) list.push_back(entry_of(i));
+  std::map<std::string, int> chosen;
+  for (std::uint64_t seed = 1; seed <= 100; ++seed) {
+    auto some = list;
+    choose_some(some, 8, seed, list[7].public_key);
+    CHECK(some.size() == 8);
+    CHECK(std::find(some.begin(), some.end(), list[7]) != some.end());
+    for (const auto& node : some) ++chosen[node.public_key];
+  }
+  CHECK(chosen.size() > 180);  // 700 draws of 199
+  for (const auto& [key, times] : chosen) CHECK((times < 16 || key == list[7].public_key));
+}
+
 namespace {
 
 // A world of nodes that answer, refuse, drain, stall and die by the seed. It keeps what each node may send, and checks
 // what the session promises.
 class World {
  public:
-  World(std::uint64_t seed, std::size_t endpoints) : random_(seed), bench_(endpoints), nodes_(endpoints) {}
+  World(std::uint64_t seed, std::size_t endpoints) : random_(seed), seeds_(endpoints), bench_(endpoints), nodes_(endpoints) {}
 
   void run(int steps) {
     for (int i = 0; i < steps; ++i) step();
     bench_.advance_ms(20'000);
+    settle();
+    bench_.tick();  // connects to what was learned of last
     settle();
     for (const auto& [id, count] : submitted_) check(ends_[id] == 1, "each request ends once", std::to_string(id));
     check(bench_.session.in_flight() == 0, "nothing is left");
@@ -294,6 +495,8 @@ class World {
   int successes = 0;
   int failures = 0;
   int moves = 0;  // chats that were sent a second time
+  int lists = 0;
+  int learned = 0;  // chats that went to nodes that were learned of
 
  private:
   struct Call {
@@ -309,7 +512,7 @@ class World {
 
   void step() {
     const std::size_t node = random_.below(nodes_.size());
-    switch (random_.below(24)) {
+    switch (random_.below(25)) {
       case 0: submit(); break;
       case 1: connect(node); break;
       case 2:
@@ -326,12 +529,26 @@ class World {
       case 6:
         if (next_id_ > 1 && random_.below(10) == 0) bench_.session.cancel(1 + random_.below(next_id_ - 1));
         break;
+      case 10: tell(node); break;
       default: answer(node);
     }
     bench_.tick();
     settle();
   }
 
+  // A list of nodes that come, go and drain. Some tell an old one.
+  void tell(std::size_t node) {
+    if (!nodes_[node].greeted || random_.below(4) != 0) return;
+    if (random_.below(3) != 0) {
+      list_.clear();
+      for (std::size_t i = 0; i < 6; ++i) {
+        if (random_.below(3) != 0) list_.push_back(entry_of(i, random_.below(4) == 0));
+      }
+      ++list_version_;
+    }
+    bench_.say(node, link::Nodes{list_version_ - random_.below(2), list_});
+    ++lists;
+  }
   void submit() {
     const std::uint64_t id = next_id_++;
     ++submitted_[id];
@@ -383,9 +600,14 @@ class World {
   // Reads what the session sent, delivered and ended, and checks it.
   void settle() {
     bench_.perform();
+    nodes_.resize(bench_.connections.size());
+    check(bench_.session.link_count() <= seeds_ + 6 + bench_.session.in_flight(), "links are bounded");
     for (std::size_t i = 0; i < nodes_.size(); ++i) {
       if (bench_.connections[i] == never) nodes_[i] = Node{};
-      for (const auto& message : std::exchange(bench_.sent[i], {})) hear(nodes_[i], message);
+      for (const auto& message : std::exchange(bench_.sent[i], {})) {
+        hear(nodes_[i], message);
+        if (i >= seeds_ && std::holds_alternative<link::Chat>(message)) ++learned;
+      }
     }
     for (Deliver& deliver : std::exchange(bench_.delivered, {})) see(std::move(deliver));
     for (const Ended& ended : std::exchange(bench_.ended, {})) {
@@ -431,8 +653,11 @@ class World {
   }
 
   Random random_;
+  const std::size_t seeds_;
   Bench bench_;
-  std::vector<Node> nodes_;
+  std::vector<Node> nodes_;  // by link
+  std::vector<link::NodeEntry> list_;
+  std::uint64_t list_version_ = 1;
   std::uint64_t next_id_ = 1;
   std::map<std::uint64_t, int> submitted_;
   std::map<std::uint64_t, int> ends_;
@@ -449,6 +674,8 @@ TEST_CASE("every request ends exactly once, whole or with an error, under any sc
   int successes = 0;
   int failures = 0;
   int moves = 0;
+  int lists = 0;
+  int learned = 0;
   for (std::uint64_t seed = 1; seed <= 300; ++seed) {
     INFO("seed " << seed);
     World world(seed, 1 + seed % 3);
@@ -456,10 +683,14 @@ TEST_CASE("every request ends exactly once, whole or with an error, under any sc
     successes += world.successes;
     failures += world.failures;
     moves += world.moves;
+    lists += world.lists;
+    learned += world.learned;
   }
-  CAPTURE(successes, failures, moves);
+  CAPTURE(successes, failures, moves, lists, learned);
   // The schedule reaches every kind of end often, or it proves nothing.
   CHECK(successes > 2'000);
   CHECK(failures > 2'000);
   CHECK(moves > 200);
+  CHECK(lists > 2'000);
+  CHECK(learned > 2'000);
 }

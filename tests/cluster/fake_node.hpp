@@ -24,8 +24,8 @@ class FakeNode {
  public:
   using Answer = std::function<void(std::shared_ptr<cluster::ChatCall>)>;
 
-  explicit FakeNode(cluster::ListenerLimits limits = {}, Answer answer = {})
-      : limits_(limits), answer_(std::move(answer)), keys_(cluster::make_curve_keys()) {
+  explicit FakeNode(cluster::ListenerLimits limits = {}, Answer answer = {}, std::string name = "fake")
+      : limits_(limits), answer_(std::move(answer)), name_(std::move(name)), keys_(cluster::make_curve_keys()) {
     start();
   }
 
@@ -33,7 +33,7 @@ class FakeNode {
     cluster::ListenerOptions options;
     options.listen = endpoint_.empty() ? "tcp://127.0.0.1:0" : endpoint_;
     options.secret_key = keys_.secret_key;
-    options.node_name = "fake";
+    options.node_name = name_;
     options.limits = limits_;
     // The port of a listener that was just stopped can stay taken for a moment.
     const auto give_up = std::chrono::steady_clock::now() + patience;
@@ -74,6 +74,8 @@ class FakeNode {
   cluster::ClientListener& listener() { return *listener_; }
   const std::string& endpoint() const { return endpoint_; }
   const cluster::CurveKeys& keys() const { return keys_; }
+  // As other nodes tell of it.
+  link::NodeEntry entry(bool draining = false) const { return {name_, endpoint_, keys_.public_key, draining}; }
 
  private:
   void take(std::shared_ptr<cluster::ChatCall> call) {
@@ -85,6 +87,7 @@ class FakeNode {
 
   const cluster::ListenerLimits limits_;
   const Answer answer_;
+  const std::string name_;
   const cluster::CurveKeys keys_;
   SystemClock clock_;
   std::string endpoint_;

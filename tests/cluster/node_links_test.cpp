@@ -261,6 +261,102 @@ TEST_CASE("a draining node hands its clients to the other one", "[link]") {
   for (std::uint64_t id = 2; id < 50; ++id) CHECK(client.succeeded(id));
 }
 
+namespace {
+
+// Nodes that tell their clients of each other, as a cluster does.
+struct Cluster {
+  Cluster() {
+    for (const char* name : {"n1", "n2", "n3"}) add(name);
+  }
+  void add(const char* name) {
+    nodes.push_back(std::make_unique<FakeNode>(cluster::ListenerLimits{}, answer_call, name));
+  }
+  // The nodes of the given numbers, told by those of them that run.
+  void tell(const std::vector<std::size_t>& members, std::optional<std::size_t> draining = {}) {
+    link::Nodes list{++version, {}};
+    for (const std::size_t i : members) list.nodes.push_back(nodes[i]->entry(i == draining));
+    for (const std::size_t i : members) check(nodes[i]->listener().set_nodes(list).has_value(), "the list can be told");
+  }
+  std::vector<std::unique_ptr<FakeNode>> nodes;
+  std::uint64_t version = 0;
+  std::uint64_t last_id = 0;
+};
+
+}  // namespace
+
+TEST_CASE("a client with one configured node learns of a cluster and follows it", "[link]") {
+  Cluster cluster;
+  cluster.tell({0, 1, 2});
+  Client client({cluster.nodes[0].get()});
+  // Several at once, since the one with the fewest in flight is asked.
+  const auto ask_many = [&] {
+    const auto first = cluster.last_id + 1;
+    for (int i = 0; i < 60; ++i) client.ask(++cluster.last_id);
+    for (auto id = first; id <= cluster.last_id; ++id) CHECK(client.succeeded(id));
+  };
+  const auto calls = [&](std::size_t i) { return cluster.nodes[i]->listener().counters().calls; };
+  REQUIRE(eventually([&] {
+    ask_many();
+    return calls(0) > 0 && calls(1) > 0 && calls(2) > 0;
+  }));
+
+  // The configured node dies; the others go on, and nobody notices.
+  cluster.nodes[0]->stop();
+  ask_many();
+  cluster.tell({1, 2});
+  ask_many();
+
+  // One is added.
+  cluster.add("n4");
+  cluster.tell({1, 2, 3});
+  REQUIRE(eventually([&] {
+    ask_many();
+    return calls(3) > 0;
+  }));
+
+  // One drains: as the list says it, before it says so itself.
+  cluster.tell({1, 2, 3}, 2);
+  std::uint64_t before = 0;
+  REQUIRE(eventually([&] {
+    before = calls(2);
+    ask_many();
+    return calls(2) == before;
+  }));
+  cluster.nodes[2]->listener().drain();
+  ask_many();
+  CHECK(calls(2) == before);
+
+  // The configured node is back.
+  cluster.nodes[0]->start();
+  cluster.tell({0, 1, 3});
+  REQUIRE(eventually([&] {
+    ask_many();
+    return calls(0) > 0;
+  }));
+}
+
+TEST_CASE("a list of nodes opens no way past a server key", "[link]") {
+  FakeNode node({}, answer_call, "n1");
+  FakeNode other({}, answer_call, "n2");
+  auto wrong = other.entry();
+  wrong.public_key = cluster::make_curve_keys().public_key;
+  REQUIRE(node.listener().set_nodes({1, {node.entry(), wrong}}));
+  Client client({&node});
+  for (std::uint64_t id = 1; id <= 200; ++id) client.ask(id);
+  for (std::uint64_t id = 1; id <= 200; ++id) CHECK(client.succeeded(id));
+  CHECK(other.listener().counters().peers == 0);
+  CHECK(other.listener().counters().calls == 0);
+}
+
+TEST_CASE("a list that cannot be told is refused and the last one stays", "[link]") {
+  FakeNode node({}, answer_call, "n1");
+  auto bad = node.entry();
+  bad.address.assign(link::name_bytes_max + 1, 'x');
+  CHECK(is(node.listener().set_nodes({1, {bad}}).error(), FrameError::too_large));
+  std::vector<link::NodeEntry> many(link::nodes_max + 50, node.entry());
+  CHECK(node.listener().set_nodes({2, many}));
+}
+
 TEST_CASE("links do not start with options that cannot work", "[link]") {
   const std::string key = cluster::make_curve_keys().public_key;
   const auto start = [](std::vector<cluster::Endpoint> endpoints, std::string virtual_key) {

@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <thread>
 
 #include <openssl/evp.h>
 #include <openssl/pem.h>
@@ -9,6 +10,7 @@
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 
+#include "http/stream.hpp"
 #include "tests/http/http_fixture.hpp"
 
 namespace outlast::http::test {
@@ -120,6 +122,49 @@ asio::awaitable<void> echo_streamed(Request& request, Response& response) {
   }
 }
 
+// A server of one connection that asks for a certificate of `ca_file`, answers one request, and tells whose it was.
+class AskingServer {
+ public:
+  AskingServer(const TlsServerFiles& files, const std::string& ca_file)
+      : context_(std::move(*make_server_tls(files.certificate, files.private_key))),
+        acceptor_(io_, Tcp::endpoint(asio::ip::make_address("127.0.0.1"), 0)) {
+    REQUIRE(SSL_CTX_load_verify_locations(context_.get(), ca_file.c_str(), nullptr) == 1);
+    SSL_CTX_set_verify(context_.get(), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
+    thread_ = std::thread([this] { serve(); });
+  }
+  AskingServer(const AskingServer&) = delete;
+  AskingServer& operator=(const AskingServer&) = delete;
+  ~AskingServer() { thread_.join(); }
+
+  [[nodiscard]] Origin origin() const {
+    return {true, "127.0.0.1", acceptor_.local_endpoint().port(), ""};
+  }
+
+ private:
+  void serve() {
+    Tcp::socket socket(io_);
+    acceptor_.accept(socket);
+    SSL* ssl = SSL_new(context_.get());
+    SSL_set_fd(ssl, socket.native_handle());
+    char request[1024];
+    if (SSL_accept(ssl) == 1 && SSL_read(ssl, request, sizeof(request)) > 0) {
+      constexpr std::string_view answer = "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nwelcome";
+      SSL_write(ssl, answer.data(), static_cast<int>(answer.size()));
+      SSL_shutdown(ssl);
+    }
+    // The client has all that was sent before it sees a reset.
+    boost::system::error_code ended;
+    socket.shutdown(Tcp::socket::shutdown_send, ended);
+    while (!ended) socket.read_some(asio::buffer(request), ended);
+    SSL_free(ssl);
+  }
+
+  asio::io_context io_;
+  SslContext context_;
+  Tcp::acceptor acceptor_;
+  std::thread thread_;
+};
+
 }  // namespace
 
 TEST_CASE("requests and answers of any size pass over TLS, on one connection", "[http][tls]") {
@@ -204,6 +249,56 @@ TEST_CASE("files that cannot be used for TLS are named", "[http][tls]") {
   REQUIRE(answer.error);
   CHECK(is(*answer.error, HttpError::tls_failed));
   CHECK(answer.error->message.find("/nowhere/ca.pem") != std::string::npos);
+}
+
+TEST_CASE("a server that asks for a certificate lets in who has one of its authority",
+          "[http][tls]") {
+  Authority authority;
+  Authority stranger;
+  const TlsServerFiles files = authority.issue("IP:127.0.0.1");
+  struct Case {
+    const char* name;
+    TlsServerFiles shown;
+    const char* message;  // null: let in
+  };
+  for (const Case& one :
+       {Case{"of the authority", authority.issue("DNS:client"), nullptr},
+        Case{"none", {}, "certificate"},
+        Case{"of a stranger", stranger.issue("DNS:client"), "alert"}}) {
+    INFO(one.name);
+    AskingServer server(files, authority.ca_file());
+    Loop loop;
+    ClientOptions options;
+    options.ca_file = authority.ca_file();
+    options.certificate_file = one.shown.certificate;
+    options.key_file = one.shown.private_key;
+    Client client(loop.io, options);
+    const Answer answer = loop.run(fetch(client, server.origin(), "POST", "/", "hello"));
+    if (one.message == nullptr) {
+      REQUIRE_FALSE(answer.error);
+      CHECK(answer.body == "welcome");
+      continue;
+    }
+    REQUIRE(answer.error);
+    INFO(answer.error->message);
+    CHECK(is(*answer.error, HttpError::tls_failed));
+    CHECK(answer.error->message.find(one.message) != std::string::npos);
+  }
+}
+
+TEST_CASE("a client's certificate that cannot be used is named", "[http][tls]") {
+  Authority authority;
+  const TlsServerFiles files = authority.issue("IP:127.0.0.1");
+  ServerFixture fixture(echo, {}, &files);
+  ClientOptions options;
+  options.ca_file = authority.ca_file();
+  options.certificate_file = files.certificate;
+  options.key_file = "/nowhere/client.key";
+  Client client(fixture.loop.io, options);
+  const Answer answer = fixture.loop.run(fetch(client, secure(fixture), "GET", "/", ""));
+  REQUIRE(answer.error);
+  CHECK(is(*answer.error, HttpError::tls_failed));
+  CHECK(answer.error->message.find("/nowhere/client.key") != std::string::npos);
 }
 
 TEST_CASE("a cut over TLS is seen as a cut", "[http][tls]") {

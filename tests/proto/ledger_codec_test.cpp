@@ -64,6 +64,10 @@ std::map<std::string, LedgerEntry> samples() {
   full.idempotency.emplace();
   full.idempotency->key.fill(7);
   full.idempotency->parameters.fill(9);
+  Reservation held = reservation;
+  held.request_id = id_of(4);
+  held.from_slices = true;
+  held.holder = id_of(8);
   return {
       {"incarnation", {{1, 0, 1'760'000'000'000}, IncarnationStarted{id_of(9), "outlast 0.1.0"}}},
       {"reserve", {{1, 1, 1'760'000'000'001}, reservation}},
@@ -114,6 +118,22 @@ std::map<std::string, LedgerEntry> samples() {
       {"breaker_reset",
        {{2, 19, 1'760'000'000'018}, BreakerReset{"brk_a", "ann", "looked at it", {20'000'000'000'000}}}},
       {"breaker_rule", {{2, 20, 1'760'000'000'019}, BreakerRuleChange{"night", "{}", "ann", "new"}}},
+      {"reserve_held", {{7, 21, 1'760'000'000'020}, held}},
+      {"slice_granted_to", {{7, 22, 1'760'000'000'021}, SliceGranted{"bud_a", {17}, id_of(8)}}},
+      {"slice_returned_by", {{7, 23, 1'760'000'000'022}, SliceReturned{"bud_a", {16}, id_of(8)}}},
+      {"owner_started",
+       {{7, 24, 1'760'000'000'023}, OwnerStarted{id_of(7), "node-a", "outlast 0.4.0"}}},
+      {"holder_ended", {{7, 25, 1'760'000'000'024}, HolderEnded{id_of(8), true, "its lease ended"}}},
+      {"node_enrolled",
+       {{7, 26, 1'760'000'000'025},
+        NodeEnrolled{"node-b", "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7", "tcp://10.0.0.2:7421",
+                     {"gateway", "ledger"}, "tok_a", "ann"}}},
+      {"node_changed",
+       {{7, 27, 1'760'000'000'026},
+        NodeChanged{"node-b", NodeState::draining, "ann", "a new disk"}}},
+      {"join_token_made",
+       {{7, 28, 1'760'000'000'027}, JoinTokenMade{"tok_a", key.hash, 1'760'000'900'000, "ann"}}},
+      {"setting_set", {{7, 29, 1'760'000'000'028}, SettingSet{"shards", "16", "ann"}}},
   };
 }
 

@@ -1,5 +1,5 @@
-// A naive model of budgets, slices, commitments and idempotency keys: maps, loops and plain rules,
-// slow and obvious, to compare the state machine with.
+// A naive model of budgets, slices and their holders, commitments and idempotency keys: maps, loops
+// and plain rules, slow and obvious, to compare the state machine with.
 #pragma once
 
 #include <algorithm>
@@ -17,14 +17,24 @@ namespace outlast::storage {
 
 class MoneyModel {
  public:
+  struct ModelSlice {
+    __int128 left = 0;
+    __int128 granted = 0;
+    __int128 returned = 0;
+    int birth = 0;  // which slice of that holder
+  };
   struct ModelBudget {
     Budget budget;
     __int128 used = 0;
     __int128 held = 0;
-    __int128 sliced = 0;
     Period period;
-    int slice = 0;  // counts the ends of its slices
-    [[nodiscard]] __int128 total() const { return used + held + sliced; }
+    std::map<Incarnation, ModelSlice> slices;  // by holder; nil: the writer's, never told apart
+    [[nodiscard]] __int128 sliced() const {
+      __int128 sum = 0;
+      for (const auto& [holder, slice] : slices) sum += slice.left;
+      return sum;
+    }
+    [[nodiscard]] __int128 total() const { return used + held + sliced(); }
   };
   struct ModelCommitment {
     Commitment commitment;
@@ -41,7 +51,7 @@ class MoneyModel {
   struct Hold {
     std::string budget;
     int birth = 0;  // which budget of that id
-    int slice = 0;
+    int slice = 0;  // which slice of the request's holder
     __int128 from_slice = 0;
     __int128 charged = 0;
   };
@@ -67,7 +77,7 @@ class MoneyModel {
     }
   }
   void fence() {
-    for (auto& [id, one] : budgets) end_slice(one);
+    for (auto& [id, one] : budgets) one.slices.erase(Incarnation{});
   }
 
   Applied apply(const Reservation& op, std::int64_t now) {
@@ -82,15 +92,16 @@ class MoneyModel {
         return no(other.end ? LedgerError::duplicate : LedgerError::in_progress);
       }
     }
+    if (ended.contains(op.holder)) return no(LedgerError::unknown_holder);
     for (auto& [id, one] : budgets) {
-      if (matches(one.budget.scope, op) && is_short(one, op.amount.value, op.from_slices))
+      if (matches(one.budget.scope, op) && is_short(one, op.holder, op.amount.value, op.from_slices))
         return no(LedgerError::budget_exhausted);
     }
     Request request{op, op.amount.value, op.output_tokens_max, {}, {}, {}, {}, {}, ++order};
     for (auto& [id, one] : budgets) {
       if (!matches(one.budget.scope, op)) continue;
-      request.holds.push_back({id, births.at(id), one.slice, 0, 0});
-      hold(one, request.holds.back(), op.amount.value, op.from_slices);
+      request.holds.push_back({id, births.at(id), 0, 0, 0});
+      hold(one, request.holds.back(), op.holder, op.amount.value, op.from_slices);
     }
     if (!op.candidates.empty()) {
       for (ModelCommitment* one : covering(op.candidates[0].provider, op.candidates[0].model)) {
@@ -108,17 +119,18 @@ class MoneyModel {
     const auto at = requests.find(op.request_id);
     if (at == requests.end()) return no(LedgerError::unknown_request);
     Request& request = at->second;
+    const Incarnation& holder = request.reservation.holder;
     if (request.end) return no(LedgerError::already_ended);
     if (const auto same = request.extensions.find(op.number); same != request.extensions.end())
       return same->second == op ? again() : no(LedgerError::duplicate);
     for (const Hold& one : request.holds) {
       ModelBudget* const budget = budget_of(one);
-      if (budget != nullptr && is_short(*budget, op.amount.value, op.from_slices))
+      if (budget != nullptr && is_short(*budget, holder, op.amount.value, op.from_slices))
         return no(LedgerError::budget_exhausted);
     }
     for (Hold& one : request.holds) {
       ModelBudget* const budget = budget_of(one);
-      if (budget != nullptr) hold(*budget, one, op.amount.value, op.from_slices);
+      if (budget != nullptr) hold(*budget, one, holder, op.amount.value, op.from_slices);
     }
     hold_units(request, op.amount.value, op.output_tokens, now);
     request.amount += op.amount.value;
@@ -157,7 +169,7 @@ class MoneyModel {
     const auto at = budgets.find(op.budget.id);
     const Period period = *period_at(op.budget.period, op.budget.time_zone, now);
     if (at == budgets.end()) {
-      budgets[op.budget.id] = {op.budget, 0, 0, 0, period, 0};
+      budgets[op.budget.id] = {op.budget, 0, 0, period, {}};
       ++births[op.budget.id];
       return yes();
     }
@@ -166,13 +178,14 @@ class MoneyModel {
     if (one.budget.scope != op.budget.scope) return no(LedgerError::invalid);
     one.budget = op.budget;
     one.period = period;
-    if (op.budget.soft) end_slice(one);
+    if (op.budget.soft) one.slices.clear();
     return yes();
   }
   Applied apply(const proto::BudgetRemoved& op, std::int64_t) {
     return budgets.erase(op.id) > 0 ? yes() : no(LedgerError::unknown_budget);
   }
   Applied apply(const proto::SliceGranted& op, std::int64_t) {
+    if (ended.contains(op.holder)) return no(LedgerError::unknown_holder);
     const auto at = budgets.find(op.budget);
     if (at == budgets.end()) return no(LedgerError::unknown_budget);
     ModelBudget& one = at->second;
@@ -180,16 +193,45 @@ class MoneyModel {
         one.total() + op.amount.value > one.budget.amount.value) {
       return no(LedgerError::invalid);
     }
-    one.sliced += op.amount.value;
+    ModelSlice& slice = one.slices[op.holder];
+    if (slice.birth == 0) slice.birth = ++slice_births;
+    slice.left += op.amount.value;
+    slice.granted += op.amount.value;
     return yes();
   }
   Applied apply(const proto::SliceReturned& op, std::int64_t) {
+    if (ended.contains(op.holder)) return no(LedgerError::unknown_holder);
     const auto at = budgets.find(op.budget);
     if (at == budgets.end()) return no(LedgerError::unknown_budget);
-    if (op.amount.value <= 0 || op.amount.value > at->second.sliced)
+    const auto slice = at->second.slices.find(op.holder);
+    if (op.amount.value <= 0 || slice == at->second.slices.end() ||
+        op.amount.value > slice->second.left) {
       return no(LedgerError::invalid);
-    at->second.sliced -= op.amount.value;
+    }
+    slice->second.left -= op.amount.value;
+    slice->second.returned += op.amount.value;
     return yes();
+  }
+  Applied apply(const proto::OwnerStarted&, std::int64_t) { return yes(); }
+  Applied apply(const proto::HolderEnded& op, std::int64_t) {
+    for (const auto& [id, request] : requests) {
+      if (!request.end && request.reservation.holder == op.holder)
+        return no(LedgerError::in_progress);
+    }
+    if (!sliced_holders().contains(op.holder)) return again();
+    for (auto& [id, one] : budgets) {
+      const auto slice = one.slices.find(op.holder);
+      if (slice == one.slices.end()) continue;
+      if (op.spent) one.used += slice->second.left;
+      one.slices.erase(slice);
+    }
+    ended.insert(op.holder);
+    return yes();
+  }
+  // What the writer does to end a holder.
+  Applied end_holder(const Incarnation& holder, bool spent, std::int64_t now) {
+    settle_in_doubt(&holder, now);
+    return apply(proto::HolderEnded{holder, spent, ""}, now);
   }
   Applied apply(const proto::CommitmentAdded& op, std::int64_t) {
     const Commitment& added = op.commitment;
@@ -218,9 +260,14 @@ class MoneyModel {
   void restart(std::int64_t now) {
     fence();
     roll(now);
+    settle_in_doubt(nullptr, now);
+  }
+  // Of one holder, or of all.
+  void settle_in_doubt(const Incarnation* holder, std::int64_t now) {
     std::map<std::uint64_t, Request*> open;
     for (auto& [id, request] : requests) {
-      if (!request.end) open[request.order] = &request;
+      const bool asked = holder == nullptr || request.reservation.holder == *holder;
+      if (asked && !request.end) open[request.order] = &request;
     }
     for (auto& [order_of, request] : open) {
       AttemptLine line;
@@ -239,7 +286,26 @@ class MoneyModel {
     }
   }
 
+  // Those who have slices, and those with slices or open requests; never the nil one.
+  [[nodiscard]] std::set<Incarnation> sliced_holders() const {
+    std::set<Incarnation> found;
+    for (const auto& [id, one] : budgets) {
+      for (const auto& [holder, slice] : one.slices) found.insert(holder);
+    }
+    found.erase(Incarnation{});
+    return found;
+  }
+  [[nodiscard]] std::set<Incarnation> holders() const {
+    std::set<Incarnation> found = sliced_holders();
+    for (const auto& [id, request] : requests) {
+      if (!request.end) found.insert(request.reservation.holder);
+    }
+    found.erase(Incarnation{});
+    return found;
+  }
+
   std::map<RequestId, Request> requests;
+  std::set<Incarnation> ended;
   std::map<std::string, ModelBudget> budgets;
   std::map<std::string, int> births;
   std::map<std::string, ModelCommitment> commitments;
@@ -247,6 +313,7 @@ class MoneyModel {
   std::map<std::string, __int128> payable;
   __int128 tenants_used = 0;
   std::uint64_t order = 0;
+  int slice_births = 0;
   int rolls = 0;
 
  private:
@@ -272,21 +339,30 @@ class MoneyModel {
                            });
     }
   }
-  static bool is_short(const ModelBudget& one, __int128 amount, bool from_slices) {
+  // The slice that pays for all of it; null when none does.
+  static ModelSlice* paying(ModelBudget& one, const Incarnation& holder, __int128 amount,
+                            bool from_slices) {
+    const auto slice = one.slices.find(holder);
+    const bool pays = from_slices && !one.budget.soft && slice != one.slices.end() &&
+                      slice->second.left >= amount;
+    return pays ? &slice->second : nullptr;
+  }
+  static bool is_short(ModelBudget& one, const Incarnation& holder, __int128 amount,
+                       bool from_slices) {
     if (one.budget.soft || amount == 0) return false;
-    if (from_slices && one.sliced >= amount) return false;
+    if (paying(one, holder, amount, from_slices) != nullptr) return false;
     return one.total() + amount > one.budget.amount.value;
   }
-  static void end_slice(ModelBudget& one) {
-    ++one.slice;
-    one.sliced = 0;
-  }
-  static void hold(ModelBudget& one, Hold& hold, __int128 amount, bool from_slices) {
-    if (hold.slice != one.slice) hold.from_slice = 0;
-    hold.slice = one.slice;
+  static void hold(ModelBudget& one, Hold& hold, const Incarnation& holder, __int128 amount,
+                   bool from_slices) {
+    const auto slice = one.slices.find(holder);
+    const int birth = slice == one.slices.end() ? 0 : slice->second.birth;
+    if (hold.slice != birth) hold.from_slice = 0;
+    hold.slice = birth;
     one.held += amount;
-    if (!from_slices || one.budget.soft || one.sliced < amount) return;
-    one.sliced -= amount;
+    ModelSlice* const pays = paying(one, holder, amount, from_slices);
+    if (pays == nullptr) return;
+    pays->left -= amount;
     hold.from_slice += amount;
   }
   ModelBudget* budget_of(const Hold& hold) {
@@ -385,8 +461,9 @@ class MoneyModel {
       ModelBudget* const budget = budget_of(hold);
       if (budget == nullptr) continue;
       budget->held -= request.amount - hold.charged;
-      if (hold.slice == budget->slice)
-        budget->sliced += std::max<__int128>(hold.from_slice - hold.charged, 0);
+      const auto slice = budget->slices.find(request.reservation.holder);
+      if (slice != budget->slices.end() && slice->second.birth == hold.slice)
+        slice->second.left += std::max<__int128>(hold.from_slice - hold.charged, 0);
     }
     for (const auto& [id, units] : request.commitments) commitments[id].held -= units;
     request.commitments.clear();

@@ -37,7 +37,7 @@ THIRD_PARTY = {
     "capnp/": ["proto"],
     "kj/": ["proto"],
     "rocksdb/": ["storage"],
-    "zstd.h": ["storage"],
+    "zstd.h": ["storage", "cluster"],
     # The coroutine types of http's public headers are Asio's.
     "boost/asio": ["http", "gateway", "cluster", "actors", "apps"],
     "boost/system": ["http", "gateway", "cluster", "actors", "apps"],

@@ -1,4 +1,4 @@
-// outlast cluster certificates | demo: what starts a cluster, and needs no node.
+// outlast cluster demo
 #include <unistd.h>
 
 #include <filesystem>
@@ -78,11 +78,9 @@ Result<void> run_demo(const DemoOptions& options) {
 
 }  // namespace
 
-void add_cluster_setup_commands(CommandLine& line) {
-  CLI::App* cluster = line.add_group("cluster", "several nodes that work as one");
-  add_cluster_certificates(line, *cluster);
+void add_cluster_demo(CommandLine& line, CLI::App& cluster) {
   auto options = std::make_shared<DemoOptions>();
-  CLI::App* demo = line.add_command(*cluster, "demo",
+  CLI::App* demo = line.add_command(cluster, "demo",
                                     "starts etcd, a simulated provider and nodes on this machine, until Ctrl-C",
                                     [options] { return run_demo(*options); });
   demo->add_option("--nodes", options->nodes, "how many")

@@ -1,0 +1,246 @@
+#include "cluster/cluster_ledger.hpp"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "core/check.hpp"
+#include "storage/budget_state.hpp"
+#include "storage/ledger_queries.hpp"
+
+namespace outlast::cluster {
+namespace {
+
+using storage::LedgerError;
+using Hosts = std::vector<std::shared_ptr<ShardHost>>;
+
+// Snapshots of replicas, as usage_of() wants them.
+struct Views {
+  std::vector<std::unique_ptr<storage::LedgerView>> owned;
+  std::vector<const storage::LedgerView*> views;
+};
+
+Result<Views> views_of(const Hosts& hosts) {
+  Views views;
+  for (const auto& host : hosts) {
+    views.owned.push_back(host->whole_snapshot());
+    if (views.owned.back() == nullptr) return fail(LedgerError::stopped, "the node is stopping");
+    views.views.push_back(views.owned.back().get());
+  }
+  return views;
+}
+
+Failure crosses_shards(std::string what) {
+  return fail(LedgerError::invalid, std::move(what) + " crosses the shards of this cluster, and this version keeps it in a "
+                                    "cluster of one shard only ([cluster] shards = 1 when it is founded)");
+}
+
+}  // namespace
+
+std::unique_ptr<storage::LedgerSubmitter> ClusterLedger::make_submitter(
+    std::function<void(std::uint64_t)> on_durable,
+    std::function<void(std::uint64_t, const storage::Refused&)> on_refused) {
+  return dependencies_.holder.make_submitter(std::move(on_durable), std::move(on_refused));
+}
+
+// Answered when this node's replica of the control shard shows it.
+void ClusterLedger::record(ShardId shard, proto::EntryBody body, std::function<void(Result<void>)> done) {
+  const auto then = [this, shard, done = std::move(done)](Result<void> result) {
+    const auto host = result ? host_of(shard) : nullptr;
+    if (host) host->when_current(done);
+    else done(std::move(result));
+  };
+  dependencies_.holder.submit(shard, std::move(body), then);
+}
+
+void ClusterLedger::add_key(VirtualKey key, std::function<void(Result<void>)> done) {
+  record(control_shard, proto::KeyCreated{std::move(key)}, std::move(done));
+}
+
+void ClusterLedger::revoke_key(std::string key_id, std::function<void(Result<void>)> done) {
+  record(control_shard, proto::KeyRevoked{std::move(key_id)}, std::move(done));
+}
+
+void ClusterLedger::record_prices(std::string version, std::string toml, std::function<void(Result<void>)> done) {
+  record(control_shard, proto::PricesRecorded{std::move(version), std::move(toml)}, std::move(done));
+}
+
+std::vector<VirtualKey> ClusterLedger::keys() const { return dependencies_.control.get()->keys; }
+
+void ClusterLedger::set_budget(Budget budget, std::string by, std::function<void(Result<void>)> done) {
+  if (Result<void> good = storage::check_budget(budget); !good) return done(std::move(good));
+  const auto view = dependencies_.control.get();
+  const auto organisation_of = [&view](std::string_view key_id) {
+    const auto found = std::find_if(view->keys.begin(), view->keys.end(), [key_id](const auto& key) { return key.id == key_id; });
+    return found == view->keys.end() ? std::string() : found->tenant.organisation;
+  };
+  if (!home_of(budget.scope, dependencies_.shards, organisation_of)) {
+    if (budget.scope.kind == ScopeKind::key) return done(fail(LedgerError::unknown_key, "there is no key " + budget.scope.value));
+    return done(crosses_shards("a budget of " + budget.scope.to_string()));
+  }
+  record(control_shard, proto::BudgetSet{std::move(budget), std::move(by)}, std::move(done));
+}
+
+void ClusterLedger::remove_budget(std::string id, std::string by, std::function<void(Result<void>)> done) {
+  record(control_shard, proto::BudgetRemoved{std::move(id), std::move(by)}, std::move(done));
+}
+
+// Who exists, by the control shard; where they stand, by their shards.
+std::vector<BudgetStatus> ClusterLedger::budgets() const {
+  std::map<std::string, BudgetStatus> found;
+  for (const auto& host : dependencies_.hosts()) {
+    const bool control = host->options().shard == control_shard;
+    for (BudgetStatus& status : host->money().budgets) {
+      std::string id = status.budget.id;
+      if (control) found.emplace(std::move(id), std::move(status));  // the control shard comes last
+      else found.insert_or_assign(std::move(id), std::move(status));
+    }
+  }
+  const auto view = dependencies_.control.get();
+  std::vector<BudgetStatus> budgets;
+  for (const Budget& budget : view->budgets) {
+    const auto status = found.find(budget.id);
+    if (status == found.end()) continue;
+    budgets.push_back(std::move(status->second));
+    budgets.back().budget = budget;
+  }
+  return budgets;
+}
+
+std::shared_ptr<const BudgetBook> ClusterLedger::budget_book() const { return dependencies_.holder.budget_book(); }
+
+void ClusterLedger::add_commitment(Commitment commitment, std::string by, std::function<void(Result<void>)> done) {
+  if (Result<void> good = storage::check_commitment(commitment); !good) return done(std::move(good));
+  if (dependencies_.shards != 1) return done(crosses_shards("a commitment"));
+  record(0, proto::CommitmentAdded{std::move(commitment), std::move(by)}, std::move(done));
+}
+
+void ClusterLedger::end_commitment(std::string id, std::string by, std::function<void(Result<void>)> done) {
+  if (dependencies_.shards != 1) return done(fail(LedgerError::unknown_commitment, "there is no commitment " + id));
+  record(0, proto::CommitmentEnded{std::move(id), std::move(by)}, std::move(done));
+}
+
+std::vector<CommitmentStatus> ClusterLedger::commitments() const {
+  if (dependencies_.shards != 1) return {};
+  const auto host = host_of(0);
+  return host ? host->money().commitments : std::vector<CommitmentStatus>();
+}
+
+void ClusterLedger::record_breaker(BreakerOperation operation, std::function<void(Result<void>)> done) {
+  std::visit([this, &done]<class T>(T& concrete) { record(control_shard, std::move(concrete), std::move(done)); }, operation);
+}
+
+Result<BreakerRecords> ClusterLedger::breakers() const { return dependencies_.control.get()->breakers; }
+
+void ClusterLedger::record_member(MemberOperation operation, std::function<void(Result<void>)> done) {
+  std::visit([this, &done]<class T>(T& concrete) { record(control_shard, std::move(concrete), std::move(done)); }, operation);
+}
+
+Result<MemberRecords> ClusterLedger::members() const { return dependencies_.control.get()->members; }
+
+std::shared_ptr<ShardHost> ClusterLedger::host_of(ShardId shard) const {
+  for (auto& host : dependencies_.hosts()) {
+    if (host->options().shard == shard) return host;
+  }
+  return nullptr;
+}
+
+Result<Hosts> ClusterLedger::all_hosts() const {
+  Hosts hosts = dependencies_.hosts();
+  if (hosts.size() == std::size_t{dependencies_.shards} + 1) return hosts;
+  return fail(LedgerError::unavailable,
+              "this node has replicas of " + std::to_string(hosts.size()) + " of " +
+                  std::to_string(dependencies_.shards + 1) + " shards; ask a node that has all (`outlast cluster status`)");
+}
+
+Result<storage::UsageReport> ClusterLedger::usage(const storage::UsageQuery& query) const {
+  const auto hosts = all_hosts();
+  if (!hosts) return fail(hosts.error());
+  const auto views = views_of(*hosts);
+  if (!views) return fail(views.error());
+  return storage::usage_of(views->views, query);
+}
+
+Result<std::vector<storage::AccountBalance>> ClusterLedger::accounts() const {
+  const auto hosts = all_hosts();
+  if (!hosts) return fail(hosts.error());
+  std::map<std::string, PicoUsd> sums;
+  for (const auto& host : *hosts) {
+    const auto view = host->whole_snapshot();
+    if (view == nullptr) return fail(LedgerError::stopped, "the node is stopping");
+    const auto accounts = storage::accounts_of(*view);
+    if (!accounts) return fail(accounts.error());
+    for (const storage::AccountBalance& account : *accounts) sums[account.name] += account.balance;
+  }
+  std::vector<storage::AccountBalance> accounts;
+  for (const auto& [name, balance] : sums) accounts.push_back({name, balance});
+  return accounts;
+}
+
+Result<void> ClusterLedger::read(std::uint64_t from,
+                                 const std::function<bool(const storage::StoredEntry&)>& visit) const {
+  bool more = true;
+  for (const auto& host : dependencies_.hosts()) {
+    if (!more) break;
+    const Result<void> read = storage::read_entries(*host->snapshot(), from, [&more, &visit](const storage::StoredEntry& entry) {
+      return more = visit(entry);
+    });
+    if (!read) return read;
+  }
+  return {};
+}
+
+Result<void> ClusterLedger::read_shard(ShardId shard, std::uint64_t from,
+                                       const std::function<bool(const storage::StoredEntry&)>& visit) const {
+  const auto host = host_of(shard);
+  if (!host) return fail(LedgerError::unavailable, "this node has no replica of shard " + name_of_shard(shard));
+  return storage::read_entries(*host->snapshot(), from, visit);
+}
+
+// All good, or the first shard that is not.
+Result<storage::VerifyReport> ClusterLedger::verify() const {
+  storage::VerifyReport whole;
+  whole.ok = true;
+  for (const auto& host : dependencies_.hosts()) {
+    const auto view = host->whole_snapshot();
+    if (view == nullptr) return fail(LedgerError::stopped, "the node is stopping");
+    auto report = storage::verify_ledger(*view);
+    if (!report) return report;
+    if (!report->ok) {
+      report->problem = "shard " + name_of_shard(host->options().shard) + ": " + report->problem;
+      return report;
+    }
+    whole.entries += report->entries;
+    whole.head_hash = report->head_hash;
+    whole.open_reservations += report->open_reservations;
+    whole.charged += report->charged;
+    whole.overrun += report->overrun;
+    whole.payable += report->payable;
+    whole.amortised += report->amortised;
+    whole.savings += report->savings;
+  }
+  return whole;
+}
+
+std::unique_ptr<storage::LedgerView> ClusterLedger::view() const {
+  const auto host = host_of(control_shard);
+  check(host != nullptr, "every node has the control shard");
+  return host->snapshot();
+}
+
+storage::LedgerStore::Status ClusterLedger::status() const {
+  Status status;
+  for (const auto& host : dependencies_.hosts()) {
+    const HostStatus one = host->status();
+    status.entries += one.applied;
+    status.open_reservations += one.open_reservations;
+    status.batches += one.batches;
+    status.commit_us_last = std::max(status.commit_us_last, one.commit_us_last);
+  }
+  status.queued_operations = dependencies_.holder.queued();
+  status.disk_full = dependencies_.disk.full();
+  status.free_bytes = dependencies_.disk.free_bytes();
+  return status;
+}
+
+}  // namespace outlast::cluster

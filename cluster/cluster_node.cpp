@@ -1,0 +1,585 @@
+#include "cluster/cluster_node.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <optional>
+#include <utility>
+
+#include "core/check.hpp"
+#include "core/log.hpp"
+#include "core/random.hpp"
+#include "proto/shard_codec.hpp"
+
+namespace outlast::cluster {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr auto upkeep_interval = std::chrono::milliseconds(500);
+constexpr std::int64_t trim_delay_ns = 10'000'000'000;  // what replicas applied so long ago is on their disks: they sync each second
+constexpr std::uint64_t trim_keep = 65'536;             // entries that stay, for a replica that was away for a moment
+constexpr std::uint32_t stop_ms_max = 8'000;
+constexpr auto await_step = std::chrono::milliseconds(20);
+constexpr std::string_view shards_setting = "shards";
+
+Failure cannot_start(std::string why) { return fail(AgreementError::refused, std::move(why)); }
+
+std::vector<Member> members_of(const MemberRecords& records) {
+  std::vector<Member> members;
+  for (const MemberRecord& node : records.nodes) {
+    members.push_back({node.enrolled.name, node.state, node.enrolled.roles});
+  }
+  return members;
+}
+
+}  // namespace
+
+ClusterNode::ClusterNode(ClusterNodeOptions options, Agreement agreement, const Clock& clock)
+    : options_(std::move(options)), agreement_(std::move(agreement)), clock_(clock) {
+  UuidGenerator ids(clock, secure_seed());
+  incarnation_ = ids.next();
+}
+
+Result<std::unique_ptr<ClusterNode>> ClusterNode::start(ClusterNodeOptions options, Agreement agreement,
+                                                        const Clock& clock) {
+  std::unique_ptr<ClusterNode> node(new ClusterNode(std::move(options), std::move(agreement), clock));
+  for (const auto step : {&ClusterNode::open_control, &ClusterNode::check_membership, &ClusterNode::start_links}) {
+    if (const Result<void> done = ((*node).*step)(); !done) return fail(done.error());
+  }
+  node->start_coordinator();
+  if (const Result<void> founded = node->found(); !founded) return fail(founded.error());
+  node->upkeep_thread_ = std::thread([raw = node.get()] { raw->run_upkeep(); });
+  return node;
+}
+
+ClusterNode::~ClusterNode() {
+  if (coordinator_) coordinator_->stop(stop_ms_max);
+  stop_ = true;
+  upkeep_.notify_all();
+  if (upkeep_thread_.joinable()) upkeep_thread_.join();
+  if (holder_) holder_->stop();
+  agreement_.calls.reset();  // ends the watch, which calls into what follows
+  links_.reset();
+  checkpoints_.reset();
+  std::map<ShardId, std::shared_ptr<ShardHost>> hosts;
+  {
+    const std::lock_guard lock(mutex_);
+    hosts.swap(hosts_);
+  }
+  hosts.clear();  // their threads speak to the coordinator and the holder
+}
+
+std::string ClusterNode::folder_of(ShardId shard) const {
+  return options_.data + "/shards/" + name_of_shard(shard) + "/ledger";
+}
+
+Result<void> ClusterNode::open_control() {
+  std::error_code error;
+  fs::create_directories(options_.data + "/shards", error);
+  if (error) return cannot_start("cannot make " + options_.data + "/shards: " + error.message());
+  disk_ = std::make_unique<storage::DiskGuard>(
+      options_.data + "/shards", storage::DiskLimits{options_.disk_free_bytes_min, 0.05, options_.ballast_bytes},
+      storage::disk_space_of, clock_);
+  HolderOptions holder;
+  holder.node = options_.node;
+  holder.incarnation = incarnation_;
+  holder.folder = options_.data + "/holder";
+  holder_ = std::make_unique<Holder>(std::move(holder), clock_, HolderPorts{[this](const std::string& node, shard::Message message) {
+                                       send(node, std::move(message));
+                                     }});
+  checkpoints_ = std::make_unique<CheckpointService>(
+      options_.data + "/shards/copies",
+      CheckpointPorts{[this](const std::string& node, FramePtr frame) {
+                        return links_->send(node, Channel::stream, std::move(frame));
+                      },
+                      [this](ShardId shard, const std::string& folder) -> Result<std::uint64_t> {
+                        const auto host = host_of(shard);
+                        if (!host) return fail(AgreementError::unavailable, "this node has no replica of the shard");
+                        return host->checkpoint(folder);
+                      }},
+      clock_);
+  return {};
+}
+
+// What the control shard says of this node, before anything is promised to others.
+Result<void> ClusterNode::check_membership() {
+  // The coordinator's deadline is not there yet: nobody leads before it starts.
+  const auto host = open_host(control_shard);
+  if (!host) return fail(host.error());
+  std::atomic<bool> current = false;
+  std::optional<Error> error;
+  (*host)->when_current([&current, &error](Result<void> done) {
+    if (!done) error = done.error();
+    current = true;
+  });
+  if (const Result<void> reached = await("this node's copy of the control log", [&current] { return current.load(); }); !reached) {
+    return reached;
+  }
+  const auto view = control_.get();
+  if (error && view->members.nodes.empty()) {
+    return cannot_start("the cluster's etcd cannot be used: " + error->message + "; see [cluster] etcd in the configuration");
+  }
+  if (error) log::warning("started_without_etcd", {{"error", error->message}});
+  const MemberRecord* self = view->members.find(options_.node);
+  if (view->members.nodes.empty()) {
+    if (!options_.founder) {
+      return cannot_start("the cluster " + options_.cluster + " has no nodes yet; found it with `outlast node init --found`, or "
+                          "join with `outlast node join`");
+    }
+    shards_ = options_.shards;
+    return {};
+  }
+  if (self == nullptr || self->enrolled.public_key != options_.keys.public_key) {
+    return cannot_start("the cluster " + options_.cluster + " does not know this node as " + options_.node +
+                        "; make a token there with `outlast node token` and run `outlast node join` here");
+  }
+  if (!self->takes_part()) {
+    return cannot_start("the node " + options_.node + " was " + std::string(name_of(self->state)) + " by " + self->changed_by + " (" +
+                        self->reason + "); it has to join again");
+  }
+  const auto shards = view->members.settings.find(std::string(shards_setting));
+  shards_ = shards == view->members.settings.end() ? options_.shards : static_cast<ShardId>(std::stoul(shards->second));
+  return {};
+}
+
+Result<void> ClusterNode::start_links() {
+  std::vector<Incarnation> on_record;
+  if (const auto view = agreement_.calls->view()) {
+    for (const Presence& presence : view->nodes) {
+      if (presence.node == options_.node) on_record.push_back(presence.incarnation);
+    }
+  }
+  if (const Result<void> begun = holder_->start(shards_, on_record); !begun) return begun;
+  ledger_ = std::make_unique<ClusterLedger>(ClusterLedgerDependencies{*holder_, control_, *disk_, shards_, [this] { return hosts(); }});
+  PeerLinkOptions links;
+  links.listen = options_.listen;
+  links.secret_key = options_.keys.secret_key;
+  links.cluster = options_.cluster;
+  links.node = options_.node;
+  links.incarnation = incarnation_;
+  PeerHandlers handlers;
+  handlers.on_up = [this](const Peer& peer) {
+    log::info("peer_up", {{"node", peer.node}, {"version", peer.version}});
+    holder_->peer_up(peer.node);
+    if (coordinator_) coordinator_->with([&peer](Election& election) { election.peer_suspected(peer.node, false); });
+    const std::lock_guard lock(mutex_);
+    if (control_channel_.on_up) control_channel_.on_up(peer);
+  };
+  handlers.on_down = [this](const Peer& peer, const std::string& why) {
+    log::warning("peer_down", {{"node", peer.node}, {"why", why}});
+    holder_->peer_down(peer.node);
+    checkpoints_->peer_down(peer.node);
+    if (coordinator_) coordinator_->with([&peer](Election& election) { election.peer_suspected(peer.node, true); });
+    const std::lock_guard lock(mutex_);
+    if (control_channel_.on_down) control_channel_.on_down(peer, why);
+  };
+  handlers.on_frame = [this](const Peer& peer, Channel channel, FramePtr frame) { on_frame(peer, channel, std::move(frame)); };
+  auto started = PeerLinks::start(std::move(links), clock_, std::move(handlers));
+  if (!started) return fail(started.error());
+  links_ = std::move(*started);
+  return {};
+}
+
+void ClusterNode::start_coordinator() {
+  ElectionOptions election;
+  election.node = options_.node;
+  election.incarnation = incarnation_;
+  election.shards = shards_;
+  election.replicas = options_.replicas;
+  election.ttl_s = options_.lease_ttl_s;
+  Presence presence;
+  presence.node = options_.node;
+  presence.incarnation = incarnation_;
+  presence.endpoint = options_.advertise.empty() ? links_->endpoint() : options_.advertise;
+  presence.client_endpoint = options_.client_endpoint;
+  presence.client_key = options_.client_key;
+  presence.roles = options_.roles;
+  presence.version_min = link_version_min;
+  presence.version_max = link_version_max;
+  presence.software = options_.software;
+  CoordinatorPorts ports;
+  ports.follow = [this](ShardId shard) { follow(shard); };
+  ports.drop = [this](ShardId shard) { drop(shard); };
+  ports.catch_up = [this](ShardId shard, std::uint64_t epoch) {
+    if (const auto host = host_of(shard)) host->catch_up(epoch);
+    else coordinator_->with([shard, epoch](Election& made) { made.failed(shard, epoch); });
+  };
+  ports.lead = [this](ShardId shard, std::uint64_t epoch) {
+    if (const auto host = host_of(shard)) host->lead(epoch);
+    else coordinator_->with([shard, epoch](Election& made) { made.failed(shard, epoch); });
+  };
+  ports.step_down = [this](ShardId shard, std::uint64_t epoch, election::Why why) {
+    log::info("shard_given_up", {{"shard", name_of_shard(shard)}, {"why", name_of(why)}});
+    if (const auto host = host_of(shard)) host->step_down(epoch);
+    else coordinator_->with([shard, epoch](Election& made) { made.stepped_down(shard, epoch); });
+  };
+  ports.tell = [this](const std::string& node, ShardId shard) { send(node, {shard, 0, shard::ShardFree{}}); };
+  ports.view = [this](const CoordinationView& view) { take_view(view); };
+  ports.drained = [this] {
+    drained_ = true;
+    log::info("shards_given_away");
+  };
+  coordinator_ = std::make_unique<Coordinator>(std::move(election), std::move(presence), *agreement_.leases, *agreement_.calls,
+                                               boot_clock_, secure_seed(), std::move(ports));
+  // The control shard was opened before there was a deadline to look at.
+  const auto control = host_of(control_shard);
+  control->set_lead_deadline(coordinator_->lead_deadline());
+  control_.listen([this](const std::shared_ptr<const ControlView>& view, const ControlChanges& changes) {
+    control_changed(view, changes);
+  });
+  if (control_.get()->members.nodes.empty()) {
+    coordinator_->with([this](Election& made) { made.set_members({{options_.node, NodeState::active, options_.roles}}); });
+  }
+  coordinator_->start();
+  agreement_.calls->watch([this] { coordinator_->view_changed(); },
+                          [this](ShardId shard) {
+                            if (const auto host = host_of(shard)) host->log_grew();
+                          });
+}
+
+// The founder enrols itself, and says how the cluster is cut.
+Result<void> ClusterNode::found() {
+  if (control_.get()->members.find(options_.node) != nullptr) return {};
+  struct Answer {
+    std::mutex mutex;
+    std::optional<Result<void>> result;
+  };
+  const auto record = [this](MemberOperation operation) -> Result<void> {
+    const auto answer = std::make_shared<Answer>();
+    ledger_->record_member(std::move(operation), [answer](Result<void> done) {
+      const std::lock_guard lock(answer->mutex);
+      answer->result = std::move(done);
+    });
+    const auto answered = [answer] {
+      const std::lock_guard lock(answer->mutex);
+      return answer->result.has_value();
+    };
+    if (Result<void> reached = await("the control log's first entries", answered); !reached) return reached;
+    return *answer->result;
+  };
+  NodeEnrolled self;
+  self.name = options_.node;
+  self.public_key = options_.keys.public_key;
+  self.endpoint = options_.advertise.empty() ? links_->endpoint() : options_.advertise;
+  self.roles = options_.roles;
+  self.by = "founder";
+  if (Result<void> enrolled = record(self); !enrolled) return enrolled;
+  if (Result<void> set = record(SettingSet{std::string(shards_setting), std::to_string(shards_), "founder"}); !set) return set;
+  log::info("cluster_founded", {{"cluster", options_.cluster}, {"shards", shards_}});
+  return {};
+}
+
+Result<void> ClusterNode::await(const char* what, const std::function<bool()>& reached) const {
+  const std::int64_t until_ns = clock_.monotonic_ns() + options_.start_ms_max * 1'000'000LL;
+  while (!reached()) {
+    if (clock_.monotonic_ns() > until_ns) {
+      return cannot_start(std::string("waited ") + std::to_string(options_.start_ms_max / 1'000) + " s for " + what +
+                          "; is etcd reachable, and does a node with the role ledger run?");
+    }
+    std::this_thread::sleep_for(await_step);
+  }
+  return {};
+}
+
+Result<std::shared_ptr<ShardHost>> ClusterNode::open_host(ShardId shard) {
+  ShardHostOptions options;
+  options.shard = shard;
+  options.folder = folder_of(shard);
+  options.node = options_.node;
+  options.incarnation = incarnation_;
+  options.software = options_.software;
+  const auto deadline = coordinator_ ? coordinator_->lead_deadline() : std::make_shared<const std::atomic<std::int64_t>>(0);
+  auto opened = ShardHost::open(std::move(options), clock_, boot_clock_, agreement_.log(shard), deadline, host_ports(shard));
+  if (!opened) return fail(opened.error());
+  std::shared_ptr<ShardHost> host = std::move(*opened);
+  const std::lock_guard lock(mutex_);
+  hosts_[shard] = host;
+  return host;
+}
+
+ShardHostPorts ClusterNode::host_ports(ShardId shard) {
+  ShardHostPorts ports;
+  ports.send = [this](const std::string& node, shard::Message message) { send(node, std::move(message)); };
+  ports.grew = [this](ShardId id, std::uint64_t next_index) {
+    std::vector<std::string> replicas;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = replicas_.find(id);
+      if (found != replicas_.end()) replicas = found->second;
+    }
+    for (const std::string& replica : replicas) send(replica, {id, 0, shard::Tail{next_index}});
+  };
+  ports.progress = [this](const HostStatus& status) { host_progress(status); };
+  ports.caught_up = [this](ShardId id, std::uint64_t epoch) {
+    coordinator_->with([id, epoch](Election& election) { election.caught_up(id, epoch); });
+  };
+  ports.stepped_down = [this](ShardId id, std::uint64_t epoch) {
+    coordinator_->with([id, epoch](Election& election) { election.stepped_down(id, epoch); });
+  };
+  ports.failed = [this](ShardId id, std::uint64_t epoch) {
+    coordinator_->with([id, epoch](Election& election) { election.failed(id, epoch); });
+  };
+  if (shard == control_shard) {
+    ports.applied = [this](const storage::LedgerState& state, const storage::LedgerView& view,
+                           const std::vector<storage::StoredEntry>& entries) { control_.applied(state, view, entries); };
+  }
+  return ports;
+}
+
+void ClusterNode::follow(ShardId shard) {
+  if (host_of(shard)) return;
+  const auto host = open_host(shard);
+  if (!host) {
+    log::error("shard_not_opened", {{"shard", name_of_shard(shard)}, {"error", host.error().message}});
+    return;
+  }
+  (*host)->set_budgets(std::make_shared<const std::vector<Budget>>(holder_->budgets_of(shard)));
+}
+
+void ClusterNode::drop(ShardId shard) {
+  std::shared_ptr<ShardHost> dropped;
+  const std::lock_guard lock(mutex_);
+  const auto at = hosts_.find(shard);
+  if (at == hosts_.end() || shard == control_shard) return;
+  dropped = std::move(at->second);
+  hosts_.erase(at);
+}
+
+void ClusterNode::take_view(const CoordinationView& view) {
+  {
+    const std::lock_guard lock(mutex_);
+    view_ = view;
+  }
+  holder_->set_owners(view.owners);
+}
+
+void ClusterNode::host_progress(const HostStatus& status) {
+  if (coordinator_) {
+    coordinator_->with([&status](Election& election) { election.own_progress(status.shard, status.applied, status.tail); });
+  }
+  if (status.behind) fetch(status.shard);
+}
+
+// Takes the store from a peer that has the shard, instead of this node's own.
+void ClusterNode::fetch(ShardId shard) {
+  const auto peers = coordinator_->look<std::vector<std::string>>([shard](const Election& election) { return election.peers_of(shard); });
+  std::string from;
+  {
+    const auto up = links_->up();
+    const auto is_up = [&up](const std::string& name) {
+      return std::any_of(up.begin(), up.end(), [&name](const Peer& peer) { return peer.node == name; });
+    };
+    const auto found = std::find_if(peers.begin(), peers.end(), is_up);
+    if (found == peers.end()) return;
+    from = *found;
+    const std::lock_guard lock(mutex_);
+    if (!fetching_.emplace(shard, from).second) return;
+  }
+  const std::string folder = options_.data + "/shards/" + name_of_shard(shard) + "/taken";
+  checkpoints_->take(shard, from, folder, [this, shard, folder](Result<std::uint64_t> taken) {
+    if (taken) replace_store(shard, folder, *taken);
+    const std::lock_guard lock(mutex_);
+    fetching_.erase(shard);
+  });
+}
+
+void ClusterNode::replace_store(ShardId shard, const std::string& folder, std::uint64_t next_index) {
+  std::shared_ptr<ShardHost> old;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto at = hosts_.find(shard);
+    if (at == hosts_.end()) return;
+    old = std::move(at->second);
+    hosts_.erase(at);
+  }
+  while (old.use_count() > 1) std::this_thread::sleep_for(await_step);  // readers of a moment
+  old.reset();
+  std::error_code error;
+  const std::string place = folder_of(shard);
+  const std::string aside = place + ".old";
+  fs::remove_all(aside, error);
+  fs::rename(place, aside, error);
+  fs::rename(folder, place, error);
+  if (error) {
+    log::error("checkpoint_not_placed", {{"shard", name_of_shard(shard)}, {"error", error.message()}});
+    fs::rename(aside, place, error);
+  }
+  const auto host = open_host(shard);
+  if (!host) {
+    log::error("checkpoint_not_opened", {{"shard", name_of_shard(shard)}, {"error", host.error().message}});
+    return;
+  }
+  fs::remove_all(aside, error);
+  (*host)->set_budgets(std::make_shared<const std::vector<Budget>>(holder_->budgets_of(shard)));
+  log::info("checkpoint_taken", {{"shard", name_of_shard(shard)}, {"entries", next_index}});
+}
+
+void ClusterNode::on_frame(const Peer& peer, Channel channel, FramePtr frame) {
+  if (channel == Channel::stream) return checkpoints_->receive(peer.node, std::move(frame));
+  if (channel == Channel::control) {
+    const std::lock_guard lock(mutex_);
+    if (control_channel_.on_frame) control_channel_.on_frame(peer, frame);
+    return;
+  }
+  auto message = shard::decode(frame->bytes());
+  if (message) return on_message(peer.node, std::move(*message));
+  if (!is(message.error(), FrameError::unknown_kind)) {
+    log::warning("shard_message_malformed", {{"node", peer.node}, {"error", message.error().message}});
+  }
+}
+
+void ClusterNode::on_message(const std::string& node, shard::Message message) {
+  const ShardId shard = message.shard;
+  if (const auto* progress = std::get_if<shard::NodeProgress>(&message.body)) {
+    coordinator_->with([&](Election& election) {
+      for (const auto& one : progress->shards) {
+        election.peer_progress(node, progress->incarnation, {one.shard, one.applied, one.takes});
+      }
+    });
+  } else if (std::holds_alternative<shard::ShardFree>(message.body)) {
+    coordinator_->with([shard](Election& election) { election.told(shard); });
+  } else if (std::holds_alternative<shard::Tail>(message.body)) {
+    if (const auto host = host_of(shard)) host->log_grew();
+  } else if (is_for_owner(message)) {
+    if (const auto host = host_of(shard)) return host->receive(node, std::move(message));
+    if (auto answer = answer_of_no_owner(message)) send(node, std::move(*answer));
+  } else {
+    holder_->receive(node, std::move(message));
+  }
+}
+
+void ClusterNode::send(const std::string& node, shard::Message message) {
+  if (node == options_.node) return on_message(node, std::move(message));
+  // What a full or broken link loses is said again: every message of holders and owners is made for that.
+  const Result<void> sent = links_->send(node, Channel::ledger, shard::encode(message));
+  static_cast<void>(sent);
+}
+
+void ClusterNode::control_changed(const std::shared_ptr<const ControlView>& view, const ControlChanges& changes) {
+  if (changes.members && !view->members.nodes.empty()) {
+    set_peers(*view);
+    coordinator_->with([&view](Election& election) { election.set_members(members_of(view->members)); });
+  }
+  if (!changes.budgets && !changes.keys) return;
+  std::map<std::string, std::string, std::less<>> organisations;
+  for (const VirtualKey& key : view->keys) organisations.emplace(key.id, key.tenant.organisation);
+  const auto organisation_of = [&organisations](std::string_view key_id) {
+    const auto found = organisations.find(key_id);
+    return found == organisations.end() ? std::string() : found->second;
+  };
+  std::map<ShardId, std::vector<Budget>> homes;
+  for (const Budget& budget : view->budgets) {
+    if (const auto home = home_of(budget.scope, shards_, organisation_of)) homes[*home].push_back(budget);
+  }
+  holder_->set_budgets(homes);
+  for (const auto& host : hosts()) {
+    const ShardId shard = host->options().shard;
+    if (shard == control_shard) continue;
+    const auto home = homes.find(shard);
+    host->set_budgets(std::make_shared<const std::vector<Budget>>(home == homes.end() ? std::vector<Budget>() : home->second));
+  }
+}
+
+void ClusterNode::set_peers(const ControlView& view) {
+  std::vector<PeerAddress> peers;
+  for (const MemberRecord& node : view.members.nodes) {
+    if (!node.takes_part() || node.enrolled.name == options_.node) continue;
+    peers.push_back({node.enrolled.name, node.enrolled.public_key, node.enrolled.endpoint});
+  }
+  links_->set_peers(std::move(peers));
+}
+
+std::shared_ptr<ShardHost> ClusterNode::host_of(ShardId shard) const {
+  const std::lock_guard lock(mutex_);
+  const auto at = hosts_.find(shard);
+  return at == hosts_.end() ? nullptr : at->second;
+}
+
+std::vector<std::shared_ptr<ShardHost>> ClusterNode::hosts() const {
+  std::vector<std::shared_ptr<ShardHost>> hosts;
+  const std::lock_guard lock(mutex_);
+  for (const auto& [shard, host] : hosts_) hosts.push_back(host);
+  return hosts;
+}
+
+void ClusterNode::set_control_channel(ControlChannelPorts ports) {
+  const auto up = links_->up();
+  const std::lock_guard lock(mutex_);
+  control_channel_ = std::move(ports);
+  for (const Peer& peer : up) control_channel_.on_up(peer);
+}
+
+void ClusterNode::drain() { coordinator_->drain(); }
+
+std::vector<Presence> ClusterNode::present() const {
+  const std::lock_guard lock(mutex_);
+  return view_.nodes;
+}
+
+ClusterNodeStatus ClusterNode::status() const {
+  ClusterNodeStatus status;
+  status.cluster = options_.cluster;
+  status.node = options_.node;
+  status.incarnation = incarnation_;
+  status.present = present();
+  coordinator_->look<bool>([&status](const Election& election) {
+    status.draining = election.draining();
+    status.shards = election.status();
+    return true;
+  });
+  for (const auto& host : hosts()) status.hosts.push_back(host->status());
+  status.peers = links_->up();
+  status.links = links_->counters();
+  status.holder = holder_->counters();
+  return status;
+}
+
+void ClusterNode::run_upkeep() {
+  std::unique_lock lock(mutex_);
+  while (!stop_) {
+    upkeep_.wait_for(lock, upkeep_interval, [this] { return stop_.load(); });
+    if (stop_) return;
+    lock.unlock();
+    gossip();
+    trim();
+    lock.lock();
+  }
+}
+
+// Peers learn how far this node's replicas are.
+void ClusterNode::gossip() {
+  shard::NodeProgress progress;
+  progress.incarnation = incarnation_;
+  const auto report = coordinator_->look<std::vector<ShardProgress>>([](const Election& election) { return election.progress_report(); });
+  for (const ShardProgress& one : report) progress.shards.push_back({one.shard, one.applied, one.takes});
+  for (const Peer& peer : links_->up()) send(peer.node, {control_shard, 0, progress});
+  for (const auto& host : hosts()) {
+    const ShardId shard = host->options().shard;
+    auto peers = coordinator_->look<std::vector<std::string>>([shard](const Election& election) { return election.peers_of(shard); });
+    const std::lock_guard lock(mutex_);
+    replicas_[shard] = std::move(peers);
+  }
+}
+
+void ClusterNode::trim() {
+  const std::int64_t now_ns = clock_.monotonic_ns();
+  for (const auto& host : hosts()) {
+    const ShardId shard = host->options().shard;
+    // The control log stays whole: a node that joins has nobody to take a copy from yet.
+    if (shard == control_shard || !host->status().leading) continue;
+    const auto lowest = coordinator_->look<std::optional<std::uint64_t>>(
+        [shard](const Election& election) { return election.lowest_applied(shard); });
+    if (!lowest || *lowest <= trim_keep) continue;
+    auto& seen = trimmable_[shard];
+    seen.emplace_back(now_ns, *lowest - trim_keep);
+    std::uint64_t below = 0;
+    while (!seen.empty() && seen.front().first + trim_delay_ns < now_ns) {
+      below = seen.front().second;
+      seen.erase(seen.begin());
+    }
+    if (below > 0) host->trim(below);
+  }
+}
+
+}  // namespace outlast::cluster

@@ -1,0 +1,162 @@
+// ClusterNode: what makes a node one of several, wired: the control shard's replica, the holder, the links, the election,
+// and the shards that it hosts. Everything above sees a LedgerStore (ledger()) and what all nodes go by (control()).
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cluster/boot_clock.hpp"
+#include "cluster/checkpoint_service.hpp"
+#include "cluster/cluster_ledger.hpp"
+#include "cluster/control_view.hpp"
+#include "cluster/coordination.hpp"
+#include "cluster/coordinator.hpp"
+#include "cluster/curve.hpp"
+#include "cluster/holder.hpp"
+#include "cluster/peer_links.hpp"
+#include "cluster/shard_host.hpp"
+#include "core/clock.hpp"
+#include "storage/disk_guard.hpp"
+
+namespace outlast::cluster {
+
+struct ClusterNodeOptions {
+  std::string cluster;
+  std::string node;
+  std::string data;       // the node's folder: shards/, spool/, copies/ in it
+  std::vector<std::string> roles;
+  std::string listen;     // tcp://HOST:PORT, for other nodes
+  std::string advertise;  // how they reach it; empty: as bound
+  CurveKeys keys;
+  bool founder = false;   // enrols itself where nobody is enrolled yet
+  ShardId shards = 16;    // the founder's; others go by the cluster's
+  std::size_t replicas = 3;
+  std::uint32_t lease_ttl_s = 10;
+  std::string software;
+  std::string client_endpoint;  // of the listener for client actors; empty for none
+  std::string client_key;
+  std::uint64_t disk_free_bytes_min = 2ULL << 30;
+  std::uint64_t ballast_bytes = 0;
+  std::uint32_t start_ms_max = 20'000;
+};
+
+// Three ways to the same etcd, so that no call of one kind waits behind another; and more, one for each shard.
+struct Agreement {
+  std::unique_ptr<Coordination> leases;
+  std::unique_ptr<Coordination> calls;  // watches, too
+  std::function<std::unique_ptr<SharedLog>(ShardId)> log;
+};
+
+// What the control channel of the links brings and takes: remote actors. Called on the network thread; must not block.
+struct ControlChannelPorts {
+  std::function<void(const Peer&)> on_up;
+  std::function<void(const Peer&, const std::string& why)> on_down;
+  std::function<void(const Peer&, const FramePtr&)> on_frame;
+};
+
+struct ClusterNodeStatus {
+  std::string cluster;
+  std::string node;
+  Incarnation incarnation;
+  bool draining = false;
+  std::vector<Presence> present;      // who holds a lease
+  std::vector<ShardStatus> shards;    // as the election has them
+  std::vector<HostStatus> hosts;      // this node's replicas
+  std::vector<Peer> peers;            // linked
+  std::vector<AgreementMember> agreement;
+  PeerCounters links;
+  HolderCounters holder;
+};
+
+// Any thread, but for start and destruction.
+class ClusterNode {
+ public:
+  // Ready when this returns: enrolled, linked, and with all that nodes go by. Errors: what an administrator has to do.
+  static Result<std::unique_ptr<ClusterNode>> start(ClusterNodeOptions options, Agreement agreement, const Clock& clock);
+  // Hands its shards over where it can, then stops.
+  ~ClusterNode();
+  ClusterNode(const ClusterNode&) = delete;
+  ClusterNode& operator=(const ClusterNode&) = delete;
+
+  [[nodiscard]] ClusterLedger& ledger() { return *ledger_; }
+  [[nodiscard]] ControlBoard& control() { return control_; }
+  [[nodiscard]] PeerLinks& links() { return *links_; }
+  [[nodiscard]] const Incarnation& incarnation() const { return incarnation_; }
+  [[nodiscard]] ShardId shards() const { return shards_; }
+  // Once, before peers matter; those that are up already are told.
+  void set_control_channel(ControlChannelPorts ports);
+  // Gives its shards away and takes none; reservations of this node go on. `drained` once nothing is left.
+  void drain();
+  [[nodiscard]] bool drained() const { return drained_; }
+  [[nodiscard]] ClusterNodeStatus status() const;
+  [[nodiscard]] std::vector<Presence> present() const;
+
+ private:
+  ClusterNode(ClusterNodeOptions options, Agreement agreement, const Clock& clock);
+  Result<void> open_control();
+  Result<void> check_membership();
+  Result<void> start_links();
+  void start_coordinator();
+  Result<void> found();
+  Result<void> await(const char* what, const std::function<bool()>& reached) const;
+
+  // Ports of the coordinator, on its thread.
+  void follow(ShardId shard);
+  void drop(ShardId shard);
+  void take_view(const CoordinationView& view);
+  // Of a host, on its thread.
+  ShardHostPorts host_ports(ShardId shard);
+  void host_progress(const HostStatus& status);
+  void fetch(ShardId shard);
+  void replace_store(ShardId shard, const std::string& folder, std::uint64_t next_index);
+  // Of the links, on the network thread.
+  void on_frame(const Peer& peer, Channel channel, FramePtr frame);
+  void on_message(const std::string& node, shard::Message message);
+  void send(const std::string& node, shard::Message message);
+  // Of the control board.
+  void control_changed(const std::shared_ptr<const ControlView>& view, const ControlChanges& changes);
+  void set_peers(const ControlView& view);
+  [[nodiscard]] std::shared_ptr<ShardHost> host_of(ShardId shard) const;
+  [[nodiscard]] std::vector<std::shared_ptr<ShardHost>> hosts() const;
+  [[nodiscard]] std::string folder_of(ShardId shard) const;
+  Result<std::shared_ptr<ShardHost>> open_host(ShardId shard);
+  void gossip();
+  void trim();
+  void run_upkeep();
+
+  const ClusterNodeOptions options_;
+  Agreement agreement_;
+  const Clock& clock_;
+  BootClock boot_clock_;
+  Incarnation incarnation_;
+  ShardId shards_ = 0;
+  ControlBoard control_;
+  std::unique_ptr<storage::DiskGuard> disk_;
+  std::unique_ptr<Holder> holder_;
+  std::unique_ptr<ClusterLedger> ledger_;
+  std::unique_ptr<CheckpointService> checkpoints_;
+  std::unique_ptr<PeerLinks> links_;
+  std::unique_ptr<Coordinator> coordinator_;
+
+  mutable std::mutex mutex_;  // of what follows
+  std::map<ShardId, std::shared_ptr<ShardHost>> hosts_;
+  std::map<ShardId, std::string> fetching_;  // shards that wait for a copy, and from whom
+  CoordinationView view_;
+  std::map<ShardId, std::vector<std::string>> replicas_;  // that want to hear that the shard's log grew
+  ControlChannelPorts control_channel_;
+  std::map<ShardId, std::vector<std::pair<std::int64_t, std::uint64_t>>> trimmable_;  // when, and below which index
+
+  std::atomic<bool> drained_{false};
+  std::atomic<bool> stop_{false};
+  std::condition_variable_any upkeep_;
+  std::thread upkeep_thread_;
+};
+
+}  // namespace outlast::cluster

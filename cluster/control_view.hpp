@@ -1,0 +1,69 @@
+// ControlView: what this node's replica of the control shard says that all nodes go by. ControlBoard: where it is found.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cluster/shard_id.hpp"
+#include "core/budget.hpp"
+#include "core/commitment.hpp"
+#include "core/member_records.hpp"
+#include "core/scope.hpp"
+#include "core/spend_breaker.hpp"
+#include "core/virtual_key.hpp"
+#include "storage/entry.hpp"
+#include "storage/ledger_state.hpp"
+
+namespace outlast::cluster {
+
+// Immutable.
+struct ControlView {
+  std::uint64_t next_index = 0;
+  std::vector<VirtualKey> keys;
+  std::vector<Budget> budgets;
+  std::vector<Commitment> commitments;
+  BreakerRecords breakers;
+  MemberRecords members;
+};
+
+// What entries since the view before changed.
+struct ControlChanges {
+  bool keys = false;
+  bool budgets = false;
+  bool commitments = false;
+  bool members = false;
+  bool settings = false;
+  std::vector<BreakerOperation> breakers;
+};
+
+// Any thread.
+class ControlBoard {
+ public:
+  using Listener = std::function<void(const std::shared_ptr<const ControlView>&, const ControlChanges&)>;
+
+  // Called on the control shard's thread after each change; must not block. The first call comes at once, on this thread.
+  void listen(Listener listener);
+  // As ShardHostPorts::applied; on the control shard's thread.
+  void applied(const storage::LedgerState& state, const storage::LedgerView& view,
+               const std::vector<storage::StoredEntry>& entries);
+  // Never null.
+  [[nodiscard]] std::shared_ptr<const ControlView> get() const;
+
+ private:
+  mutable std::mutex mutex_;
+  std::shared_ptr<const ControlView> view_ = std::make_shared<const ControlView>();
+  std::vector<Listener> listeners_;
+};
+
+// The shard that keeps what a scope may spend. None: it crosses shards. `organisation_of`: a key's, empty when unknown.
+std::optional<ShardId> home_of(const Scope& scope, ShardId shards,
+                               const std::function<std::string(std::string_view key_id)>& organisation_of);
+
+}  // namespace outlast::cluster

@@ -1,0 +1,432 @@
+#include "cluster/peer_network.hpp"
+
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <string_view>
+#include <unordered_set>
+#include <utility>
+
+#include "cluster/curve.hpp"
+#include "cluster/network_thread.hpp"
+#include "cluster/socket_options.hpp"
+#include "cluster/zap.hpp"
+#include "core/check.hpp"
+#include "core/log.hpp"
+
+namespace outlast::cluster {
+namespace {
+
+constexpr const char* zap_domain = "outlast-nodes";
+constexpr int receives_per_turn = 64;  // then what others have left gets its turn
+constexpr std::size_t received_bytes_max = 256U << 10;  // the same, for large messages
+constexpr int received_messages_max = 64;  // in ZeroMQ, per connection
+constexpr int listen_backlog = 1'024;
+constexpr std::size_t flushed_bytes_max = 256U << 10;  // per turn and channel, so that bulk delays nothing else
+constexpr std::int64_t tick_ms_min = 5;
+constexpr std::int64_t tick_ms_max = 125;
+constexpr std::int64_t retry_address_ns = 10'000'000'000;
+constexpr std::int64_t stranger_log_ns = 10'000'000'000;
+constexpr int failed_handshake_events =
+    ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL;
+constexpr int events_max = 64;
+constexpr int io_threads = 2;  // the second for bulk: cluster/peer_node.cpp
+
+std::span<const std::byte> bytes_of(const zmq::message_t& message) {
+  return {static_cast<const std::byte*>(message.data()), message.size()};
+}
+
+}  // namespace
+
+PeerNetwork::PeerNetwork(PeerLinkOptions options, std::string public_key, const Clock& clock, PeerHandlers handlers)
+    : options_(std::move(options)),
+      public_key_(std::move(public_key)),
+      clock_(clock),
+      user_(std::move(handlers)),
+      outbox_(options_.limits),
+      numbers_(options_.incarnation),
+      poller_(::epoll_create1(EPOLL_CLOEXEC)),
+      context_(io_threads, static_cast<int>(channel_count * peers_max + 16)),
+      gate_(context_, zap_domain, [this](const std::string& key) { return by_key_.contains(key); }),
+      router_(context_, zmq::socket_type::router),
+      monitor_(context_, zmq::socket_type::pair),
+      tick_ns_(std::clamp<std::int64_t>(options_.limits.heartbeat_ms / 4, tick_ms_min, tick_ms_max) * 1'000'000) {
+  check(poller_ >= 0, "the process may open an epoll descriptor");
+  handlers_.on_up = [this](const Peer& peer) {
+    outbox_.open(peer, nodes_.at(peer.node)->session->frame_bytes_max());
+    log::info("peer.up", {{"node", peer.node}, {"incarnation", peer.incarnation.to_string()}});
+    user_.on_up(peer);
+  };
+  handlers_.on_down = [this](const Peer& peer, const std::string& why) {
+    outbox_.close(peer.node);
+    log::info("peer.down", {{"node", peer.node}, {"reason", why}});
+    user_.on_down(peer, why);
+  };
+  handlers_.on_frame = user_.on_frame;
+}
+
+PeerNetwork::~PeerNetwork() {
+  stop();
+  // First of all: a monitor whose reader has gone would block ZeroMQ's own thread at its next event.
+  zmq_socket_monitor(router_.handle(), nullptr, 0);
+  nodes_.clear();  // while their poller is open
+  ::close(poller_);
+}
+
+void PeerNetwork::bind() {
+  set_link_options(router_, options_.limits.frame_bytes_max + peer::overhead_bytes_max);
+  router_.set(zmq::sockopt::rcvhwm, received_messages_max);
+  router_.set(zmq::sockopt::backlog, listen_backlog);
+  router_.set(zmq::sockopt::router_mandatory, true);
+  if (options_.listen.find('[') != std::string::npos) router_.set(zmq::sockopt::ipv6, true);
+  router_.set(zmq::sockopt::curve_server, true);
+  router_.set(zmq::sockopt::curve_secretkey, options_.secret_key);
+  router_.set(zmq::sockopt::zap_domain, std::string(zap_domain));
+  const int enforce = 1;
+  if (zmq_setsockopt(router_.handle(), zap_enforce_domain_option, &enforce, sizeof enforce) != 0) throw zmq::error_t();
+  constexpr const char* monitor_address = "inproc://peer-monitor";
+  if (zmq_socket_monitor(router_.handle(), monitor_address, failed_handshake_events) != 0) throw zmq::error_t();
+  monitor_.set(zmq::sockopt::linger, 0);
+  monitor_.connect(monitor_address);
+  router_.bind(options_.listen);
+  endpoint_ = router_.get(zmq::sockopt::last_endpoint);
+}
+
+void PeerNetwork::start() {
+  watch(outbox_.descriptor());
+  watch(router_.get(zmq::sockopt::fd));
+  watch(gate_.socket().get(zmq::sockopt::fd));
+  watch(monitor_.get(zmq::sockopt::fd));
+  thread_ = start_without_signals([this] { run(); });
+}
+
+void PeerNetwork::watch(int descriptor) {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.ptr = &own_watch_;
+  check(::epoll_ctl(poller_, EPOLL_CTL_ADD, descriptor, &event) == 0, "a descriptor can be watched",
+        std::strerror(errno));
+}
+
+void PeerNetwork::stop() {
+  if (!thread_.joinable()) return;
+  stopping_ = true;
+  outbox_.wake();
+  thread_.join();
+}
+
+void PeerNetwork::run() {
+  while (!stopping_) {
+    now_ns_ = clock_.monotonic_ns();
+    if (auto peers = outbox_.take_peers()) apply_peers(std::move(*peers));
+    gate_empty_ = gate_.answer();
+    count_failed_handshakes();
+    receive();
+    if (now_ns_ >= next_tick_ns_) tick();
+    take_outgoing();
+    flush_all();
+    outbox_.publish(counters_);
+    sleep();
+  }
+  for (auto& [name, node] : nodes_) close(*node, "the node stops");
+  outbox_.publish(counters_);
+}
+
+void PeerNetwork::sleep() {
+  if (!heard_all_ || !gate_empty_ || !flush_list_.empty() || stopping_ || !outbox_.may_sleep()) return;
+  std::array<epoll_event, events_max> events;
+  const std::int64_t until_tick_ms = std::max<std::int64_t>((next_tick_ns_ - now_ns_) / 1'000'000 + 1, 1);
+  // An interrupted wait is a turn like any other.
+  const int count = ::epoll_wait(poller_, events.data(), events_max, static_cast<int>(until_tick_ms));
+  outbox_.clear_wake_up();
+  for (int i = 0; i < count; ++i) {
+    const PeerWatch& watch = *static_cast<const PeerWatch*>(events[static_cast<std::size_t>(i)].data.ptr);
+    if (watch.node == nullptr) continue;  // every turn looks at these
+    (void)room(*watch.node, watch.channel);
+    flush_due(*watch.node);
+  }
+}
+
+// ---- who is a peer
+
+bool PeerNetwork::acceptable(const PeerAddress& address) const {
+  if (address.node.empty() || address.node == options_.node) return false;
+  return is_curve_key(address.public_key) && address.public_key != public_key_;
+}
+
+void PeerNetwork::apply_peers(std::vector<PeerAddress> peers) {
+  std::unordered_map<std::string, PeerAddress> wanted;
+  std::unordered_set<std::string> keys;
+  for (PeerAddress& address : peers) {
+    if (!acceptable(address) || wanted.size() >= peers_max || wanted.contains(address.node) ||
+        !keys.insert(address.public_key).second) {
+      log::error("peer.not_linked", {{"node", address.node},
+                                     {"reason", "its name or key is no good or another's, or there are too many nodes"}});
+      continue;
+    }
+    std::string name = address.node;
+    wanted.emplace(std::move(name), std::move(address));
+  }
+  for (auto i = nodes_.begin(); i != nodes_.end();) {
+    PeerNode& node = *i->second;
+    const auto same = wanted.find(i->first);
+    if (same != wanted.end() && same->second == node.address) {
+      ++i;
+      continue;
+    }
+    close(node, same == wanted.end() ? "the node was removed from the cluster" : "the node's address or key changed");
+    by_key_.erase(node.address.public_key);
+    std::erase(flush_list_, &node);
+    i = nodes_.erase(i);
+  }
+  for (auto& [name, address] : wanted) {
+    if (nodes_.contains(name)) continue;
+    auto node = std::make_unique<PeerNode>();
+    node->address = std::move(address);
+    for (std::size_t c = 0; c < channel_count; ++c) node->watches[c] = {node.get(), static_cast<Channel>(c)};
+    by_key_.emplace(node->address.public_key, node.get());
+    open(*nodes_.emplace(name, std::move(node)).first->second);
+  }
+}
+
+bool PeerNetwork::connect(PeerNode& node) {
+  node.sockets.reset();
+  node.writable = {};
+  node.unreachable_since_ns = 0;
+  try {
+    node.sockets = std::make_unique<PeerSockets>(context_, node.address, public_key_, options_.secret_key, poller_,
+                                                 node.watches);
+    return true;
+  } catch (const zmq::error_t& error) {
+    log::error("peer.not_linked",
+               {{"node", node.address.node}, {"endpoint", node.address.endpoint}, {"reason", error.what()}});
+    return false;
+  }
+}
+
+void PeerNetwork::open(PeerNode& node) {
+  if (!connect(node)) {
+    node.closed_until_ns = now_ns_ + retry_address_ns;
+    return;
+  }
+  PeerSessionOptions session;
+  session.cluster = options_.cluster;
+  session.node = options_.node;
+  session.peer = node.address.node;
+  session.incarnation = options_.incarnation;
+  session.version_min = options_.version_min;
+  session.version_max = options_.version_max;
+  session.limits = options_.limits;
+  node.session = std::make_unique<PeerSession>(std::move(session), numbers_, handlers_, counters_, now_ns_);
+  node.held = {};
+  flush_due(node);
+}
+
+void PeerNetwork::renew_if_unreachable(PeerNode& node) {
+  const bool connected = std::ranges::find(node.writable, false) == node.writable.end();
+  if (connected || node.session->is_up()) {
+    node.unreachable_since_ns = 0;
+    node.renew_after_ns = renew_after_ns_min;
+  } else if (node.unreachable_since_ns == 0) {
+    node.unreachable_since_ns = now_ns_;
+  } else if (now_ns_ - node.unreachable_since_ns >= node.renew_after_ns) {
+    node.renew_after_ns = std::min(2 * node.renew_after_ns, renew_after_ns_max);
+    (void)connect(node);  // without sockets, the next time
+  }
+}
+
+void PeerNetwork::close(PeerNode& node, const std::string& why) {
+  if (!node.session) return;
+  node.session->end(why);
+  (void)flush_channel(node, Channel::control);
+  node.session.reset();
+  node.sockets.reset();
+}
+
+void PeerNetwork::cut_off(PeerNode& node, const std::string& why) {
+  ++counters_.malformed;
+  log::warning("peer.cut_off", {{"node", node.address.node}, {"reason", why}});
+  close(node, "cut off: " + why);
+  node.closed_until_ns = now_ns_ + std::int64_t{options_.limits.cut_off_ms} * 1'000'000;
+}
+
+// ---- what comes in
+
+void PeerNetwork::receive() {
+  heard_all_ = false;
+  std::size_t bytes = 0;
+  for (int i = 0; i < receives_per_turn && bytes < received_bytes_max; ++i) {
+    zmq::message_t connection;
+    zmq::message_t body;
+    if (!router_.recv(connection, zmq::recv_flags::dontwait)) {
+      heard_all_ = true;
+      return;
+    }
+    bool more = connection.more();
+    int parts = 0;
+    while (more) {
+      // Parts of one message arrive together, so this does not wait.
+      if (!router_.recv(body, zmq::recv_flags::none)) break;
+      more = body.more();
+      ++parts;
+    }
+    bytes += body.size();
+    if (parts > 0) on_message(connection, body, parts);
+  }
+}
+
+void PeerNetwork::on_message(const zmq::message_t& connection, zmq::message_t& body, int parts) {
+  const char* const key = zmq_msg_gets(body.handle(), "User-Id");
+  const auto found = key == nullptr ? by_key_.end() : by_key_.find(key);
+  if (found == by_key_.end()) return;  // revoked since it was admitted
+  PeerNode& node = *found->second;
+  if (!node.session) return;  // cut off
+  if (parts != 1) return cut_off(node, "a message of several parts");
+  auto message = peer::decode(bytes_of(body));
+  if (!message) {
+    if (!is(message.error(), FrameError::unknown_kind)) cut_off(node, message.error().message);
+    return;
+  }
+  note_connection(node, connection, *message);
+  if (auto received = node.session->receive(std::move(*message), now_ns_); !received) {
+    return cut_off(node, received.error().message);
+  }
+  flush_due(node);
+}
+
+// The router numbers connections: a newer one on the same channel took the place of one that broke.
+void PeerNetwork::note_connection(PeerNode& node, const zmq::message_t& connection, const peer::Message& message) {
+  const auto* data = std::get_if<peer::Data>(&message.body);
+  const auto* heartbeat = std::get_if<peer::Heartbeat>(&message.body);
+  if (data == nullptr && heartbeat == nullptr) return;
+  std::string& newest = node.connections[data != nullptr ? data->channel : heartbeat->channel];
+  const std::string_view id = connection.to_string_view();
+  if (id <= newest) return;
+  if (!newest.empty()) ++counters_.reconnects;
+  newest = id;
+}
+
+void PeerNetwork::count_failed_handshakes() {
+  zmq::message_t part;
+  while (monitor_.recv(part, zmq::recv_flags::dontwait)) {
+    ++failed_handshakes_;
+    while (part.more()) {
+      if (!monitor_.recv(part, zmq::recv_flags::none)) break;
+    }
+  }
+  counters_.strangers_refused = gate_.refused() + failed_handshakes_;
+}
+
+// ---- what goes out
+
+void PeerNetwork::take_outgoing() {
+  outbox_.take_dirty(dirty_);
+  for (const std::string& name : dirty_) {
+    const auto found = nodes_.find(name);
+    if (found == nodes_.end() || !found->second->session) continue;
+    PeerNode& node = *found->second;
+    outbox_.take(name, frames_);
+    for (std::size_t c = 0; c < channel_count; ++c) {
+      for (FramePtr& frame : frames_[c]) {
+        const auto queued = node.session->queue(static_cast<Channel>(c), std::move(frame));
+        check(queued.has_value(), "the outbox admits what a session takes");
+      }
+    }
+    flush_due(node);
+  }
+}
+
+void PeerNetwork::flush_due(PeerNode& node) {
+  if (!std::exchange(node.flush_due, true)) flush_list_.push_back(&node);
+}
+
+void PeerNetwork::flush_all() {
+  std::vector<PeerNode*> due;
+  due.swap(flush_list_);
+  for (PeerNode* node : due) {
+    node->flush_due = false;
+    if (node->session && flush(*node)) flush_due(*node);
+  }
+}
+
+// True when more could be sent at once.
+bool PeerNetwork::flush(PeerNode& node) {
+  bool more = false;
+  for (std::size_t c = 0; c < channel_count; ++c) more = flush_channel(node, static_cast<Channel>(c)) || more;
+  if (node.session->ack_due() && room(node, Channel::control)) {
+    send(node, Channel::control, node.session->ack_message(now_ns_));
+  }
+  report_held(node);
+  return more;
+}
+
+bool PeerNetwork::flush_channel(PeerNode& node, Channel channel) {
+  std::size_t bytes = 0;
+  while (node.session->has_output(channel)) {
+    if (!room(node, channel)) return false;
+    if (bytes >= flushed_bytes_max) return true;
+    const peer::Message message = node.session->next(channel, now_ns_);
+    bytes += sizeof message;
+    if (const auto* data = std::get_if<peer::Data>(&message.body)) {
+      for (const FramePtr& frame : data->frames) bytes += frame->size();
+    }
+    send(node, channel, message);
+  }
+  return false;
+}
+
+bool PeerNetwork::room(PeerNode& node, Channel channel) {
+  if (!node.sockets) return false;
+  bool& before = node.writable[static_cast<std::size_t>(channel)];
+  const bool now = node.sockets->writable(channel);
+  if (now && !before && node.session) node.session->on_writable(channel);
+  before = now;
+  return now;
+}
+
+void PeerNetwork::send(PeerNode& node, Channel channel, const peer::Message& message) {
+  auto encoded = peer::encode(message);
+  check(encoded.has_value(), "what a session says fits a message");
+  // What is lost here is missed by the other node and sent again, as what a connection loses.
+  (void)node.sockets->send(channel, std::move(*encoded));
+}
+
+void PeerNetwork::report_held(PeerNode& node) {
+  std::array<PeerOutbox::Held, channel_count> held;
+  for (std::size_t c = 0; c < channel_count; ++c) {
+    held[c] = {node.session->queued_frames(static_cast<Channel>(c)),
+               node.session->queued_bytes(static_cast<Channel>(c))};
+  }
+  if (held == node.held) return;
+  node.held = held;
+  outbox_.hold(node.address.node, held);
+}
+
+// ---- time
+
+void PeerNetwork::tick() {
+  next_tick_ns_ = now_ns_ + tick_ns_;
+  for (auto& [name, node] : nodes_) {
+    if (node->session) {
+      renew_if_unreachable(*node);
+      node->session->tick(now_ns_, heard_all_);
+      flush_due(*node);
+    } else if (now_ns_ >= node->closed_until_ns) {
+      open(*node);
+    }
+  }
+  log_strangers();
+}
+
+void PeerNetwork::log_strangers() {
+  if (counters_.strangers_refused == strangers_logged_ || now_ns_ < next_stranger_log_ns_) return;
+  log::warning("peer.strangers_refused", {{"count", counters_.strangers_refused - strangers_logged_}});
+  strangers_logged_ = counters_.strangers_refused;
+  next_stranger_log_ns_ = now_ns_ + stranger_log_ns;
+}
+
+}  // namespace outlast::cluster

@@ -1,0 +1,401 @@
+#include "cluster/shard_host.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <future>
+#include <utility>
+
+#include "core/check.hpp"
+#include "core/log.hpp"
+#include "storage/ledger_queries.hpp"
+
+namespace outlast::cluster {
+namespace {
+
+constexpr std::int64_t ms = 1'000'000;
+constexpr std::int64_t told_interval_ns = 500 * ms;
+constexpr std::int64_t retry_ns = 200 * ms;   // after the shared log could not be read
+constexpr std::size_t tasks_max = 262'144;
+constexpr int exit_status_doubt = 70;
+
+// As in a node on its own: after a failed write nobody knows what is on disk.
+[[noreturn]] void die(ShardId shard, const Error& error) {
+  log::error("shard_store_failed", {{"shard", name_of_shard(shard)}, {"reason", error.message}, {"effect", "exit 70"}});
+  ::_exit(exit_status_doubt);
+}
+
+}  // namespace
+
+bool is_for_owner(const shard::Message& message) {
+  return std::holds_alternative<shard::Operations>(message.body) || std::holds_alternative<shard::Demand>(message.body) ||
+         std::holds_alternative<shard::EndHolder>(message.body) ||
+         std::holds_alternative<shard::ReplicaProgress>(message.body);
+}
+
+std::optional<shard::Message> answer_of_no_owner(const shard::Message& message) {
+  const auto* operations = std::get_if<shard::Operations>(&message.body);
+  if (operations == nullptr) return std::nullopt;
+  return shard::Message{message.shard, message.epoch, shard::NotOwner{operations->holder, operations->stream, 0, {}, 0}};
+}
+
+Result<std::unique_ptr<ShardHost>> ShardHost::open(ShardHostOptions options, const Clock& clock, const Clock& boot_clock,
+                                                   std::unique_ptr<SharedLog> log,
+                                                   std::shared_ptr<const std::atomic<std::int64_t>> lead_deadline_ns,
+                                                   ShardHostPorts ports) {
+  auto store = storage::RocksLog::open(options.folder, nullptr, storage::RocksDuty::replica);
+  if (!store) return fail(std::move(store.error()));
+  std::unique_ptr<ShardHost> host(new ShardHost(std::move(options), clock, boot_clock, std::move(log), std::move(*store),
+                                                std::move(lead_deadline_ns), std::move(ports)));
+  if (const Result<void> opened = host->open_writer(); !opened) {
+    Error error = opened.error();
+    error.message = "the ledger in " + host->options_.folder + ": " + error.message;
+    return fail(std::move(error));
+  }
+  host->durable_ = host->told_applied_ = host->writer_->next_index();
+  host->thread_ = std::thread([raw = host.get()] { raw->run(); });
+  return host;
+}
+
+ShardHost::ShardHost(ShardHostOptions options, const Clock& clock, const Clock& boot_clock,
+                     std::unique_ptr<SharedLog> shared, std::unique_ptr<storage::RocksLog> log,
+                     std::shared_ptr<const std::atomic<std::int64_t>> lead_deadline_ns, ShardHostPorts ports)
+    : options_(std::move(options)),
+      clock_(clock),
+      boot_clock_(boot_clock),
+      ports_(std::move(ports)),
+      lead_deadline_ns_(std::move(lead_deadline_ns)),
+      shared_(std::move(shared)),
+      log_(std::move(log)) {
+  working_.shard = options_.shard;
+}
+
+ShardHost::~ShardHost() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  arrived_.notify_one();
+  if (thread_.joinable()) thread_.join();
+}
+
+bool ShardHost::post(Task task) const {
+  {
+    const std::lock_guard lock(mutex_);
+    if (stop_ || tasks_.size() >= tasks_max) return false;
+    tasks_.push_back(std::move(task));
+  }
+  arrived_.notify_one();
+  return true;
+}
+
+template <class T>
+std::optional<T> ShardHost::ask(std::function<T()> question) const {
+  auto promise = std::make_shared<std::promise<T>>();
+  std::future<T> answer = promise->get_future();
+  if (!post([promise, question = std::move(question)] { promise->set_value(question()); })) return std::nullopt;
+  try {
+    return answer.get();
+  } catch (const std::future_error&) {
+    return std::nullopt;  // the host stopped before it came to it
+  }
+}
+
+void ShardHost::set_lead_deadline(std::shared_ptr<const std::atomic<std::int64_t>> lead_deadline_ns) {
+  post([this, deadline = std::move(lead_deadline_ns)] { lead_deadline_ns_ = deadline; });
+}
+
+void ShardHost::log_grew() {
+  post([this] { grew_ = true; });
+}
+
+void ShardHost::catch_up(std::uint64_t epoch) {
+  post([this, epoch] {
+    catching_up_ = epoch;
+    grew_ = true;
+  });
+}
+
+void ShardHost::lead(std::uint64_t epoch) {
+  post([this, epoch] {
+    check(owner_ == nullptr, "a shard is led once at a time");
+    catching_up_.reset();
+    replicated_->lead(epoch);
+    const Result<void> led =
+        writer_->lead(epoch, proto::OwnerStarted{options_.incarnation, options_.node, options_.software});
+    if (!led) {
+      stop_leading(&led.error());
+      return ports_.failed(options_.shard, epoch);
+    }
+    OwnerOptions owner;
+    owner.shard = options_.shard;
+    owner_ = std::make_unique<ShardOwner>(owner, *writer_, clock_);
+    if (budgets_ && !keep(owner_->set_budgets(*budgets_))) return;
+    working_.epoch = epoch;
+    log::info("shard_led", {{"shard", name_of_shard(options_.shard)}, {"epoch", epoch}, {"entries", writer_->next_index()}});
+  });
+}
+
+void ShardHost::step_down(std::uint64_t epoch) {
+  post([this, epoch] {
+    catching_up_.reset();
+    if (owner_) {
+      own();  // what has arrived is finished
+      if (owner_) stop_leading(nullptr);
+    }
+    ports_.stepped_down(options_.shard, epoch);
+  });
+}
+
+void ShardHost::receive(std::string node, shard::Message message) {
+  post([this, node = std::move(node), message = std::move(message)]() mutable {
+    if (owner_) {
+      keep(owner_->receive(node, message));
+      return;
+    }
+    if (auto answer = answer_of_no_owner(message)) ports_.send(node, std::move(*answer));
+  });
+}
+
+void ShardHost::set_budgets(std::shared_ptr<const std::vector<Budget>> budgets) {
+  post([this, budgets = std::move(budgets)] {
+    budgets_ = budgets;
+    if (owner_) keep(owner_->set_budgets(*budgets_));
+  });
+}
+
+void ShardHost::trim(std::uint64_t below) {
+  post([this, below] {
+    if (!owner_) return;
+    const Result<void> trimmed = shared_->trim(std::min(below, durable_));
+    if (!trimmed) log::warning("log_not_trimmed", {{"shard", name_of_shard(options_.shard)}, {"error", trimmed.error().message}});
+  });
+}
+
+void ShardHost::when_current(std::function<void(Result<void>)> done) {
+  const bool posted = post([this, done] {
+    if (owner_) return done({});
+    const Result<SharedTail> tail = shared_->tail();
+    if (!tail) return done(fail(tail.error()));
+    currents_.emplace_back(tail->next_index, done);
+    grew_ = true;
+  });
+  if (!posted) done(fail(storage::LedgerError::stopped, "the shard is stopping"));
+}
+
+HostStatus ShardHost::status() const {
+  const std::lock_guard lock(mutex_);
+  return status_;
+}
+
+std::unique_ptr<storage::LedgerView> ShardHost::whole_snapshot() const {
+  using Snapshot = std::shared_ptr<std::unique_ptr<storage::LedgerView>>;
+  auto* self = const_cast<ShardHost*>(this);
+  const auto snapshot = ask<Snapshot>([self] {
+    if (self->owner_) self->own();
+    // Nothing is pending now: only this node's rows are written, nothing of the log.
+    if (const Result<void> written = self->writer_->commit_rows(); !written) die(self->options_.shard, written.error());
+    return std::make_shared<std::unique_ptr<storage::LedgerView>>(self->log_->snapshot());
+  });
+  return snapshot ? std::move(**snapshot) : nullptr;
+}
+
+storage::MoneyStatus ShardHost::money() const {
+  return ask<storage::MoneyStatus>([this] { return storage::money_of(writer_->state()); }).value_or(storage::MoneyStatus{});
+}
+
+Result<std::uint64_t> ShardHost::checkpoint(const std::string& folder) const {
+  auto made = ask<Result<std::uint64_t>>([this, folder]() -> Result<std::uint64_t> {
+    if (const Result<void> copied = log_->checkpoint(folder); !copied) return fail(copied.error());
+    return writer_->next_index();
+  });
+  if (!made) return fail(storage::LedgerError::stopped, "the shard is stopping");
+  return std::move(*made);
+}
+
+std::pair<std::uint64_t, Digest> ShardHost::digest() const {
+  auto* self = const_cast<ShardHost*>(this);
+  return ask<std::pair<std::uint64_t, Digest>>([self] {
+           const Digest digest = self->writer_->state_digest();
+           return std::pair(self->writer_->next_index(), digest);
+         })
+      .value_or(std::pair(std::uint64_t{0}, Digest{}));
+}
+
+Result<void> ShardHost::open_writer() {
+  owner_.reset();
+  writer_.reset();
+  replicated_ = std::make_unique<ReplicatedLog>(
+      *shared_, *log_,
+      ReplicatedLogHooks{[this] { return may_lead(); },
+                         [](std::uint32_t wait_ms) { std::this_thread::sleep_for(std::chrono::milliseconds(wait_ms)); }});
+  auto writer = storage::LedgerWriter::open_replica(*replicated_, clock_);
+  if (!writer) return fail(std::move(writer.error()));
+  writer_ = std::move(*writer);
+  return {};
+}
+
+// The state machine may hold what the log does not: it begins anew from the store.
+void ShardHost::stop_leading(const Error* why) {
+  if (why != nullptr) {
+    log::warning("shard_not_led", {{"shard", name_of_shard(options_.shard)}, {"epoch", working_.epoch}, {"why", why->message}});
+  }
+  if (const Result<void> opened = open_writer(); !opened) die(options_.shard, opened.error());
+  grew_ = true;
+}
+
+bool ShardHost::may_lead() const {
+  return boot_clock_.monotonic_ns() < lead_deadline_ns_->load(std::memory_order_acquire);
+}
+
+std::int64_t ShardHost::wake_ns() const {
+  std::int64_t wake = std::min(told_ns_ + told_interval_ns, synced_ns_ + options_.sync_interval_ms * ms);
+  if (owner_) return std::min(wake, owner_->next_wake_ns());
+  return grew_ ? 0 : std::min(wake, polled_ns_ + options_.poll_interval_ms * ms);
+}
+
+void ShardHost::run() {
+  if (ports_.applied) ports_.applied(writer_->state(), *log_, {});
+  std::vector<Task> tasks;
+  for (;;) {
+    {
+      std::unique_lock lock(mutex_);
+      const std::int64_t wait_ns = wake_ns() - clock_.monotonic_ns();
+      if (wait_ns > 0) arrived_.wait_for(lock, std::chrono::nanoseconds(wait_ns), [this] { return stop_ || !tasks_.empty(); });
+      if (stop_) break;
+      tasks.swap(tasks_);
+    }
+    for (const Task& task : tasks) task();
+    tasks.clear();
+    if (owner_) own();
+    else follow();
+    tell_applied();
+    sync_if_due();
+    tell_progress(false);
+  }
+  for (auto& [index, done] : currents_) done(fail(storage::LedgerError::stopped, "the shard is stopping"));
+  // What a start would replay otherwise; a replica's own rows.
+  if (!owner_) {
+    const Result<void> finished = writer_->finish();
+    if (!finished) log::warning("shard_not_finished", {{"error", finished.error().message}});
+  }
+  const std::lock_guard lock(mutex_);
+  tasks_.clear();
+}
+
+// Whether the owner goes on.
+bool ShardHost::keep(const Result<void>& done) {
+  if (done) return true;
+  const std::uint64_t epoch = working_.epoch;
+  stop_leading(&done.error());
+  ports_.failed(options_.shard, epoch);
+  return false;
+}
+
+void ShardHost::own() {
+  if (!may_lead()) {
+    keep(fail(AgreementError::lease_lost, "the lease's deadline has passed"));
+    return;
+  }
+  const std::uint64_t before = writer_->next_index() - writer_->pending_entries();
+  const std::int64_t start_ns = clock_.monotonic_ns();
+  if (!keep(owner_->commit())) return;
+  if (writer_->next_index() > before) {
+    ++working_.batches;
+    working_.commit_us_last = static_cast<std::uint64_t>((clock_.monotonic_ns() - start_ns) / 1'000);
+  }
+  for (OwnerEffect& effect : owner_->take_effects()) {
+    if (auto* send = std::get_if<SendToNode>(&effect)) ports_.send(send->node, std::move(send->message));
+    else if (const auto* tail = std::get_if<TailGrew>(&effect)) ports_.grew(options_.shard, tail->next_index);
+  }
+}
+
+void ShardHost::follow() {
+  const std::int64_t now_ns = clock_.monotonic_ns();
+  const bool due = grew_ || now_ns - polled_ns_ >= options_.poll_interval_ms * ms;
+  if (!due || working_.behind) return;
+  polled_ns_ = now_ns;
+  // A tail read after the claim: whoever owned the shard before cannot add to it any more.
+  std::optional<std::uint64_t> end;
+  if (catching_up_) {
+    const Result<SharedTail> tail = shared_->tail();
+    if (tail) end = tail->next_index;
+  }
+  const Result<bool> at_end = cluster::catch_up(*shared_, *writer_);
+  if (!at_end) return follow_later(at_end.error());
+  working_.problem.clear();
+  grew_ = !*at_end;
+  if (!grew_ && !read_to_end_) {
+    read_to_end_ = true;
+    tell_progress(true);
+  }
+  answer_currents();
+  if (catching_up_ && end && writer_->next_index() >= *end) {
+    const std::uint64_t epoch = *std::exchange(catching_up_, std::nullopt);
+    ports_.caught_up(options_.shard, epoch);
+  }
+}
+
+void ShardHost::follow_later(const Error& error) {
+  if (is(error, storage::LedgerError::io) || is(error, storage::LedgerError::disk_full)) die(options_.shard, error);
+  if (working_.problem != error.message) {
+    log::warning("replica_does_not_follow", {{"shard", name_of_shard(options_.shard)}, {"error", error.message}});
+  }
+  working_.behind = is(error, AgreementError::trimmed);
+  working_.problem = error.message;
+  polled_ns_ += retry_ns - options_.poll_interval_ms * ms;
+  grew_ = false;
+  // Who waits to be current is told that this may last.
+  for (auto& [index, done] : std::exchange(currents_, {})) done(fail(error));
+}
+
+void ShardHost::answer_currents() {
+  if (currents_.empty()) return;
+  tell_applied();  // first, so that what was asked for is published when it is answered
+  const std::uint64_t applied = writer_->next_index();
+  for (auto& [index, done] : std::exchange(currents_, {})) {
+    if (index <= applied) done({});
+    else currents_.emplace_back(index, std::move(done));
+  }
+}
+
+void ShardHost::tell_applied() {
+  if (!ports_.applied || told_applied_ == writer_->next_index()) return;
+  std::vector<storage::StoredEntry> entries;
+  const Result<void> read = storage::read_entries(*log_, told_applied_, [&entries](const storage::StoredEntry& entry) {
+    entries.push_back(entry);
+    return true;
+  });
+  if (!read) die(options_.shard, read.error());
+  told_applied_ += entries.size();
+  ports_.applied(writer_->state(), *log_, entries);
+}
+
+void ShardHost::sync_if_due() {
+  const std::int64_t now_ns = clock_.monotonic_ns();
+  if (now_ns - synced_ns_ < options_.sync_interval_ms * ms) return;
+  synced_ns_ = now_ns;
+  const std::uint64_t applied = owner_ ? writer_->next_index() - writer_->pending_entries() : writer_->next_index();
+  if (durable_ == applied) return;
+  if (const Result<void> synced = log_->sync(); !synced) die(options_.shard, synced.error());
+  durable_ = applied;
+}
+
+void ShardHost::tell_progress(bool always) {
+  const std::int64_t now_ns = clock_.monotonic_ns();
+  working_.leading = owner_ != nullptr;
+  working_.applied = owner_ ? writer_->next_index() - writer_->pending_entries() : writer_->next_index();
+  if (working_.leading) working_.tail = working_.applied;
+  working_.durable = durable_;
+  working_.open_reservations = writer_->state().open_count();
+  {
+    const std::lock_guard lock(mutex_);
+    status_ = working_;
+  }
+  if (!read_to_end_) return;  // nobody may count on a replica that has not seen the log's end once
+  if (!always && now_ns - told_ns_ < told_interval_ns) return;
+  told_ns_ = now_ns;
+  ports_.progress(working_);
+}
+
+}  // namespace outlast::cluster

@@ -1,0 +1,162 @@
+// ShardOwner: the owner's end of a shard: takes in what holders say, in order and once each, turns it into entries by a
+// storage::LedgerWriter, deals out slices of budgets, and says nothing before what it promises is durable. Pure: no
+// threads, sockets or clock of its own.
+//
+// - It hears messages of its own epoch only, and of each holder only the newest stream: whatever is late from an earlier
+//   stream or owner was sent again in the newest one, or its outcome was told, and must not be applied again.
+// - commit() makes the batch durable; only then do acknowledgements, grants, recalls and the answers to EndHolder leave.
+// - Slices. What a holder was granted and has returned are totals in the ledger's state, so a new owner goes on where the
+//   old one stopped. A grant is told again whenever a holder's demand shows that it has not heard of it.
+// - Short reservations. Where a budget has no room for a reservation (or extension) while other holders have slices of it,
+//   these are recalled, and the reservation waits for at most recall_ms; nothing else of its stream waits for it. It is
+//   decided as soon as there is room, or nobody is left to answer; then it is acknowledged by itself. When something
+//   arrives for a request that waits, the waiting ends at once, so that a reservation is never decided after its end.
+//   A holder that lets a recall pass is not waited for again until something is heard from it.
+// - Budgets are defined in the control log; set_budgets() mirrors those of this shard into its own.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <variant>
+#include <vector>
+
+#include "cluster/holder_handover.hpp"
+#include "cluster/holder_session.hpp"
+#include "cluster/shard_id.hpp"
+#include "cluster/slice_desk.hpp"
+#include "core/clock.hpp"
+#include "core/virtual_key.hpp"
+#include "proto/shard_codec.hpp"
+#include "storage/ledger_writer.hpp"
+
+namespace outlast::cluster {
+
+struct OwnerOptions {
+  ShardId shard = 0;
+  std::uint32_t recall_ms = 150;
+  std::size_t waiting_max = 1'024;   // reservations that wait, of all holders; beyond that they are refused at once
+  std::size_t holders_max = 4'096;   // beyond that new ones are not heard
+  std::size_t commit_bytes_max = 512U << 10;  // it commits by itself when a batch has so much
+};
+
+// The log grew to here: for replicas, which read it.
+struct TailGrew {
+  std::uint64_t next_index = 0;
+};
+using OwnerEffect = std::variant<SendToNode, TailGrew>;
+
+class ShardOwner {
+ public:
+  // `writer` leads; the owner's epoch is its. Both outlive this.
+  ShardOwner(OwnerOptions options, storage::LedgerWriter& writer, const Clock& clock);
+  ShardOwner(const ShardOwner&) = delete;
+  ShardOwner& operator=(const ShardOwner&) = delete;
+
+  // An error of any of these is a fault of the log (or `fenced`): nothing that was not told yet may be told, and this and
+  // the writer are thrown away.
+
+  // A message from a node of the cluster. Takes Operations, Demand, EndHolder and ReplicaProgress; others are not for it.
+  // May commit.
+  Result<void> receive(const std::string& node, const shard::Message& message);
+  // The budgets of this shard as the control log has them (budgets_of_shard()). Adds entries where the shard's differ.
+  Result<void> set_budgets(std::span<const Budget> budgets);
+  // Whoever knows that a holder is gone says so. May commit.
+  Result<void> end_holder(const Incarnation& holder, bool spent, const std::string& why);
+  // An entry of this node's own, outside of any stream; for the control shard.
+  Result<storage::Applied> add(const proto::EntryBody& body);
+  // Decides waiting reservations whose time has come, deals out slices, and makes everything durable.
+  Result<void> commit();
+
+  // Whether commit() has anything to do; and whether somebody waits for it.
+  [[nodiscard]] bool is_dirty() const;
+  [[nodiscard]] bool is_urgent() const { return urgent_; }
+  // When a waiting reservation's time comes: commit() then.
+  [[nodiscard]] std::int64_t next_wake_ns() const;
+  [[nodiscard]] std::vector<OwnerEffect> take_effects();
+
+  // How far replicas say that they have come, by node.
+  [[nodiscard]] const std::map<std::string, std::uint64_t>& replica_progress() const { return progress_; }
+  [[nodiscard]] std::size_t waiting() const { return waiting_.size(); }
+  struct Counters {
+    std::uint64_t operations = 0;
+    std::uint64_t refused = 0;
+    std::uint64_t waited = 0;   // reservations that waited for a recall
+    std::uint64_t recalls = 0;  // of one holder's slice of one budget
+    std::uint64_t grants = 0;
+    std::uint64_t stale = 0;    // messages of another epoch or an older stream
+  };
+  [[nodiscard]] const Counters& counters() const { return counters_; }
+
+ private:
+  struct Waiting {
+    Incarnation holder;
+    std::uint64_t sequence = 0;
+    RequestId request;
+    proto::EntryBody body;
+    BudgetShortfall shortfall;
+    std::int64_t deadline_ns = 0;
+  };
+  struct Round {  // a recall of one budget
+    std::uint64_t number = 0;
+    std::int64_t deadline_ns = 0;
+    std::set<Incarnation> unanswered;
+    std::set<Incarnation> to_ask;  // at the next commit
+  };
+  using WaitingMap = std::map<std::uint64_t, Waiting>;
+
+  Result<void> on(const std::string& node, const shard::Operations& message);
+  Result<void> on(const std::string& node, const shard::Demand& demand);
+  void answer_not_owner(const std::string& node, const shard::Operations& message, std::uint64_t newest_stream);
+  Result<void> take(const Incarnation& holder, HolderSession& session, const shard::Operation& operation);
+  Result<void> take(const Incarnation& holder, HolderSession& session, const proto::EntryBody& body);
+  Result<void> take(const Incarnation& holder, const shard::SliceReturn& back);
+  Result<void> decide(std::uint64_t id, bool last_try);
+  Result<void> decide_waiting_of(const RequestId& request);
+  Result<void> decide_waiting();
+  void drop_waiting(const Incarnation& holder);
+  void forget_waiting(WaitingMap::iterator at);
+  bool may_get_room(const std::string& budget);
+  void end_rounds();
+  Result<void> deal();
+  void recall_surplus();
+  void tell_grants();
+  void tell_recalls();
+  void send(const std::string& node, shard::Body body);
+  Result<void> commit_if_large();
+
+  const OwnerOptions options_;
+  storage::LedgerWriter& writer_;
+  const Clock& clock_;
+  const std::uint64_t epoch_;
+  std::map<Incarnation, HolderSession> sessions_;
+  std::set<Incarnation> silent_;  // let a recall pass, and were not heard since
+  std::set<Incarnation> due_;     // sessions with something to acknowledge
+  SliceDesk desk_;
+  std::set<SliceDesk::Key> to_tell_;  // grants
+  std::map<SliceDesk::Key, std::int64_t> surplus_asked_ns_;
+  std::set<SliceDesk::Key> surplus_;  // to ask for at the next commit
+  WaitingMap waiting_;                // in the order of arrival
+  std::unordered_map<RequestId, std::uint64_t> waiting_requests_;
+  std::map<std::string, Round, std::less<>> rounds_;
+  std::uint64_t next_waiting_ = 1;
+  std::uint64_t next_recall_ = 1;
+  std::vector<SendToNode> ended_;  // answers to EndHolder, to be sent once durable
+  std::map<std::string, std::uint64_t> progress_;
+  std::uint64_t told_index_;
+  bool urgent_ = false;
+  Counters counters_;
+  std::vector<OwnerEffect> effects_;
+};
+
+// Those of the control log's budgets that belong into one shard's own log: of organisations, teams, users and keys whose
+// organisation is entered there. (Budgets of tags, models and providers reach across shards.)
+std::vector<Budget> budgets_of_shard(std::span<const Budget> budgets,
+                                     const std::map<std::string, VirtualKey, std::less<>>& keys, ShardId shard,
+                                     ShardId shards);
+
+}  // namespace outlast::cluster
