@@ -84,6 +84,8 @@ using children_atom = caf::atom_constant<caf::atom("children")>;
 using Node = caf::typed_actor<
     caf::reacts_to<OutcomeReport>,
     caf::reacts_to<SpendReport>,
+    // Told to whom it concerns.
+    caf::reacts_to<LedgerNews>,
     // Prices are recorded in the ledger first, then the router publishes.
     caf::replies_to<ApplyConfig>::with<Done>,
     caf::replies_to<ApplySpendConfig>::with<Done>,

@@ -85,6 +85,13 @@ Node::behavior_type node_actor(Self self, NodeDependencies dependencies) {
           self->send(self->state.children->spend_breakers, report);
         }
       },
+      [self](const LedgerNews& news) {
+        if (!self->state.children) return;  // they will read all of it when they start
+        if (news.money_or_keys) self->send(self->state.children->accountant, changed_atom::value);
+        if (!news.breakers.empty() && self->state.children->spend_breakers) {
+          self->send(self->state.children->spend_breakers, BreakerNews{news.breakers});
+        }
+      },
       [self](const ApplyConfig& apply) {
         auto promise = self->make_response_promise<Done>();
         if (self->state.children) apply_config(self, apply.config, promise);

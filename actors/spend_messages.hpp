@@ -54,6 +54,12 @@ struct BreakerNews {
   std::vector<BreakerOperation> operations;
 };
 
+// What another node may have changed, for the node's actors.
+struct LedgerNews {
+  bool money_or_keys = false;
+  std::vector<BreakerOperation> breakers;
+};
+
 struct BreakerStatus {
   BreakerTripped trip;
   gateway::SpendState state = gateway::SpendState::open;
@@ -91,4 +97,5 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::ResetBreaker)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::AddBreakerRule)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::RemoveBreakerRule)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::BreakerNews)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::LedgerNews)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(outlast::actors::BreakerReport)

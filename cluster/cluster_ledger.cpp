@@ -190,6 +190,20 @@ Result<void> ClusterLedger::read(std::uint64_t from,
   return {};
 }
 
+Result<void> ClusterLedger::read_recent(std::uint64_t entries,
+                                        const std::function<void(const storage::StoredEntry&)>& visit) const {
+  for (const auto& host : dependencies_.hosts()) {
+    const std::uint64_t next = host->status().applied;
+    const Result<void> read = storage::read_entries(*host->snapshot(), next - std::min(next, entries),
+                                                    [&visit](const storage::StoredEntry& entry) {
+                                                      visit(entry);
+                                                      return true;
+                                                    });
+    if (!read) return read;
+  }
+  return {};
+}
+
 Result<void> ClusterLedger::read_shard(ShardId shard, std::uint64_t from,
                                        const std::function<bool(const storage::StoredEntry&)>& visit) const {
   const auto host = host_of(shard);

@@ -60,6 +60,9 @@ class ClusterLedger final : public storage::LedgerStore {
   // Every shard after another, the control shard last: an index counts within its shard.
   Result<void> read(std::uint64_t from,
                     const std::function<bool(const storage::StoredEntry&)>& visit) const override;
+  // Of every shard that is here, so many.
+  Result<void> read_recent(std::uint64_t entries,
+                           const std::function<void(const storage::StoredEntry&)>& visit) const override;
   // Of one shard.
   Result<void> read_shard(ShardId shard, std::uint64_t from,
                           const std::function<bool(const storage::StoredEntry&)>& visit) const;

@@ -21,6 +21,7 @@ constexpr std::int64_t trim_delay_ns = 10'000'000'000;  // what replicas applied
 constexpr std::uint64_t trim_keep = 65'536;             // entries that stay, for a replica that was away for a moment
 constexpr std::uint32_t stop_ms_max = 8'000;
 constexpr auto await_step = std::chrono::milliseconds(20);
+constexpr std::int64_t look_interval_ns = 5'000'000'000;
 constexpr std::string_view shards_setting = "shards";
 
 Failure cannot_start(std::string why) { return fail(AgreementError::refused, std::move(why)); }
@@ -58,6 +59,7 @@ ClusterNode::~ClusterNode() {
   stop_ = true;
   upkeep_.notify_all();
   if (upkeep_thread_.joinable()) upkeep_thread_.join();
+  members_thread_.end();
   if (holder_) holder_->stop();
   agreement_.calls.reset();  // ends the watch, which calls into what follows
   links_.reset();
@@ -170,6 +172,10 @@ Result<void> ClusterNode::start_links() {
     log::warning("peer_down", {{"node", peer.node}, {"why", why}});
     holder_->peer_down(peer.node);
     checkpoints_->peer_down(peer.node);
+    {
+      const std::lock_guard lock(mutex_);
+      heard_.erase(peer.node);
+    }
     if (coordinator_) coordinator_->with([&peer](Election& election) { election.peer_suspected(peer.node, true); });
     const std::lock_guard lock(mutex_);
     if (control_channel_.on_down) control_channel_.on_down(peer, why);
@@ -349,7 +355,9 @@ void ClusterNode::drop(ShardId shard) {
 void ClusterNode::take_view(const CoordinationView& view) {
   {
     const std::lock_guard lock(mutex_);
+    const bool changed = view.nodes != view_.nodes;
     view_ = view;
+    if (changed && on_nodes_) on_nodes_(view_);
   }
   holder_->set_owners(view.owners);
 }
@@ -432,6 +440,12 @@ void ClusterNode::on_frame(const Peer& peer, Channel channel, FramePtr frame) {
 void ClusterNode::on_message(const std::string& node, shard::Message message) {
   const ShardId shard = message.shard;
   if (const auto* progress = std::get_if<shard::NodeProgress>(&message.body)) {
+    {
+      const std::lock_guard lock(mutex_);
+      auto& heard = heard_[node];
+      heard.clear();
+      for (const shard::ShardProgress& one : progress->shards) heard[one.shard] = one.applied;
+    }
     coordinator_->with([&](Election& election) {
       for (const auto& one : progress->shards) {
         election.peer_progress(node, progress->incarnation, {one.shard, one.applied, one.takes});
@@ -507,22 +521,29 @@ void ClusterNode::set_control_channel(ControlChannelPorts ports) {
   const auto up = links_->up();
   const std::lock_guard lock(mutex_);
   control_channel_ = std::move(ports);
+  if (!control_channel_.on_up) return;
   for (const Peer& peer : up) control_channel_.on_up(peer);
 }
 
 void ClusterNode::drain() { coordinator_->drain(); }
 
-std::vector<Presence> ClusterNode::present() const {
+void ClusterNode::watch_nodes(std::function<void(const CoordinationView&)> call) {
   const std::lock_guard lock(mutex_);
-  return view_.nodes;
+  on_nodes_ = std::move(call);
+  if (on_nodes_) on_nodes_(view_);
 }
 
 ClusterNodeStatus ClusterNode::status() const {
   ClusterNodeStatus status;
-  status.cluster = options_.cluster;
   status.node = options_.node;
   status.incarnation = incarnation_;
-  status.present = present();
+  {
+    const std::lock_guard lock(mutex_);
+    status.present = view_.nodes;
+    status.heard = heard_;
+    status.agreement = members_;
+  }
+  status.lease_left_ms = std::max<std::int64_t>(0, coordinator_->lead_deadline_ns() - boot_clock_.monotonic_ns()) / 1'000'000;
   coordinator_->look<bool>([&status](const Election& election) {
     status.draining = election.draining();
     status.shards = election.status();
@@ -543,6 +564,7 @@ void ClusterNode::run_upkeep() {
     lock.unlock();
     gossip();
     trim();
+    look_at_agreement();
     lock.lock();
   }
 }
@@ -560,6 +582,22 @@ void ClusterNode::gossip() {
     const std::lock_guard lock(mutex_);
     replicas_[shard] = std::move(peers);
   }
+}
+
+void ClusterNode::look_at_agreement() {
+  const std::int64_t now_ns = clock_.monotonic_ns();
+  {
+    const std::lock_guard lock(mutex_);
+    if (looking_ || (looked_ns_ != 0 && now_ns - looked_ns_ < look_interval_ns)) return;
+    looking_ = true;
+    looked_ns_ = now_ns;
+  }
+  members_thread_.push([this] {
+    auto members = agreement_.calls->members();
+    const std::lock_guard lock(mutex_);
+    members_ = std::move(members);
+    looking_ = false;
+  });
 }
 
 void ClusterNode::trim() {

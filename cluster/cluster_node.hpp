@@ -62,15 +62,16 @@ struct ControlChannelPorts {
 };
 
 struct ClusterNodeStatus {
-  std::string cluster;
   std::string node;
   Incarnation incarnation;
   bool draining = false;
+  std::int64_t lease_left_ms = 0;
   std::vector<Presence> present;      // who holds a lease
   std::vector<ShardStatus> shards;    // as the election has them
   std::vector<HostStatus> hosts;      // this node's replicas
   std::vector<Peer> peers;            // linked
-  std::vector<AgreementMember> agreement;
+  std::vector<AgreementMember> agreement;  // as of the last look
+  std::map<std::string, std::map<ShardId, std::uint64_t>> heard;  // how far replicas of other nodes are, by node
   PeerCounters links;
   HolderCounters holder;
 };
@@ -96,7 +97,8 @@ class ClusterNode {
   void drain();
   [[nodiscard]] bool drained() const { return drained_; }
   [[nodiscard]] ClusterNodeStatus status() const;
-  [[nodiscard]] std::vector<Presence> present() const;
+  // `call` gets the latest view of who is there, now and whenever it changes; must not block.
+  void watch_nodes(std::function<void(const CoordinationView&)> call);
 
  private:
   ClusterNode(ClusterNodeOptions options, Agreement agreement, const Clock& clock);
@@ -130,6 +132,7 @@ class ClusterNode {
   void gossip();
   void trim();
   void run_upkeep();
+  void look_at_agreement();
 
   const ClusterNodeOptions options_;
   Agreement agreement_;
@@ -149,10 +152,16 @@ class ClusterNode {
   std::map<ShardId, std::shared_ptr<ShardHost>> hosts_;
   std::map<ShardId, std::string> fetching_;  // shards that wait for a copy, and from whom
   CoordinationView view_;
+  std::function<void(const CoordinationView&)> on_nodes_;
+  std::map<std::string, std::map<ShardId, std::uint64_t>> heard_;
+  std::vector<AgreementMember> members_;
+  bool looking_ = false;
+  std::int64_t looked_ns_ = 0;
   std::map<ShardId, std::vector<std::string>> replicas_;  // that want to hear that the shard's log grew
   ControlChannelPorts control_channel_;
   std::map<ShardId, std::vector<std::pair<std::int64_t, std::uint64_t>>> trimmable_;  // when, and below which index
 
+  CallThread members_thread_;  // asks etcd's members how they are: the one that is down may take long
   std::atomic<bool> drained_{false};
   std::atomic<bool> stop_{false};
   std::condition_variable_any upkeep_;

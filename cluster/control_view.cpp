@@ -55,7 +55,14 @@ void ControlBoard::listen(Listener listener) {
     listeners_.push_back(listener);
     view = view_;
   }
+  const std::lock_guard call(calls_);
   listener(view, ControlChanges{true, true, true, true, true, {}});
+}
+
+void ControlBoard::forget() {
+  const std::lock_guard call(calls_);
+  const std::lock_guard lock(mutex_);
+  if (!listeners_.empty()) listeners_.pop_back();
 }
 
 void ControlBoard::applied(const storage::LedgerState& state, const storage::LedgerView& view,
@@ -79,6 +86,7 @@ void ControlBoard::applied(const storage::LedgerState& state, const storage::Led
   read_again(all || !changes.breakers.empty(), storage::breakers_of(view), next->breakers);
   read_again(changes.members || changes.settings, storage::members_of(view), next->members);
 
+  const std::lock_guard call(calls_);
   std::vector<Listener> listeners;
   {
     const std::lock_guard lock(mutex_);

@@ -50,6 +50,8 @@ class ControlBoard {
 
   // Called on the control shard's thread after each change; must not block. The first call comes at once, on this thread.
   void listen(Listener listener);
+  // The last listener hears nothing more; waits for a call that runs.
+  void forget();
   // As ShardHostPorts::applied; on the control shard's thread.
   void applied(const storage::LedgerState& state, const storage::LedgerView& view,
                const std::vector<storage::StoredEntry>& entries);
@@ -57,6 +59,7 @@ class ControlBoard {
   [[nodiscard]] std::shared_ptr<const ControlView> get() const;
 
  private:
+  std::mutex calls_;  // held while listeners are called
   mutable std::mutex mutex_;
   std::shared_ptr<const ControlView> view_ = std::make_shared<const ControlView>();
   std::vector<Listener> listeners_;

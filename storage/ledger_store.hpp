@@ -6,6 +6,7 @@
 // is acknowledged after a doubt.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -153,6 +154,15 @@ class LedgerStore {
   // Calls `visit` for entries of index >= from in order, until it returns false.
   virtual Result<void> read(std::uint64_t from,
                             const std::function<bool(const StoredEntry&)>& visit) const = 0;
+  // The last `entries`, or a little more, in the order of their ledger.
+  virtual Result<void> read_recent(std::uint64_t entries,
+                                   const std::function<void(const StoredEntry&)>& visit) const {
+    const std::uint64_t next = status().entries;
+    return read(next - std::min(next, entries), [&visit](const StoredEntry& entry) {
+      visit(entry);
+      return true;
+    });
+  }
   virtual Result<VerifyReport> verify() const = 0;
   // For readers of their own (storage/ledger_queries.hpp): this moment, without waiting for any.
   [[nodiscard]] virtual std::unique_ptr<LedgerView> view() const = 0;

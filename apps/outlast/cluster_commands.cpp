@@ -1,4 +1,4 @@
-// outlast cluster status | apply | settings; certificates and demo stand in files of their own
+// outlast cluster status | apply | settings
 #include "apps/config/cluster_routes.hpp"
 #include "apps/outlast/admin_json.hpp"
 #include "apps/outlast/cli_error.hpp"
@@ -143,7 +143,9 @@ Result<void> show_settings(const GlobalOptions& global, const std::string& name)
 }  // namespace
 
 void add_cluster_commands(CommandLine& line) {
-  CLI::App* cluster = line.add_group("cluster", "the cluster as a whole: its health, and what all nodes go by");
+  CLI::App* cluster = line.add_group("cluster", "several nodes that work as one: their health, and what they go by");
+  add_cluster_certificates(line, *cluster);
+  add_cluster_demo(line, *cluster);
   line.add_command(*cluster, "status", "nodes, who owns which shard, lag, etcd", [&line] { return show_status(line.options); });
 
   auto apply_options = std::make_shared<ApplyOptions>();
@@ -157,9 +159,6 @@ void add_cluster_commands(CommandLine& line) {
   CLI::App* settings = line.add_command(*cluster, "settings", "shows what all nodes go by",
                                         [&line, name] { return show_settings(line.options, *name); });
   settings->add_option("name", *name, "one of them, whole")->type_name("NAME");
-
-  add_cluster_certificates(line, *cluster);
-  add_cluster_demo(line, *cluster);
 }
 
 }  // namespace outlast::apps

@@ -26,7 +26,7 @@ class CommandLine {
   // chosen.
   CLI::App* add_command(CLI::App& parent, const std::string& name, const std::string& description,
                         std::function<Result<void>()> run);
-  // A command that only holds others.
+  // A command that only holds others; the one of this name where there is one.
   CLI::App* add_group(const std::string& name, const std::string& description);
 
  private:
@@ -37,8 +37,8 @@ class CommandLine {
 void add_breaker_commands(CommandLine& line);
 void add_budget_commands(CommandLine& line);
 void add_chat_command(CommandLine& line);
-void add_cluster_commands(CommandLine& line);
 void add_cluster_certificates(CommandLine& line, CLI::App& cluster);
+void add_cluster_commands(CommandLine& line);
 void add_cluster_demo(CommandLine& line, CLI::App& cluster);
 void add_commitment_commands(CommandLine& line);
 void add_completion_command(CommandLine& line);

@@ -17,6 +17,7 @@
 #include "actors/message_call.hpp"
 #include "actors/node_actor.hpp"
 #include "actors/router_actor.hpp"
+#include "apps/config/cluster_routes.hpp"
 #include "apps/config/spend_breaker_config.hpp"
 #include "apps/outlastd/secrets.hpp"
 #include "cluster/curve.hpp"
@@ -99,6 +100,7 @@ Result<std::unique_ptr<Daemon>> Daemon::start(NodeConfig config) {
 
 // Those who take requests go first, then those who serve them, the ledger last.
 Daemon::~Daemon() {
+  if (cluster_) cluster_->stop_serving();
   listener_.reset();
   for (const auto& lane : lanes_) lane->stop();
   lanes_.clear();
@@ -118,6 +120,7 @@ Daemon::~Daemon() {
     node_ = nullptr;
     system_.reset();
   }
+  cluster_.reset();
   ledger_.reset();
 }
 
@@ -127,8 +130,31 @@ Result<void> Daemon::open_ledger() {
   std::filesystem::create_directories(config_.data, error);
   if (error) return fail(DaemonError::start_failed, "node.data " + config_.data + ": " + error.message());
   const std::filesystem::path data(config_.data);
+  // In a cluster the lock of the control shard's store comes later: nothing below is changed where it is there already.
+  const bool alone = config_.cluster.name.empty();
+  if (alone) {
+    if (auto opened = open_own_ledger(); !opened) return opened;
+  }
+  auto token = load_or_make_secret(data / "admin.token", admin_token_bytes);
+  if (!token) return fail(token.error());
+  admin_token_ = std::move(*token);
+  auto secret = load_or_make_secret(data / "key.secret", key_secret_bytes);
+  if (!secret) return fail(secret.error());
+  key_hasher_ = std::make_shared<const HmacSha256>(std::as_bytes(std::span(*secret)));
+  Result<void> opened;
+  if (!alone) {
+    auto part = ClusterPart::start(config_, *secret, clock_);
+    if (part) cluster_ = std::move(*part);
+    else opened = fail(part.error());
+  }
+  wipe(*secret);
+  return opened;
+}
+
+// First of all, so that a second daemon on the same folder touches nothing.
+Result<void> Daemon::open_own_ledger() {
   storage::LedgerOptions options;
-  options.path = (data / "ledger").string();
+  options.path = (std::filesystem::path(config_.data) / "ledger").string();
   options.free_bytes_min = config_.limits.disk_free_bytes_min;
   options.ballast_bytes = config_.limits.ballast_bytes;
   options.data = config_.data;
@@ -138,19 +164,13 @@ Result<void> Daemon::open_ledger() {
   auto ledger = storage::LedgerStore::open(options, clock_);
   if (!ledger) return fail(ledger.error());
   ledger_ = std::move(*ledger);
-  // After the ledger's lock is held, so that a second daemon touches nothing.
-  auto token = load_or_make_secret(data / "admin.token", admin_token_bytes);
-  if (!token) return fail(token.error());
-  admin_token_ = std::move(*token);
-  auto secret = load_or_make_secret(data / "key.secret", key_secret_bytes);
-  if (!secret) return fail(secret.error());
-  key_hasher_ = std::make_shared<const HmacSha256>(std::as_bytes(std::span(*secret)));
-  wipe(*secret);
   return {};
 }
 
 Result<void> Daemon::start_actors() {
-  auto config = gateway_config(config_, nullptr);
+  const auto effective = with_cluster_routes(config_);
+  if (!effective) return fail(effective.error());
+  auto config = gateway_config(*effective, nullptr);
   if (!config) return fail(config.error());
   // Work stealing lets a message wait for the handler that sent it (facts: 3 ms against 23 µs).
   system_config_.set("scheduler.policy", caf::atom("sharing"));
@@ -163,20 +183,16 @@ Result<void> Daemon::start_actors() {
   };
   dependencies.spawn_accountant = [this](actors::Node::pointer parent, actors::Router router) {
     return parent->spawn<caf::monitored + caf::detached>(
-        actors::accountant_actor, actors::AccountantDependencies{*ledger_, clock_, key_hasher_, std::move(router)});
+        actors::accountant_actor, actors::AccountantDependencies{ledger(), clock_, key_hasher_, std::move(router)});
   };
   dependencies.spawn_spend_breakers = [this](actors::Node::pointer parent) {
     const actors::SpendBreakersDependencies spend{
-        spend_board_, clock_, *notifier_, spend_counters_, [this] { return ledger_->breakers(); },
+        spend_board_, clock_, *notifier_, spend_counters_, [this] { return ledger().breakers(); },
         [this](BreakerOperation operation, std::function<void(Result<void>)> done) {
-          ledger_->record_breaker(std::move(operation), std::move(done));
+          ledger().record_breaker(std::move(operation), std::move(done));
         },
         [this](const std::function<void(const storage::StoredEntry&)>& visit) {
-          const std::uint64_t entries = ledger_->status().entries;
-          return ledger_->read(entries - std::min(entries, spend_history_entries_max), [&visit](const auto& entry) {
-            visit(entry);
-            return true;
-          });
+          return ledger().read_recent(spend_history_entries_max, visit);
         },
         parse_spend_rule};
     return parent->spawn<caf::monitored + caf::detached>(actors::spend_breakers_actor,
@@ -191,11 +207,12 @@ Result<void> Daemon::start_actors() {
   if (!children) return fail(children.error());
   if (!*children) return fail(children->error());
   const auto budgeted =
-      ask_now<actors::Done>(*system_, (*children)->router, actors::BudgetsChanged{ledger_->budget_book()});
+      ask_now<actors::Done>(*system_, (*children)->router, actors::BudgetsChanged{ledger().budget_book()});
   if (!budgeted) return fail(budgeted.error());
-  const auto published = ask_now<actors::Done>(*system_, (*children)->router, actors::KeysChanged{ledger_->keys()});
+  const auto published = ask_now<actors::Done>(*system_, (*children)->router, actors::KeysChanged{ledger().keys()});
   if (!published) return fail(published.error());
   outcome_sink_ = std::make_unique<ActorOutcomeSink>(node_);
+  if (cluster_) follow_cluster();
   return {};
 }
 
@@ -235,7 +252,7 @@ Result<void> Daemon::start_lanes() {
   for (std::uint32_t i = 0; i < count; ++i) {
     gateway::LaneOptions options{i, config_.limits.http, tls_.get(), {}, &answers_, spend_port_.get()};
     const auto make_meter = [this](boost::asio::io_context& loop) -> std::unique_ptr<gateway::Meter> {
-      return std::make_unique<actors::LedgerMeter>(loop, *ledger_);
+      return std::make_unique<actors::LedgerMeter>(loop, ledger());
     };
     auto lane = std::make_unique<gateway::Lane>(std::move(options), board_, clock_, make_meter, *outcome_sink_);
     const auto port = lane->start(http_address_);
@@ -263,11 +280,54 @@ Result<void> Daemon::start_listener() {
   auto listener = cluster::ClientListener::start(std::move(options), clock_, authenticate, on_call);
   if (!listener) return fail(listener.error());
   listener_ = std::move(*listener);
+  if (cluster_) cluster_->tell_clients(*listener_);
   return {};
 }
 
+// The cluster's routes, where it has any, stand instead of the file's.
+Result<NodeConfig> Daemon::with_cluster_routes(NodeConfig config) const {
+  if (!cluster_) return config;
+  const auto view = cluster_->node().control().get();
+  const auto toml = view->members.settings.find(std::string(routes_setting));
+  if (toml == view->members.settings.end()) return config;
+  auto routes = parse_routes(toml->second, "the cluster's routes", config_.data, SecretUse::read);
+  if (!routes) return fail(routes.error());
+  config.providers = std::move(routes->providers);
+  config.deployments = std::move(routes->deployments);
+  config.routes = std::move(routes->routes);
+  return config;
+}
+
+void Daemon::apply_routes(const cluster::ControlView& view) {
+  const auto toml = view.members.settings.find(std::string(routes_setting));
+  const std::string text = toml == view.members.settings.end() ? std::string() : toml->second;
+  if (text == cluster_routes_) return;
+  const auto effective = with_cluster_routes(config_);
+  const auto config = effective ? gateway_config(*effective, board_.get().get()) : fail(effective.error());
+  if (!config) {
+    log::error("cluster_routes_refused", {{"error", config.error().message}, {"effect", "the routes before stay"}});
+    return;
+  }
+  cluster_routes_ = text;
+  caf::anon_send(node_, actors::ApplyConfig{*config});
+  log::info("cluster_routes_applied", {{"routes", effective->routes.size()}});
+}
+
+// What other nodes change in the control log reaches this node's actors.
+void Daemon::follow_cluster() {
+  const auto children = ask_now<actors::ChildrenReply>(*system_, node_, actors::children_atom::value);
+  cluster_->serve(*system_, [this] { return requests_in_flight(); },
+                  [this](const std::shared_ptr<const cluster::ControlView>& view, const cluster::ControlChanges& changes) {
+                    caf::anon_send(node_, actors::LedgerNews{changes.keys || changes.budgets || changes.commitments,
+                                                             changes.breakers});
+                    if (changes.settings) apply_routes(*view);
+                  });
+}
+
 boost::asio::awaitable<Result<void>> Daemon::reload(boost::asio::io_context& loop) {
-  auto read = load_node_config(config_.file);
+  auto from_file = load_node_config(config_.file);
+  if (!from_file) co_return fail(from_file.error());
+  const auto read = with_cluster_routes(std::move(*from_file));
   if (!read) co_return fail(read.error());
   const auto config = gateway_config(*read, board_.get().get());
   if (!config) co_return fail(config.error());
@@ -292,6 +352,7 @@ void Daemon::drain() {
   draining_ = true;
   for (const auto& lane : lanes_) lane->drain();
   if (listener_) listener_->drain();
+  if (cluster_) cluster_->drain();
 }
 
 std::uint64_t Daemon::requests_in_flight() const {

@@ -15,6 +15,7 @@
 #include "actors/interfaces.hpp"
 #include "actors/spend_breakers_actor.hpp"
 #include "apps/config/node_config.hpp"
+#include "apps/outlastd/cluster_part.hpp"
 #include "cluster/client_listener.hpp"
 #include "core/clock.hpp"
 #include "core/crypto.hpp"
@@ -46,7 +47,10 @@ class Daemon {
   [[nodiscard]] bool draining() const { return draining_; }
 
   [[nodiscard]] const NodeConfig& config() const { return config_; }
-  [[nodiscard]] storage::LedgerStore& ledger() { return *ledger_; }
+  [[nodiscard]] storage::LedgerStore& ledger() { return cluster_ ? cluster_->ledger() : *ledger_; }
+  // Null for a node on its own.
+  [[nodiscard]] ClusterPart* cluster() { return cluster_.get(); }
+  [[nodiscard]] const ClusterPart* cluster() const { return cluster_.get(); }
   [[nodiscard]] caf::actor_system& system() { return *system_; }
   [[nodiscard]] const actors::Node& node() const { return node_; }
   [[nodiscard]] const Clock& clock() const { return clock_; }
@@ -66,6 +70,10 @@ class Daemon {
  private:
   explicit Daemon(NodeConfig config);
   Result<void> open_ledger();
+  Result<void> open_own_ledger();
+  void follow_cluster();
+  [[nodiscard]] Result<NodeConfig> with_cluster_routes(NodeConfig config) const;
+  void apply_routes(const cluster::ControlView& view);
   Result<void> start_actors();
   Result<void> start_spend_breakers();
   [[nodiscard]] std::shared_ptr<const gateway::SpendConfig> spend_config(const NodeConfig& config) const;
@@ -83,7 +91,8 @@ class Daemon {
   gateway::SpendBoard spend_board_;
   actors::SpendCounters spend_counters_;
   std::unique_ptr<actors::SpendNotifier> notifier_;  // before the ledger, whose committer tells it what is durable
-  std::unique_ptr<storage::LedgerStore> ledger_;
+  std::unique_ptr<storage::LedgerStore> ledger_;  // of a node on its own; else null
+  std::unique_ptr<ClusterPart> cluster_;
   caf::actor_system_config system_config_;
   std::unique_ptr<caf::actor_system> system_;
   actors::Node node_;
@@ -94,6 +103,7 @@ class Daemon {
   std::unique_ptr<cluster::ClientListener> listener_;
   std::string http_address_;
   std::string admin_url_;
+  std::string cluster_routes_;  // that are applied; of the control shard's thread
   bool draining_ = false;
 };
 

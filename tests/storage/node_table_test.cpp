@@ -9,6 +9,7 @@
 #include "storage/ledger_writer.hpp"
 #include "storage/memory_log.hpp"
 #include "storage/node_table.hpp"
+#include "tests/storage/shared_node_log.hpp"
 
 namespace outlast::storage {
 namespace {
@@ -25,6 +26,7 @@ NodeEnrolled node_of(const std::string& name, int key, const std::string& token 
 
 struct Bench {
   Bench() {
+    log.leading = true;
     open();
   }
   void open() {
@@ -67,7 +69,8 @@ struct Bench {
     return report->ok;
   }
 
-  MemoryLog log;
+  SharedBatches shared;
+  SharedNodeLog log{shared};
   ManualClock clock;
   std::uint64_t seed = 0;
   std::unique_ptr<LedgerWriter> writer;
@@ -332,7 +335,13 @@ TEST_CASE("by seeds: nodes follow plain rules at every step, over crashes and re
         REQUIRE(bench.applied(NodeChanged{name, state, "ann", "why"}) == expected);
       }
       bench.clock.advance_ms(static_cast<std::int64_t>(any(5)));
-      if (any(15) == 0) bench.open();
+      if (any(15) == 0) {
+        if (any(2) == 0) {  // a crash takes along what was not committed
+          REQUIRE(bench.writer->add(bench.token("lost" + std::to_string(step))));
+          REQUIRE(bench.writer->add(NodeChanged{name, NodeState::removed, "ann", "lost"}));
+        }
+        bench.open();
+      }
       const MemberRecords records = bench.records();
       REQUIRE(records.nodes.size() == model.nodes.size());
       for (const MemberRecord& record : records.nodes) {
@@ -348,6 +357,19 @@ TEST_CASE("by seeds: nodes follow plain rules at every step, over crashes and re
       }
     }
     REQUIRE(bench.verifies());
+
+    // Another node, which has the same entries, knows the same.
+    SharedNodeLog other{bench.shared};
+    auto replica = LedgerWriter::open_replica(other, bench.clock);
+    REQUIRE(replica);
+    for (const SharedBatches::Batch& batch : bench.shared.from(0)) {
+      REQUIRE((*replica)->follow(batch.first_index, batch.records));
+    }
+    CHECK((*replica)->state_digest() == bench.writer->state_digest());
+    const auto followed = members_of(other);
+    REQUIRE(followed);
+    CHECK(followed->nodes == bench.records().nodes);
+    CHECK(followed->tokens == bench.records().tokens);
   }
 }
 
