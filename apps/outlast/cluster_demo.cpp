@@ -144,7 +144,7 @@ Result<void> Demo::start_nodes() {
 }
 
 Result<void> Demo::found(const DemoNode& node) {
-  const auto done = run_outlast({"node", "init", "--config", node.config()}, "node init");
+  const auto done = run_outlast({"node", "init", "--found", "--config", node.config()}, "node init");
   if (!done) return fail(done.error());
   return {};
 }

@@ -1,10 +1,12 @@
 // What `outlast cluster demo --check` does: it proves on real processes that a node's death is nobody's.
 #include <cstdio>
 
+#include "apps/outlast/admin_json.hpp"
 #include "apps/outlast/cli_error.hpp"
 #include "apps/outlast/cluster_demo.hpp"
 #include "apps/outlast/json_fields.hpp"
 #include "apps/outlast/node_access.hpp"
+#include "cluster/shard_id.hpp"
 
 namespace outlast::apps {
 namespace {
@@ -90,13 +92,17 @@ Result<void> Demo::compare_with_ledger(const DemoNode& node) {
 Result<std::string> Demo::owner_of_tenant() {
   GlobalOptions global;
   global.data = plan_.nodes.front().data();
-  auto api = AdminApi::find(global);
-  if (!api) return fail(api.error());
-  const auto answer = api->call("GET", "cluster?tenant=" + url_encoded(demo_tenant));
-  if (!answer) return fail(answer.error());
-  const auto status = parse_object(answer->body, "the node's answer");
+  const auto status = call_admin(global, "GET", "cluster");
   if (!status) return fail(status.error());
-  return text_of(*status, "tenant_owner");
+  const Json& shards = member_of(*status, "shards");
+  const auto all = static_cast<cluster::ShardId>(shards.size() - 1);  // one of them is the control shard
+  if (shards.size() < 2) return fail(CliError::failed, "the cluster has no shards");
+  const std::string mine = std::to_string(cluster::shard_of(demo_tenant.substr(0, demo_tenant.find('/')), all));
+  for (const Json& shard : shards) {
+    const std::string owner = text_of(shard, "owner");
+    if (text_of(shard, "shard") == mine && !owner.empty()) return owner;
+  }
+  return fail(CliError::failed, "shard " + mine + ", of " + std::string(demo_tenant) + ", has no owner");
 }
 
 }  // namespace outlast::apps

@@ -123,8 +123,6 @@ CLI::App* CommandLine::add_command(CLI::App& parent, const std::string& name,
 }
 
 CLI::App* CommandLine::add_group(const std::string& name, const std::string& description) {
-  const auto made = app.get_subcommands([&name](CLI::App* sub) { return sub->get_name() == name; });
-  if (!made.empty()) return made.front();
   CLI::App* group = app.add_subcommand(name, description);
   group->require_subcommand(1);
   add_global_options(*group);

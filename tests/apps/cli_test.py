@@ -410,6 +410,42 @@ class CliTest(unittest.TestCase):
             "https://10.0.0.2:2379  no       -       -                     -  timed out", ""])
         self.assertEqual(json.loads(self.run_cli("cluster", "status", "--json").stdout), CLUSTER)
 
+    def test_certificates_are_private_and_never_overwritten(self):
+        out = os.path.join(self.folder.name, "pki")
+        made = json.loads(self.run_cli("cluster", "certificates", "--out", out, "--host", "m1=10.0.0.1,m1.example",
+                                       "--node", "n1", "--json").stdout)
+        names = ["ca.crt", "ca.key", "etcd-m1.crt", "etcd-m1.key", "node-n1.crt", "node-n1.key"]
+        self.assertEqual([file["path"] for file in made["files"]], [os.path.join(out, name) for name in names])
+        texts = {}
+        for name in names:
+            path = os.path.join(out, name)
+            self.assertEqual(os.stat(path).st_mode & 0o777, 0o600, name)
+            with open(path, encoding="utf-8") as file:
+                texts[name] = file.read()
+        refused = self.run_cli("cluster", "certificates", "--out", out, "--node", "n2", "--node", "n1", code=1)
+        self.assertIn("node-n1.crt is there already", refused.stderr)
+        # Nothing was written for the other name either; machines that are new are added by the same authority.
+        self.assertEqual(sorted(os.listdir(out)), sorted(names))
+        self.run_cli("cluster", "certificates", "--out", out, "--host", "m2", "--node", "n2")
+        for name, text in texts.items():
+            with open(os.path.join(out, name), encoding="utf-8") as file:
+                self.assertEqual(file.read(), text, name)
+
+    def test_certificates_for_nobody_or_for_a_wrong_name_are_refused_before_anything_is_written(self):
+        out = os.path.join(self.folder.name, "pki")
+        for words, what in ((["--host", "m1=two words"], "neither a host name nor an IP address"),
+                            (["--host", "m1=,"], "empty address"), (["--node", "../n1"], "is no name"),
+                            (["--node", "n1", "--node", "n1"], "named twice"), ([], "--host NAME")):
+            with self.subTest(words=words):
+                self.assertIn(what, self.run_cli("cluster", "certificates", "--out", out, *words, code=2).stderr)
+                self.assertFalse(os.path.exists(out))
+
+    def test_an_authority_without_its_key_signs_nothing(self):
+        out = os.path.join(self.folder.name, "pki")
+        self.run_cli("cluster", "certificates", "--out", out, "--node", "n1")
+        os.remove(os.path.join(out, "ca.key"))
+        self.assertIn("ca.key", self.run_cli("cluster", "certificates", "--out", out, "--node", "n2", code=1).stderr)
+
     def test_routes_are_checked_and_stored_for_all_nodes(self):
         routes = ('[[provider]]\nname = "alpha"\ndialect = "openai"\nbase_url = "http://127.0.0.1:9001/v1"\n'
                   'api_key = { env = "ONLY_ON_THE_NODES" }\n')

@@ -20,7 +20,7 @@ HTTP_PORT, ADMIN_PORT, CLIENT_PORT, LINK_PORT, JOIN_PORT = 8080, 8081, 8082, 808
 LEASE_TTL_S = 2          # etcd's least: failovers are to be seen, not waited for
 SHARDS = 4
 READY_DEADLINE_S = 60
-IDENTITY = ("cluster.json", "zmq.key", "zmq.pub", "key.pepper", "admin.token")  # what a wiped node gets back from its backup
+IDENTITY = ("cluster.json", "zmq.key", "key.secret", "admin.token")  # what a wiped node gets back from its backup
 
 
 def why_no_cluster(in_namespaces=False):
@@ -149,7 +149,8 @@ class ClusterNode(Node):
 
     def ledger(self):
         """{shard: entries} of every shard that this node replicates."""
-        mine = [shard["shard"] for shard in self.status()["shards"] if self.name in shard["replicas"]]
+        mine = [shard["shard"] for shard in self.status()["shards"]
+                if self.name in (replica["node"] for replica in shard["replicas"])]
         return {shard: self.shard_entries(shard) for shard in mine}
 
 
@@ -272,13 +273,14 @@ class Cluster:
 
     def at_rest(self):
         """Whether all replicas of all shards have the same entries and no reservation is open."""
-        ends = {}
         for node in self:
             for shard in node.status()["shards"]:
-                if node.name in shard["replicas"]:
-                    ends.setdefault(shard["shard"], set()).add(shard["applied"])
-        opened = [json.loads(node.admin("GET", "status")[1])["ledger"]["open_reservations"] for node in self]
-        return bool(ends) and all(len(applied) == 1 for applied in ends.values()) and not any(opened)
+                applied = {replica["entries"] for replica in shard["replicas"]}
+                if shard["owner"] is None or applied != {shard["entries"]}:
+                    return False
+            if json.loads(node.admin("GET", "status")[1])["ledger"]["open_reservations"] != 0:
+                return False
+        return True
 
     def ledgers(self):
         """{node: {shard: entries}}."""

@@ -1,0 +1,269 @@
+"""Several nodes as real processes that work as one: keys, budgets, failover, draining, wiped disks, cut links."""
+
+import concurrent.futures
+import threading
+import time
+
+import pytest
+
+import history
+from cluster import LEASE_TTL_S, Cluster, why_no_cluster
+from outlast_node import question, wait_for
+
+pytestmark = pytest.mark.skipif(bool(why_no_cluster()), reason=why_no_cluster() or "a cluster can run here")
+needs_namespaces = pytest.mark.skipif(bool(why_no_cluster(True)), reason=why_no_cluster(True) or "links can be cut here")
+
+FAILOVER_S = 2 * LEASE_TTL_S + 1
+REST_S = 60
+USD = 10**12
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """One cluster for the tests that leave it whole."""
+    with Cluster(tmp_path_factory.mktemp("cluster"), sim_options={"tokens": 8}) as cluster:
+        yield cluster.start()
+
+
+@pytest.fixture
+def cluster(shared):
+    shared.heal()
+    return shared
+
+
+@pytest.fixture
+def cut_cluster(tmp_path):
+    with Cluster(tmp_path, in_namespaces=True, sim_options={"tokens": 8}) as cluster:
+        yield cluster.start()
+
+
+def key_of(cluster, tenant, node=None):
+    return (node or cluster.any()).create_key(tenant)
+
+
+def ask(node, key, **fields):
+    return node.post(question(max_tokens=16, **fields), key, timeout=30)
+
+
+def settled(cluster):
+    wait_for(cluster.at_rest, "all replicas are equal and nothing is open", REST_S)
+
+
+def shard_of(cluster, key):
+    """The shard that the key's requests are entered in."""
+    node = cluster.any()
+    answer = ask(node, key)
+    assert answer.status == 200, answer
+
+    def found():
+        return next((shard for shard in node.owners() if shard != "control" and any(
+            entry["request_id"] == answer.request_id for entry in node.shard_entries(shard))), None)
+    return wait_for(found, "the request's entries")
+
+
+def test_a_key_made_at_one_node_is_good_at_all_within_a_second_and_ends_at_all(cluster):
+    first, *others = cluster
+    made = key_of(cluster, "acme/search/ann", first)
+    for node in others:
+        wait_for(lambda: ask(node, made["key"]).status == 200, f"{node.name} knows the key", 1.0)
+    others[0].cli("key", "revoke", made["id"])
+    for node in cluster:
+        wait_for(lambda: ask(node, made["key"]).status == 401, f"{node.name} refuses the key", 1.0)
+
+
+def test_every_node_has_every_request_once(cluster):
+    key = key_of(cluster, "birch/team/user")["key"]
+    for node in cluster:
+        wait_for(lambda: ask(node, key).status == 200, f"{node.name} knows the key")
+    asked = [ask(node, key) for node in list(cluster) * 10]
+    assert all(answer.status == 200 for answer in asked)
+    settled(cluster)
+    ledgers = cluster.ledgers()
+    requests = [history.Request(number, "any", "birch", 0.0, 0.0, history.ANSWERED, answer.request_id, 200,
+                                answer.json["usage"]["prompt_tokens"], answer.json["usage"]["completion_tokens"])
+                for number, answer in enumerate(asked)]
+    assert history.check(requests, ledgers) == []
+    assert {name: set(shards) for name, shards in ledgers.items()} == dict.fromkeys(ledgers, set(ledgers["n1"]))
+
+
+def test_a_hard_budget_holds_over_all_nodes(cluster):
+    key = key_of(cluster, "cedar/team/user")["key"]
+    for node in cluster:
+        wait_for(lambda: ask(node, key).status == 200, f"{node.name} knows the key")
+    amount = 30 * 16 * 15 * 10**6  # some thirty answers of the most tokens
+    cluster.any().cli("budget", "set", "organisation:cedar", "--amount", f"{amount / USD:.12f}", "--per", "total")
+    with concurrent.futures.ThreadPoolExecutor(24) as pool:
+        answers = list(pool.map(lambda number: ask(list(cluster)[number % 3], key), range(300)))
+    assert {answer.status for answer in answers} == {200, 429}
+    settled(cluster)
+    assert history.check([], cluster.ledgers()) == []
+
+
+def test_an_owner_that_is_killed_is_replaced_and_its_tenants_go_on(cluster):
+    key = key_of(cluster, "dune/team/user")["key"]
+    for node in cluster:
+        wait_for(lambda: ask(node, key).status == 200, f"{node.name} knows the key")
+    shard = shard_of(cluster, key)
+    victim = cluster.owner_of(shard)
+    victim.kill()
+    began = time.monotonic()
+    for node in cluster.others(victim.name):
+        wait_for(lambda: ask(node, key).status == 200, f"{node.name} answers again", FAILOVER_S)
+    print(f"answers {time.monotonic() - began:.2f} s after the kill")
+    wait_for(lambda: cluster.owner_of(shard) not in (None, victim), "the shard has another owner", 10)
+    cluster.heal()
+    assert ask(victim, key).status == 200
+    settled(cluster)
+    assert history.check([], cluster.ledgers()) == []
+
+
+def test_an_owner_that_is_paused_for_three_leases_owns_nothing_when_it_wakes(cluster):
+    key = key_of(cluster, "elm/team/user")["key"]
+    for node in cluster:
+        wait_for(lambda: ask(node, key).status == 200, f"{node.name} knows the key")
+    shard = shard_of(cluster, key)
+    victim = cluster.owner_of(shard)
+    other = cluster.others(victim.name)[0]
+    victim.pause()
+    paused = time.monotonic()
+    wait_for(lambda: other.owners().get(shard) not in (None, victim.name), "another owner", 3 * LEASE_TTL_S)
+    while time.monotonic() < paused + 3 * LEASE_TTL_S:
+        assert ask(other, key).status == 200
+    victim.resume()
+    wait_for(lambda: ask(victim, key).status == 200, "the victim answers again", 20)
+    settled(cluster)
+    assert history.check([], cluster.ledgers()) == []
+
+
+def test_a_drained_node_owns_nothing_and_takes_shards_again_afterwards(cluster):
+    victim = cluster["n2"]
+    other = cluster["n1"]
+    wait_for(lambda: "n2" in other.owners().values(), "n2 owns a shard", 30)
+    other.cli("node", "drain", "n2")
+    wait_for(lambda: "n2" not in other.owners().values() and len(other.owners()) == cluster.shards + 1,
+             "n2 has handed its shards over", 30)
+    other.cli("node", "undrain", "n2")
+    wait_for(lambda: "n2" in other.owners().values(), "n2 owns a shard again", 60)
+    assert victim.running()
+
+
+def test_a_wiped_node_comes_back_with_all_entries(cluster):
+    victim = cluster["n3"]
+    victim.kill()
+    victim.wipe()
+    victim.start()
+    settled(cluster)
+    ledgers = cluster.ledgers()
+    assert set(ledgers["n3"]) == set(ledgers["n1"])
+    assert history.check([], ledgers) == []
+
+
+def test_a_rolling_restart_under_load_fails_no_request(cluster):
+    key = key_of(cluster, "fir/team/user")["key"]
+    for node in cluster:
+        wait_for(lambda: ask(node, key).status == 200, f"{node.name} knows the key")
+    stopping = threading.Event()
+    failed, answered = [], []
+
+    def callers_of(first):
+        nodes = list(cluster)
+        turn = first
+        while not stopping.is_set():
+            turn += 1
+            # A node that is down refuses the connection: the next one is asked, as any client does.
+            for node in nodes[turn % 3:] + nodes[:turn % 3]:
+                try:
+                    answer = ask(node, key)
+                except ConnectionRefusedError:
+                    continue
+                except OSError as error:
+                    failed.append(f"{node.name}: {type(error).__name__} {error}")
+                    break
+                (answered if answer.status == 200 else failed).append(answer)
+                break
+
+    threads = [threading.Thread(target=callers_of, args=(number,), daemon=True) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    try:
+        for node in cluster:
+            before = len(answered)
+            node.stop()
+            node.start()
+            wait_for(lambda: len(answered) > before + 30, "requests go on", 30)
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join(40)
+    assert failed == []
+    settled(cluster)
+    assert history.check([], cluster.ledgers()) == []
+
+
+def test_a_member_of_etcd_that_dies_is_not_noticed_by_callers(cluster):
+    key = key_of(cluster, "gorse/team/user")["key"]
+    for node in cluster:
+        wait_for(lambda: ask(node, key).status == 200, f"{node.name} knows the key")
+    leader = cluster.etcd.leader()
+    cluster.etcd.kill(leader.name)
+    for node in list(cluster) * 5:
+        assert ask(node, key).status == 200
+    cluster.heal()
+
+
+def test_status_names_nodes_owners_and_members(cluster):
+    status = cluster.any().status()
+    assert [node["name"] for node in status["nodes"]] == ["n1", "n2", "n3"]
+    wait_for(lambda: all(shard["owner"] for shard in cluster.any().status()["shards"]), "every shard has an owner", 20)
+    assert {shard["shard"] for shard in status["shards"]} == {"control", *map(str, range(cluster.shards))}
+    assert len(status["etcd"]["members"]) == 3
+    table = cluster.any().cli("cluster", "status").stdout
+    assert all(word in table for word in ("n1", "n2", "n3", "control", "ETCD"))
+
+
+@needs_namespaces
+def test_a_node_that_is_cut_off_spends_its_slices_then_refuses_and_no_cap_is_exceeded(cut_cluster):
+    cluster = cut_cluster
+    key = key_of(cluster, "acme/team/user")["key"]
+    amount = 400 * 16 * 15 * 10**6
+    cluster.any().cli("budget", "set", "organisation:acme", "--amount", f"{amount / USD:.12f}", "--per", "total")
+    for node in cluster:
+        wait_for(lambda: ask(node, key).status == 200, f"{node.name} knows the key")
+        for _ in range(5):
+            assert ask(node, key).status == 200  # and so has a slice
+    cluster.cut_node("n3")
+    alone = cluster["n3"]
+    answers = []
+
+    def refused():
+        answers.append(ask(alone, key))
+        return answers[-1].status == 503
+    wait_for(refused, "the node that is cut off refuses", 60)
+    others = cluster.others("n3")
+    for node in others:
+        wait_for(lambda: ask(node, key).status == 200, f"{node.name} answers", FAILOVER_S)
+    cluster.heal()
+    wait_for(lambda: ask(alone, key).status == 200, "the node that was cut off answers again", 30)
+    settled(cluster)
+    requests = [history.Request(number, "n3", "acme", 0.0, 0.0, history.ANSWERED, answer.request_id, 200,
+                                answer.json["usage"]["prompt_tokens"], answer.json["usage"]["completion_tokens"])
+                for number, answer in enumerate(answers) if answer.status == 200]
+    assert history.check(requests, cluster.ledgers()) == []
+
+
+@needs_namespaces
+def test_an_owner_that_is_cut_from_etcd_is_replaced_and_serves_on_by_the_others(cut_cluster):
+    cluster = cut_cluster
+    key = key_of(cluster, "acme/team/user")["key"]
+    for node in cluster:
+        wait_for(lambda: ask(node, key).status == 200, f"{node.name} knows the key")
+    shard = shard_of(cluster, key)
+    victim = cluster.owner_of(shard)
+    cluster.cut_node_from_etcd(victim.name)
+    other = cluster.others(victim.name)[0]
+    wait_for(lambda: other.owners().get(shard) not in (None, victim.name), "another owner", 10)
+    for node in cluster:
+        wait_for(lambda: ask(node, key).status == 200, f"{node.name} answers", 20)
+    cluster.heal()
+    settled(cluster)
+    assert history.check([], cluster.ledgers()) == []
