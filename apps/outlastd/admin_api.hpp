@@ -23,7 +23,7 @@ class AdminApi {
       : loop_(loop),
         daemon_(daemon),
         breakers_(loop, daemon),
-        cluster_(loop, daemon.ledger(), daemon.clock(), nullptr) {}
+        cluster_(loop, daemon.ledger(), daemon.clock(), daemon.cluster() != nullptr ? &daemon.cluster()->port() : nullptr) {}
 
   boost::asio::awaitable<void> handle(http::Request& request, http::Response& response);
 
