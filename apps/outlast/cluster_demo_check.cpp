@@ -68,29 +68,22 @@ Result<void> Demo::kill_and_go_on(const DemoNode& victim) {
   return {};
 }
 
-// Settlements may follow their answers by a commit, and replicas their owner by another.
+// Settlements may follow their answers by a commit, replicas their owner by another, and a node that has just come back
+// opens its replicas one after another.
 Result<void> Demo::compare_with_ledger(const DemoNode& node) {
   const auto deadline = Clock::now() + std::chrono::milliseconds(ledger_ms_max);
   GlobalOptions global;
   global.data = node.data();
-  auto api = AdminApi::find(global);
-  if (!api) return fail(api.error());
-  std::string seen;
+  std::string last;
   do {
-    // A node that has just come back answers once it has all of its replicas again.
-    if (const auto answer = api->call("GET", "usage?by=organisation"); !answer) {
-      seen = answer.error().message;
-    } else {
-      const auto usage = parse_object(answer->body, "the node's usage report");
-      if (!usage) return fail(usage.error());
-      const std::uint64_t settled = count_of(member_of(*usage, "total"), "requests");
-      if (settled == answered_) return {};
-      seen = "its ledger has " + std::to_string(settled);
-    }
+    const auto usage = call_admin(global, "GET", "usage?by=organisation");
+    const std::uint64_t settled = usage ? count_of(member_of(*usage, "total"), "requests") : 0;
+    if (usage && settled == answered_) return {};
+    last = usage ? "has " + std::to_string(settled) : "cannot be read: " + usage.error().message;
     if (interrupts_.wait(look_again_ms)) return fail(CliError::failed, "interrupted");
   } while (Clock::now() < deadline);
   return fail(CliError::failed,
-              std::to_string(answered_) + " requests were answered, and " + node.name + " says: " + seen);
+              std::to_string(answered_) + " requests were answered, and " + node.name + "'s ledger " + last);
 }
 
 Result<std::string> Demo::owner_of_tenant() {
