@@ -1,5 +1,5 @@
-// What agreement by etcd costs: batches appended to shared logs, by the entries in a batch; each writer owns a shard and
-// has one append in flight. Run by scripts/bench/agreement, which starts the members.
+// What agreement by etcd costs: batches appended to shared logs, by the entries in a batch; each writer owns a shard
+// and has one append in flight. Run by scripts/bench/agreement, which starts the members.
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -40,7 +40,9 @@ struct Options {
 double own_cpu_s() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  const auto s = [](const timeval& time) { return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6; };
+  const auto s = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+  };
   return s(usage.ru_utime) + s(usage.ru_stime);
 }
 
@@ -112,7 +114,8 @@ Measured measure(EtcdCoordination& node, LeaseId lease, const Presence& me, cons
   const double own_before = own_cpu_s();
   const double members_before = members_cpu_s(options.pids);
   const auto began = Steady::now();
-  const auto until = began + std::chrono::duration_cast<Steady::duration>(std::chrono::duration<double>(options.seconds));
+  const auto until =
+      began + std::chrono::duration_cast<Steady::duration>(std::chrono::duration<double>(options.seconds));
   for (std::size_t i = 0; i < options.writers; ++i) {
     threads.emplace_back([&node, lease, &me, &options, entries, until, i, &times_ms] {
       write(node, static_cast<ShardId>(i), lease, me, options, entries, until, times_ms[i]);
