@@ -77,8 +77,8 @@ TestFolder::~TestFolder() {
 }
 
 EtcdAuthority::EtcdAuthority() {
-  run("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj '/CN=test authority' -keyout " +
-      file("ca.key") + " -out " + file("ca.pem"));
+  run("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj '/CN=test authority'"
+      " -keyout " + file("ca.key") + " -out " + file("ca.pem"));
   issue("server", "serverAuth,clientAuth");
   issue("client", "clientAuth");
 }
