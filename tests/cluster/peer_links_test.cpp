@@ -138,7 +138,7 @@ TEST_CASE("a peer that takes nothing fills the queue, which says overloaded, and
 
 TEST_CASE("a peer that is silent is down, and comes up again when it speaks", "[peer]") {
   auto limits = TestPeer::quick_limits();
-  limits.silence_ms_max = 500;
+  limits.silence_ms_max = 1'000;
   Two two(limits);
   REQUIRE(two.up());
   two.beta.hold();
