@@ -48,6 +48,10 @@ namespace outlast::cluster {
 struct StreamOptions {
   ShardId shard = 0;
   Incarnation holder;
+  // The process that runs this, where it is not the holder itself (HolderHandover). Its time makes the numbers of streams,
+  // so that those of a process are larger than those of the ones before it on the node, and none is used twice: what is
+  // late for one of them means nothing to another.
+  Incarnation speaker{};
   std::size_t operations_max = 65'536;  // not settled; twice that for what is not a beginning
   std::size_t bytes_max = 32U << 20;    // of their frames, likewise
   std::uint32_t lazy_ms = 5;            // how long an operation that nobody waits for may wait for company

@@ -69,7 +69,7 @@ class HolderNode {
     if (!disk_holders_) disk_holders_.emplace();
     disk_holders_->push_back(me_);
     const ShardId shards[] = {the_shard};
-    handover_ = std::make_unique<HolderHandover>(std::move(earlier), shards, clock_);
+    handover_ = std::make_unique<HolderHandover>(std::move(earlier), shards, me_, clock_);
     StreamOptions options;
     options.shard = the_shard;
     options.holder = me_;
