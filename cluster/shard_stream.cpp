@@ -353,6 +353,8 @@ void ShardStream::drop_settled() {
   }
   while (!refusable_.empty() && refusable_.front() < front_) refusable_.pop_front();
   next_to_spool_ = std::max(next_to_spool_, front_);
+  next_to_send_ = std::max(next_to_send_, front_);
+  acknowledged_ = std::max(acknowledged_, front_ - 1);
 }
 
 // ---- cut off
