@@ -68,7 +68,7 @@ Result<std::uint64_t> ShardStream::push(const MeteringOperation& operation, bool
   return take_in(std::move(pending), urgent);
 }
 
-Result<std::uint64_t> ShardStream::push(const proto::EntryBody& body, bool urgent) {
+Result<std::uint64_t> ShardStream::push_control(const proto::EntryBody& body, bool urgent) {
   Pending pending;
   std::string frame;
   encoder_.append(frame, proto::LedgerEntry{no_header, body});

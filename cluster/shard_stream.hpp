@@ -108,7 +108,7 @@ class ShardStream {
   // overloaded (reservations and what is for the control log first, so that what ends a request still finds room).
   Result<std::uint64_t> push(const MeteringOperation& operation, bool urgent);
   // For the control shard; refused `unavailable` when it cannot be told in time.
-  Result<std::uint64_t> push(const proto::EntryBody& body, bool urgent);
+  Result<std::uint64_t> push_control(const proto::EntryBody& body, bool urgent);
   // Always room: there are as many as budgets.
   std::uint64_t push(shard::SliceReturn back);
   // What an earlier process of the node had in its spool: durable, and told so already.
