@@ -2,7 +2,6 @@
 // of one core with none, and with a hard budget on every level of the path and a commitment; the
 // rate of verify; and the memory of many keys that each have a budget. Prints a table; --json
 // prints one JSON object as the last line.
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -11,8 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "bench/ledger_samples.hpp"
 #include "core/json_writer.hpp"
-#include "core/random.hpp"
 #include "storage/ledger_queries.hpp"
 #include "storage/ledger_writer.hpp"
 #include "storage/memory_log.hpp"
@@ -20,21 +19,12 @@
 namespace {
 
 using namespace outlast;
+using namespace outlast::bench;
 using namespace outlast::storage;
 
 constexpr int requests = 300'000;
 constexpr int batch_requests = 200;
-constexpr int users = 50;
 constexpr int keys = 100'000;
-
-double cpu_s() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& time) {
-    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) * 1e-6;
-  };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
 
 double resident_mb() {
   std::ifstream file("/proc/self/statm");
@@ -42,13 +32,6 @@ double resident_mb() {
   double resident = 0;
   file >> pages >> resident;
   return resident * static_cast<double>(::sysconf(_SC_PAGESIZE)) / 1e6;
-}
-
-template <class T>
-void require(const Result<T>& result) {
-  if (result) return;
-  std::fprintf(stderr, "%s\n", result.error().message.c_str());
-  std::exit(1);
 }
 
 Budget budget_on(const std::string& scope) {
@@ -70,40 +53,6 @@ void add_money(LedgerWriter& writer) {
                               0, std::int64_t{1} << 50, false};
   require(writer.add(proto::CommitmentAdded{commitment, "bench"}));
   require(writer.commit());
-}
-
-Reservation reservation_of(const RequestId& id, Random& random) {
-  Reservation reservation;
-  reservation.request_id = id;
-  const std::string user = "user-" + std::to_string(random.below(users));
-  reservation.tenant = {"acme", "search", user};
-  reservation.key_id = "key_" + user;
-  reservation.route = "smart";
-  reservation.amount = {25'000'000};
-  reservation.price_known = true;
-  reservation.input_tokens_max = 900;
-  reservation.output_tokens_max = 256;
-  reservation.candidates = {{"alpha", "claude-fable-5"}, {"beta", "gpt-fable"}};
-  return reservation;
-}
-
-Settlement settlement_of(const RequestId& id, Random& random) {
-  Settlement settlement;
-  AttemptLine& line = settlement.attempt;
-  line.request_id = id;
-  line.number = 1;
-  line.deployment = "fable-alpha";
-  line.provider = "alpha";
-  line.model = "claude-fable-5";
-  line.http_status = 200;
-  line.usage.input_uncached = 300 + random.below(500);
-  line.usage.output_text = random.below(256);
-  line.usage.source = UsageSource::reported;
-  line.cost = {
-      static_cast<__int128>(line.usage.input_uncached * 3'000 + line.usage.output_text * 15'000)};
-  line.price_known = true;
-  line.price_version = "2026-01";
-  return settlement;
 }
 
 struct Rates {

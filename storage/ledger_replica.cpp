@@ -109,6 +109,14 @@ Result<void> LedgerWriter::lead(std::uint64_t epoch, const proto::OwnerStarted& 
   return commit();
 }
 
+void LedgerWriter::resign() {
+  check(role_ == Role::owner, "the owner of a shard hands it over");
+  check(pending_entries() == 0, "an owner hands over what is durable");
+  batch_timed_ = false;
+  head_.time_ms = entry_time_ms_;
+  role_ = Role::replica;
+}
+
 Result<Applied> LedgerWriter::end_holder(const Incarnation& holder, bool spent, std::string why) {
   const std::vector<Settlement> in_doubt = state_.in_doubt(holder);
   for (const Settlement& settlement : in_doubt) {

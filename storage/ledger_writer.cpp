@@ -374,16 +374,20 @@ Result<void> LedgerWriter::write_batch(bool rows, bool open) {
   if (open) head_.replay_from = head_.next_index;
   head_.max_ended_id = state_.max_ended_id();
   TableChanges& changes = state_.collect(rows, open);
+  // Not a later time that no entry has: another owner's clock may be behind this one's.
+  HeadRow head = head_;
+  head.time_ms = entry_time_ms_;
   row_.clear();
-  encode(row_, head_);
+  encode(row_, head);
   changes.put(Table::meta, head_key, row_);
   const Result<void> appended = log_.append({batch_first_, records_}, changes);
   if (!appended) return appended;
   state_.committed();
   records_.clear();
   batch_first_ = head_.next_index;
-  // Entries to come are not of earlier hours than this batch.
-  if (rows) rows_hour_ = static_cast<std::uint32_t>(std::max<std::int64_t>(head_.time_ms, 0) / hour_ms);
+  // Entries to come are not of earlier hours than the last one, whoever writes them.
+  if (rows)
+    rows_hour_ = static_cast<std::uint32_t>(std::max<std::int64_t>(entry_time_ms_, 0) / hour_ms);
   for (const proto::SliceGranted& grant : grants_) dealer_.granted(grant.budget, grant.amount);
   grants_.clear();
   return {};

@@ -4,8 +4,8 @@
 // On a single node, open() is all. In a cluster each replica of a shard has one: open_replica(),
 // follow() for what the owner wrote, and lead() when its own node becomes the owner; from then on
 // add() and commit(), as on a single node, but that slices are not dealt out here (their holders
-// ask for them). After an error from follow(), lead() or commit() it is thrown away, and another
-// one opened from what the local log has.
+// ask for them), until it hands over by resign(). After an error from follow(), lead() or commit()
+// it is thrown away, and another one opened from what the local log has.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +36,8 @@ class LedgerWriter {
   static constexpr int take_back_tries_max = 32;
   // Entries in one commit of a recovery.
   static constexpr std::size_t recovery_batch_entries = 4'096;
-  // Bytes of one commit while a holder's many reservations are settled: far below what a shared log takes.
+  // Bytes of one commit while a holder's many reservations are settled: far below what a shared
+  // log takes.
   static constexpr std::size_t end_holder_batch_bytes = 192U << 10;
 
   // Recovers the state from `log` and checks its head; then, durable on return: an incarnation
@@ -73,6 +74,8 @@ class LedgerWriter {
   // who wrote them; durable on return. Nothing is settled, since reservations and slices belong to
   // holders. `fenced`: the ledger has entries of a later epoch.
   Result<void> lead(std::uint64_t epoch, const proto::OwnerStarted& who);
+  // The owner hands over: it is a replica again, in the same object. Nothing may be pending.
+  void resign();
   // A holder will say nothing more: adds the settlement, marked in doubt, of each of its open
   // reservations, then that it ended. What its slices hold returns to the budgets or, if `spent`,
   // counts as used, as it must when nobody knows. May commit in between; the last entry is not
@@ -145,7 +148,7 @@ class LedgerWriter {
   Log& log_;
   const Clock& clock_;
   Role role_;
-  HeadRow head_;  // as it will be when the batch is durable
+  HeadRow head_;  // as it will be when the batch is durable; its time is the batch's, once it has one
   std::uint64_t batch_first_;
   bool batch_timed_ = false;
   PendingView view_;

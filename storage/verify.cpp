@@ -8,6 +8,7 @@
 #include "storage/ledger_queries.hpp"
 #include "storage/ledger_state.hpp"
 #include "storage/ledger_writer.hpp"
+#include "storage/recomputed_tables.hpp"
 #include "storage/rows.hpp"
 #include "storage/usage_fold.hpp"
 
@@ -15,141 +16,6 @@ namespace outlast::storage {
 namespace {
 
 constexpr std::uint64_t collect_entries = 1'024;
-
-// The tables as they are recomputed, in memory; but dedup rows, of which there is one per request,
-// are looked up in the stored table, where a row that ends after the entry in hand does not exist
-// yet.
-class RecomputedTables final : public LedgerView {
- public:
-  explicit RecomputedTables(const LedgerView& stored) : stored_(stored) {}
-
-  Result<bool> get(Table table, std::string_view key, std::string& value) const override {
-    if (table == Table::dedup) {
-      const Result<bool> found = stored_.get(table, key, value);
-      DedupRow row;
-      if (!found || !*found || !decode(value, row)) return found;
-      return row.end_index < index_;
-    }
-    if (table == Table::idempotency) {
-      // One that is stored may be of a later request; the earlier ones are kept here.
-      const auto& earlier = rows_[static_cast<std::size_t>(table)];
-      if (const auto at = earlier.find(key); at != earlier.end()) {
-        value = at->second;
-        return true;
-      }
-      const Result<bool> found = stored_.get(table, key, value);
-      IdempotencyRow row;
-      if (!found || !*found || !decode(value, row)) return found;
-      return row.reserve_index < index_;
-    }
-    const auto& rows = rows_[static_cast<std::size_t>(table)];
-    const auto at = rows.find(key);
-    if (at == rows.end()) return false;
-    value = at->second;
-    return true;
-  }
-  Result<void> scan(Table, std::string_view, std::string_view,
-                    const std::function<bool(std::string_view, std::string_view)>&) const override {
-    return {};
-  }
-  Result<void> read(std::uint64_t from,
-                    const std::function<bool(const LogRecord&)>& visit) const override {
-    return stored_.read(from, visit);
-  }
-
-  void at_entry(std::uint64_t index) { index_ = index; }
-  // Takes rows over; dedup rows and idempotency keys are compared at once.
-  Result<void> take(const TableChanges& changes, std::int64_t keep_ids_from_ms);
-  // What differs between a table here and the stored one between two keys; empty when nothing does.
-  Result<std::string> difference(Table table, std::string_view from, std::string_view to,
-                                 std::string_view what) const;
-  Result<void> take_key(std::string_view key, std::string_view value,
-                        std::int64_t keep_ids_from_ms);
-  [[nodiscard]] const std::string& problem() const { return problem_; }
-  [[nodiscard]] const auto& rows(Table table) const {
-    return rows_[static_cast<std::size_t>(table)];
-  }
-
- private:
-  const LedgerView& stored_;
-  std::array<std::map<std::string, std::string, std::less<>>, table_count> rows_;
-  std::uint64_t index_ = 0;
-  std::string problem_;
-};
-
-Result<void> RecomputedTables::take(const TableChanges& changes, std::int64_t keep_ids_from_ms) {
-  std::optional<Error> error;
-  changes.for_each([&](Table table, std::string_view key, std::string_view value) {
-    if (table == Table::idempotency) {
-      if (const Result<void> kept = take_key(key, value, keep_ids_from_ms); !kept)
-        error = kept.error();
-      return;
-    }
-    if (table != Table::dedup) {
-      auto& rows = rows_[static_cast<std::size_t>(table)];
-      if (value.data() == nullptr) rows.erase(std::string(key));
-      else rows[std::string(key)] = value;
-      return;
-    }
-    RequestId id;
-    std::copy_n(reinterpret_cast<const std::uint8_t*>(key.data()), id.bytes.size(),
-                id.bytes.begin());
-    std::string stored;
-    const Result<bool> found = stored_.get(table, key, stored);
-    if (!found) error = found.error();
-    else if (*found ? stored != value : id.unix_ms() >= keep_ids_from_ms) {
-      problem_ =
-          "the dedup row of request " + id.to_string() + (*found ? " differs" : " is missing");
-    }
-  });
-  if (error) return fail(std::move(*error));
-  return {};
-}
-
-Result<void> RecomputedTables::take_key(std::string_view key, std::string_view value,
-                                        std::int64_t keep_ids_from_ms) {
-  std::string bytes;
-  const Result<bool> found = stored_.get(Table::idempotency, key, bytes);
-  if (!found) return fail(found.error());
-  auto& earlier = rows_[static_cast<std::size_t>(Table::idempotency)];
-  IdempotencyRow own;
-  IdempotencyRow stored;
-  if (!decode(value, own)) return {};
-  if (*found && bytes == value) {
-    if (const auto at = earlier.find(key); at != earlier.end()) earlier.erase(at);
-  } else if (*found && decode(bytes, stored) && stored.reserve_index > own.reserve_index) {
-    earlier[std::string(key)] = value;  // used again since
-  } else if (*found || own.request_id.unix_ms() >= keep_ids_from_ms) {
-    problem_ = "the row of the idempotency key of request " + own.request_id.to_string() +
-               (*found ? " differs" : " is missing");
-  }
-  return {};
-}
-
-Result<std::string> RecomputedTables::difference(Table table, std::string_view from,
-                                                 std::string_view to, std::string_view what) const {
-  const auto& all = rows(table);
-  auto at = all.lower_bound(from);
-  const auto end = to.empty() ? all.end() : all.lower_bound(to);
-  std::string problem;
-  const Result<void> scanned =
-      stored_.scan(table, from, to, [&](std::string_view key, std::string_view value) {
-        const bool same = at != end && at->first == key &&
-                          (table == Table::rollup || table == Table::usage
-                               ? same_rollup(value, at->second)
-                               : at->second == value);
-        if (same) {
-          ++at;
-          return true;
-        }
-        problem = std::string("a stored ") + std::string(what) + " does not follow from the log";
-        return false;
-      });
-  if (!scanned) return fail(scanned.error());
-  if (problem.empty() && at != end)
-    problem = std::string("a ") + std::string(what) + " that follows from the log is not stored";
-  return problem;
-}
 
 class Verifier {
  public:

@@ -1,3 +1,4 @@
+#include "storage/money_rows.hpp"
 #include "storage/rows.hpp"
 
 #include <catch2/catch.hpp>
@@ -48,6 +49,45 @@ TEST_CASE("rows read back as they were written", "[ledger]") {
   CHECK(rollup_read.status == 3);
   CHECK(bytes > rollup_hour_key(488'888));
   CHECK(bytes < rollup_hour_key(488'889));
+}
+
+TEST_CASE("rows of slices, holders and what holders reserved read back", "[ledger][cluster]") {
+  Incarnation holder;
+  holder.bytes.fill(7);
+  std::string bytes;
+  const SliceRow slice{holder, "bud_a", {1}, {static_cast<__int128>(1) << 90}, {3}, 9};
+  encode(bytes, slice);
+  SliceRow slice_read;
+  REQUIRE(decode(slice_key(holder, "bud_a"), bytes, slice_read));
+  CHECK(slice_read == slice);
+  CHECK_FALSE(decode(slice_key(holder, ""), bytes, slice_read));
+  CHECK_FALSE(decode(slice_key(holder, "bud_a"), bytes + "x", slice_read));
+
+  bytes.clear();
+  const EndedHolderRow ended{holder, 1'760'000'000'000};
+  encode(bytes, ended);
+  EndedHolderRow ended_read;
+  REQUIRE(decode(ended_holder_key(holder), bytes, ended_read));
+  CHECK(ended_read == ended);
+  CHECK_FALSE(decode("e", bytes, ended_read));
+  CHECK_FALSE(decode(ended_holder_key(holder) + "x", bytes, ended_read));
+
+  for (const bool held : {false, true}) {
+    OpenRow open;
+    open.reservation.tenant = {"o", "t", "u"};
+    open.reservation.tags = {"nightly"};
+    if (held) open.reservation.holder = holder;
+    open.attempts = {{1, 5}};
+    open.budgets = {{"bud_a", {3}, {2}}};
+    bytes.clear();
+    encode(bytes, open);
+    OpenRow open_read;
+    open_read.reservation.holder.bytes.fill(1);
+    REQUIRE(decode(open_key(open.reservation.request_id), bytes, open_read));
+    CHECK(open_read.reservation == open.reservation);
+    CHECK(open_read.attempts == open.attempts);
+    CHECK(open_read.budgets == open.budgets);
+  }
 }
 
 TEST_CASE("rows that are cut short or too long are refused", "[ledger]") {
