@@ -14,6 +14,7 @@ using storage::LedgerError;
 constexpr std::int64_t never_ns = std::numeric_limits<std::int64_t>::max();
 constexpr std::uint32_t resend_doublings = 8;  // the wait grows to so many times its start
 constexpr std::uint32_t rewind_ms_min = 20;    // hints of a gap come in swarms
+constexpr int stream_bits = 16;  // connections in a millisecond of the clock that incarnations are made by
 constexpr proto::EntryHeader no_header{0, 0, 0};
 
 std::int64_t ns_of(std::uint32_t ms) { return std::int64_t{ms} * 1'000'000; }
@@ -45,7 +46,10 @@ bool is_skipped(const shard::Operation& operation) { return std::holds_alternati
 
 }  // namespace
 
-ShardStream::ShardStream(StreamOptions options, const Clock& clock) : options_(std::move(options)), clock_(clock) {}
+ShardStream::ShardStream(StreamOptions options, const Clock& clock) : options_(std::move(options)), clock_(clock) {
+  const Incarnation& speaker = options_.speaker.is_nil() ? options_.holder : options_.speaker;
+  stream_ = static_cast<std::uint64_t>(speaker.unix_ms()) << stream_bits;
+}
 
 // ---- what is pushed
 
@@ -64,7 +68,7 @@ Result<std::uint64_t> ShardStream::push(const MeteringOperation& operation, bool
   return take_in(std::move(pending), urgent);
 }
 
-Result<std::uint64_t> ShardStream::push(const proto::EntryBody& body, bool urgent) {
+Result<std::uint64_t> ShardStream::push_control(const proto::EntryBody& body, bool urgent) {
   Pending pending;
   std::string frame;
   encoder_.append(frame, proto::LedgerEntry{no_header, body});
@@ -349,6 +353,8 @@ void ShardStream::drop_settled() {
   }
   while (!refusable_.empty() && refusable_.front() < front_) refusable_.pop_front();
   next_to_spool_ = std::max(next_to_spool_, front_);
+  next_to_send_ = std::max(next_to_send_, front_);
+  acknowledged_ = std::max(acknowledged_, front_ - 1);
 }
 
 // ---- cut off
