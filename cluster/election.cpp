@@ -21,7 +21,6 @@ Election::Election(ElectionOptions options, const Clock& clock, std::uint64_t se
   check(!options_.node.empty(), "a node has a name");
   check(options_.shards >= 1 && options_.shards <= shards_max, "the number of shards is in its limits");
   check(options_.replicas >= 1, "a shard has a replica");
-  check(options_.hang_ms_max >= options_.ttl_s * 1'000, "a pause within the TTL is no hang");
   shards_.resize(std::size_t{options_.shards} + 1);
   for (std::size_t i = 0; i < options_.shards; ++i) shards_[i].id = static_cast<ShardId>(i);
   shards_.back().id = control_shard;
