@@ -120,7 +120,8 @@ class Election {
   // For shard threads: what they lead they lead until then, by the clock. 0: nothing.
   [[nodiscard]] std::int64_t lead_deadline_ns() const;
   [[nodiscard]] std::vector<ShardProgress> progress_report() const;
-  // The lowest applied index of the shard's live replicas; none: some have not told. Below it the log may be trimmed.
+  // The lowest applied index of the shard's live replicas; none: some have not told. Below it the log may be trimmed; who
+  // asks decides how long it waits for a replica that lives and does not move.
   [[nodiscard]] std::optional<std::uint64_t> lowest_applied(ShardId shard) const;
   // To whom the shard's progress goes, and who may give a checkpoint: its owner, and its replicas; of the control shard
   // not all, but the best placed. Without this node.

@@ -143,8 +143,8 @@ void Election::set_members(const std::vector<Member>& members) {
   const std::int64_t now_ns = clock_.monotonic_ns();
   for (auto& [name, node] : nodes_) node.state.reset();
   for (const Member& member : members) {
-    Node& node =
-        nodes_.try_emplace(member.name, Node{.hash = placement_hash(member.name), .away_since_ns = now_ns}).first->second;
+    const Node fresh{.hash = placement_hash(member.name), .away_since_ns = now_ns};
+    Node& node = nodes_.try_emplace(member.name, fresh).first->second;
     node.state = member.state;
     node.ledger = has_role(member.roles, ledger_role);
   }

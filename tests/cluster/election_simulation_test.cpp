@@ -274,6 +274,15 @@ TEST_CASE("The last node of a cluster keeps its shards while it drains", "[elect
   CHECK(led_by(world, name_of_node(0)) == world.shards().size());
 }
 
+TEST_CASE("A cluster in which nothing happens does little", "[election]") {
+  const auto owned_world = quiet_world(5, 5);
+  World& world = *owned_world;
+  world.run_ms(60'000);
+  const auto counts = world.take_counts();
+  CHECK(counts.claims == 0);
+  CHECK(counts.events < 5 * 60 * 12);  // per node and second: a report, and parts of keepalives and views
+}
+
 TEST_CASE("A seed replays identically", "[election]") {
   const auto run = [] {
     World world(options_of(11));

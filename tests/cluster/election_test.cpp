@@ -248,4 +248,13 @@ TEST_CASE("The log may be trimmed below what every live replica has applied", "[
   std::erase_if(f.view.nodes, [](const Presence& presence) { return presence.node == "b"; });
   f.see();
   CHECK(f.election.lowest_applied(0) == std::uint64_t{950});
+  // Every node goes by the control shard, also one without ledgers.
+  f.members.push_back({"gateway", NodeState::active, {"gateway"}});
+  f.view.nodes.push_back(Fixture::presence("gateway"));
+  f.election.set_members(f.members);
+  f.see();
+  f.reports("c", control_shard, 400);
+  CHECK(f.election.lowest_applied(control_shard) == std::nullopt);
+  f.reports("gateway", control_shard, 300);
+  CHECK(f.election.lowest_applied(control_shard) == std::uint64_t{300});
 }
