@@ -162,6 +162,10 @@ TEST_CASE("Whatever happens, no two nodes believe to lead a shard, and afterward
   for (std::uint64_t seed = 1; seed <= 300; ++seed) simulate(seed);
 }
 
+TEST_CASE("Ten thousand other seeds do no harm either", "[.slow][election]") {
+  for (std::uint64_t seed = 1'000; seed < 11'000; ++seed) simulate(seed);
+}
+
 TEST_CASE("A node that joins gets its shards by handovers, and no other shard moves", "[election]") {
   for (std::uint64_t seed = 1; seed <= 40; ++seed) {
     const auto owned_world = quiet_world(seed, 2 + seed % 12);
