@@ -2,14 +2,19 @@
 
 #include <catch2/catch.hpp>
 
+#include <condition_variable>
+#include <deque>
 #include <functional>
 #include <map>
+#include <mutex>
 #include <optional>
+#include <thread>
 
 #include <caf/exit_reason.hpp>
 #include <caf/typed_response_promise.hpp>
 
 #include "tests/actors/memory_net.hpp"
+#include "tests/cluster/fake_node.hpp"
 
 using namespace outlast;
 using namespace outlast::actors;
@@ -18,6 +23,7 @@ using testing::Asked;
 using testing::frame_of;
 using testing::MemoryNet;
 using testing::text_of;
+using outlast::test::Slot;
 
 namespace {
 
@@ -548,6 +554,155 @@ TEST_CASE("every request to a remote actor ends once under any schedule of fault
   for (const auto code : {ActorError::unavailable, ActorError::timed_out, ActorError::overloaded}) {
     CHECK(errors[static_cast<int>(code)] > 200);
   }
+}
+
+namespace {
+
+struct ThreadedConfig : caf::actor_system_config {
+  ThreadedConfig() { set("scheduler.policy", caf::atom("sharing")); }
+};
+
+// Two nodes with threads of their own, and a network thread between them.
+class ThreadedPair {
+ public:
+  struct Side {
+    explicit Side(ThreadedPair& pair, std::string name)
+        : peer{std::move(name), {}, 1}, port(pair, *this), remote(std::make_unique<RemoteActors>(system, port, clock)) {}
+    struct Port final : PeerPort {
+      Port(ThreadedPair& its_pair, Side& its_side) : pair(its_pair), side(its_side) {}
+      Result<void> send(const std::string&, cluster::Channel, FramePtr frame) override { return pair.send(side, frame); }
+      ThreadedPair& pair;
+      Side& side;
+    };
+    cluster::Peer peer;
+    ThreadedConfig config;
+    caf::actor_system system{config};
+    SystemClock clock;
+    Port port;
+    std::unique_ptr<RemoteActors> remote;
+  };
+
+  ThreadedPair() : a(*this, "a"), b(*this, "b"), thread_([this] { run(); }) {}
+  ~ThreadedPair() {
+    push({});
+    thread_.join();
+  }
+  void set_up(bool up) {
+    const std::lock_guard lock(mutex_);
+    if (std::exchange(up_, up) == up) return;
+    tasks_.push_back([this, up] {
+      for (auto [one, other] : {std::pair{&a, &b}, std::pair{&b, &a}}) {
+        if (up) one->remote->on_up(other->peer);
+        else one->remote->on_down(other->peer, "by the test");
+      }
+    });
+    changed_.notify_all();
+  }
+  void push(std::function<void()> task) {
+    const std::lock_guard lock(mutex_);
+    tasks_.push_back(std::move(task));
+    changed_.notify_all();
+  }
+
+  Side a;
+  Side b;
+
+ private:
+  Result<void> send(Side& from, FramePtr frame) {
+    const std::lock_guard lock(mutex_);
+    if (!up_) return fail(cluster::LinkError::not_connected, "down");
+    Side& to = &from == &a ? b : a;
+    tasks_.push_back([&from, &to, frame = std::move(frame)] {
+      auto message = ask::decode(frame->bytes());
+      if (to.remote && message) to.remote->on_message(from.peer, std::move(*message));
+    });
+    changed_.notify_all();
+    return {};
+  }
+  void run() {
+    while (true) {
+      std::function<void()> task;
+      {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [this] { return !tasks_.empty(); });
+        task = std::move(tasks_.front());
+        tasks_.pop_front();
+      }
+      if (!task) return;
+      task();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::function<void()>> tasks_;
+  bool up_ = false;
+  std::thread thread_;
+};
+
+// Of all requests of the test.
+struct Tally {
+  std::mutex mutex;
+  std::condition_variable changed;
+  int answers = 0;
+  int errors = 0;
+  void count(int Tally::*which) {
+    const std::lock_guard lock(mutex);
+    ++(this->*which);
+    changed.notify_all();
+  }
+  bool wait(int total) {
+    std::unique_lock lock(mutex);
+    return changed.wait_for(lock, 60s, [this, total] { return answers + errors >= total; });
+  }
+};
+
+}  // namespace
+
+TEST_CASE("threads that ask while the link comes and goes get one answer each", "[remote]") {
+  constexpr int rounds = 40;
+  constexpr int askers = 4;
+  constexpr int asks = 25;
+  Tally tally;
+  ThreadedPair pair;
+  const auto held = std::make_shared<Held>();
+  const auto worker = pair.b.system.spawn(fake_worker, held);
+  REQUIRE(pair.b.remote->serve<GpuWorker>("worker", worker));
+  int sent = 0;
+  for (int round = 0; round < rounds; ++round) {
+    pair.set_up(true);
+    Result<GpuWorker> proxy = pair.a.remote->proxy<GpuWorker>("b", "worker");
+    for (auto give_up = std::chrono::steady_clock::now() + 20s; !proxy;) {
+      REQUIRE(std::chrono::steady_clock::now() < give_up);
+      std::this_thread::yield();
+      proxy = pair.a.remote->proxy<GpuWorker>("b", "worker");
+    }
+    for (int asker = 0; asker < askers; ++asker) {
+      sent += asks;
+      pair.a.system.spawn([proxy = *proxy, &tally](caf::event_based_actor* self) {
+        for (int i = 0; i < asks; ++i) {
+          self->request(proxy, caf::infinite, WorkerCall{7, frame_of("x")})
+              .then([&tally](const WorkerReply&) { tally.count(&Tally::answers); },
+                    [&tally](const caf::error&) { tally.count(&Tally::errors); });
+        }
+      });
+    }
+    // Sometimes in the middle of it, sometimes after all of it.
+    if (round % 2 == 0) REQUIRE(tally.wait(sent - askers * asks / 2));
+    else REQUIRE(tally.wait(sent));
+    pair.set_up(false);
+  }
+  REQUIRE(tally.wait(sent));
+  CHECK(tally.answers + tally.errors == sent);
+  CHECK(tally.answers > sent / 4);
+  caf::anon_send_exit(worker, caf::exit_reason::kill);
+  Slot<bool> stopped;
+  pair.push([&pair, &stopped] {
+    pair.a.remote.reset();
+    pair.b.remote.reset();
+    stopped.set(true);
+  });
+  REQUIRE(stopped.wait());
 }
 
 TEST_CASE("errors keep who made them on their way through CAF", "[remote]") {
