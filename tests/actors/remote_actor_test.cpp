@@ -671,12 +671,11 @@ TEST_CASE("threads that ask while the link comes and goes get one answer each", 
   int sent = 0;
   for (int round = 0; round < rounds; ++round) {
     pair.set_up(true);
-    Result<GpuWorker> proxy = pair.a.remote->proxy<GpuWorker>("b", "worker");
-    for (auto give_up = std::chrono::steady_clock::now() + 20s; !proxy;) {
-      REQUIRE(std::chrono::steady_clock::now() < give_up);
-      std::this_thread::yield();
-      proxy = pair.a.remote->proxy<GpuWorker>("b", "worker");
-    }
+    Slot<bool> up;
+    pair.push([&up] { up.set(true); });
+    REQUIRE(up.wait());
+    const Result<GpuWorker> proxy = pair.a.remote->proxy<GpuWorker>("b", "worker");
+    REQUIRE(proxy);
     for (int asker = 0; asker < askers; ++asker) {
       sent += asks;
       pair.a.system.spawn([proxy = *proxy, &tally](caf::event_based_actor* self) {
@@ -694,7 +693,7 @@ TEST_CASE("threads that ask while the link comes and goes get one answer each", 
   }
   REQUIRE(tally.wait(sent));
   CHECK(tally.answers + tally.errors == sent);
-  CHECK(tally.answers > sent / 4);
+  CHECK(tally.answers >= sent / 2);  // those of every second round
   caf::anon_send_exit(worker, caf::exit_reason::kill);
   Slot<bool> stopped;
   pair.push([&pair, &stopped] {
