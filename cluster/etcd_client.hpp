@@ -21,8 +21,8 @@ struct EtcdOptions {
   std::string ca_file;
   std::string certificate_file;
   std::string key_file;
-  // Of a whole call, with all tries; EtcdCoordination's start_lease() and claim() may take two: so a sixth of the TTL of
-  // leases at most.
+  // Of a whole call, with all tries. EtcdCoordination's start_lease() and claim() may take two: so a sixth of the
+  // leases' TTL at most.
   std::uint32_t call_timeout_ms = 1'500;
 };
 

@@ -16,7 +16,7 @@
 namespace outlast::cluster::test {
 namespace {
 
-constexpr std::uint32_t ttl_s = 2;
+constexpr std::uint32_t ttl_s = 3;
 
 class MemoryWorld {
  public:

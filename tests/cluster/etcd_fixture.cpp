@@ -168,6 +168,7 @@ void EtcdMembers::resume(std::size_t index) { ::kill(members_[index].pid, SIGCON
 EtcdOptions EtcdMembers::options() const {
   EtcdOptions options;
   options.endpoints = endpoints_;
+  options.call_timeout_ms = 10'000;
   if (authority_ != nullptr) {
     options.ca_file = authority_->file("ca.pem");
     options.certificate_file = authority_->file("client.pem");

@@ -240,17 +240,15 @@ TEST_CASE("an acknowledged batch stands once while members of a real etcd die an
   options.call_timeout_ms = 600;
   const auto client = std::move(*EtcdClient::start(options));
   EtcdCoordination node(*client, "faults");
-  const Result<LeaseId> lease = node.start_lease(600, presence("a"));
-  REQUIRE(lease);
-  const Result<std::uint64_t> epoch = node.claim(0, *lease, presence("a"));
-  REQUIRE(epoch);
+  const LeaseId lease = test::eventually([&node] { return node.start_lease(600, presence("a")); });
+  const std::uint64_t epoch = test::eventually([&node, lease] { return node.claim(0, lease, presence("a")); });
   const auto shared = node.log(0);
   storage::MemoryLog local;
   const auto until = std::chrono::steady_clock::now() + test::etcd_patience;
   ReplicatedLog log(*shared, local,
                     {[until] { return std::chrono::steady_clock::now() < until; },
                      [](std::uint32_t ms) { std::this_thread::sleep_for(std::chrono::milliseconds(ms)); }});
-  log.lead(*epoch);
+  log.lead(epoch);
   std::uint64_t next_index = 0;
   std::string acknowledged;
   const auto append_some = [&log, &next_index, &acknowledged] {
