@@ -104,7 +104,8 @@ class ShardStream {
   // `clock` outlives it.
   ShardStream(StreamOptions options, const Clock& clock);
 
-  // Takes the operation in and gives its sequence, from 1 without gaps. `urgent`: somebody waits for it. Errors:
+  // Takes the operation in and gives its sequence, from 1 without gaps. `urgent`: somebody waits for it. A reservation
+  // names this holder, or the owner refuses it. Errors:
   // overloaded (reservations and what is for the control log first, so that what ends a request still finds room).
   Result<std::uint64_t> push(const MeteringOperation& operation, bool urgent);
   // For the control shard; refused `unavailable` when it cannot be told in time.
