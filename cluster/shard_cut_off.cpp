@@ -35,6 +35,7 @@ void ShardStream::spool() {
     bytes += entry->frame.size();
     spool_bytes_ += entry->frame.size();
     pending.in_spool = InSpool::writing;
+    if (write.records.empty()) writing_from_ = next_to_spool_;
     write.records.push_back({next_to_spool_, entry->frame});
   }
   if (write.records.empty()) return;
@@ -45,7 +46,7 @@ void ShardStream::spool() {
 void ShardStream::spooled() {
   check(writing_, "a write to the spool ends once");
   writing_ = false;
-  for (std::uint64_t sequence = front_; sequence < next_to_spool_; ++sequence) {
+  for (std::uint64_t sequence = std::max(front_, writing_from_); sequence < next_to_spool_; ++sequence) {
     Pending& pending = *find(sequence);
     if (pending.in_spool != InSpool::writing) continue;
     pending.in_spool = InSpool::yes;
@@ -60,7 +61,7 @@ void ShardStream::spool_full() {
   check(writing_, "a write to the spool ends once");
   writing_ = false;
   spool_full_ = true;
-  for (std::uint64_t sequence = next_to_spool_; sequence-- > front_;) {
+  for (std::uint64_t sequence = next_to_spool_; sequence-- > std::max(front_, writing_from_);) {
     Pending& pending = *find(sequence);
     if (pending.in_spool != InSpool::writing) continue;
     pending.in_spool = InSpool::no;

@@ -199,6 +199,7 @@ class ShardStream {
 
   std::uint64_t next_to_spool_ = 1;
   bool writing_ = false;
+  std::uint64_t writing_from_ = 1;  // the first that is being written
   bool spool_full_ = false;
   std::size_t in_spool_ = 0;         // operations in it that are not settled
   std::uint64_t spool_bytes_ = 0;    // written since it was truncated
