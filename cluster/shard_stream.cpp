@@ -4,7 +4,6 @@
 #include <limits>
 #include <utility>
 
-#include "core/check.hpp"
 
 namespace outlast::cluster {
 namespace {
@@ -193,11 +192,6 @@ void ShardStream::send_one(std::uint64_t end) {
   effects_.emplace_back(SendToOwner{node_, shard::Message{options_.shard, epoch_, std::move(message)}});
 }
 
-bool ShardStream::is_cut_off() const {
-  if (node_.empty() || paused_until_ns_ != 0) return true;
-  return !pending_.empty() && clock_.monotonic_ns() - heard_ns_ >= ns_of(options_.spool_after_ms);
-}
-
 void ShardStream::tick() {
   const std::int64_t now_ns = clock_.monotonic_ns();
   if (paused_until_ns_ != 0 && now_ns >= paused_until_ns_) {
@@ -355,95 +349,6 @@ void ShardStream::drop_settled() {
   next_to_spool_ = std::max(next_to_spool_, front_);
   next_to_send_ = std::max(next_to_send_, front_);
   acknowledged_ = std::max(acknowledged_, front_ - 1);
-}
-
-// ---- cut off
-
-void ShardStream::spool() {
-  if (!options_.has_spool || writing_ || spool_full_ || !is_cut_off()) return;
-  WriteSpool write;
-  std::size_t bytes = 0;
-  for (next_to_spool_ = std::max(next_to_spool_, front_); next_to_spool_ < next_sequence(); ++next_to_spool_) {
-    Pending& pending = *find(next_to_spool_);
-    const auto* const entry = std::get_if<shard::EntryOperation>(&pending.operation);
-    if (!pending.spoolable || pending.told || entry == nullptr) continue;
-    if (bytes > 0 && bytes + entry->frame.size() > spool_write_bytes_max) break;
-    if (spool_bytes_ + entry->frame.size() > options_.spool_bytes_max) {
-      spool_full_ = true;
-      break;
-    }
-    bytes += entry->frame.size();
-    spool_bytes_ += entry->frame.size();
-    pending.in_spool = InSpool::writing;
-    write.records.push_back({next_to_spool_, entry->frame});
-  }
-  if (write.records.empty()) return;
-  writing_ = true;
-  effects_.emplace_back(std::move(write));
-}
-
-void ShardStream::spooled() {
-  check(writing_, "a write to the spool ends once");
-  writing_ = false;
-  for (std::uint64_t sequence = front_; sequence < next_to_spool_; ++sequence) {
-    Pending& pending = *find(sequence);
-    if (pending.in_spool != InSpool::writing) continue;
-    pending.in_spool = InSpool::yes;
-    if (!pending.settled) ++in_spool_;
-    tell_durable(sequence);
-  }
-  drop_settled();
-  truncate_if_empty();
-}
-
-void ShardStream::spool_full() {
-  check(writing_, "a write to the spool ends once");
-  writing_ = false;
-  spool_full_ = true;
-  for (std::uint64_t sequence = next_to_spool_; sequence-- > front_;) {
-    Pending& pending = *find(sequence);
-    if (pending.in_spool != InSpool::writing) continue;
-    pending.in_spool = InSpool::no;
-    next_to_spool_ = sequence;
-  }
-  drop_settled();
-}
-
-void ShardStream::truncate_if_empty() {
-  if (writing_ || in_spool_ > 0 || (spool_bytes_ == 0 && !spool_full_)) return;
-  spool_bytes_ = 0;
-  if (std::exchange(spool_full_, false)) next_to_spool_ = front_;
-  effects_.emplace_back(TruncateSpool{});
-}
-
-void ShardStream::refuse_overdue() {
-  const std::int64_t due_ns = clock_.monotonic_ns() - ns_of(options_.refuse_after_ms);
-  while (!refusable_.empty()) {
-    const std::uint64_t sequence = refusable_.front();
-    Pending* const pending = find(sequence);
-    if (pending != nullptr && !pending->told) {
-      if (pending->pushed_ns > due_ns || pending->in_spool == InSpool::writing) return;
-      pending->told = true;
-      const bool may_stand = pending->sent && pending->kind == Kind::begins;
-      const RequestId request = pending->request;
-      // The owner may have it, or get it still: then it stands, and the void that follows ends it.
-      pending->operation = shard::SkippedOperation{};
-      bytes_ -= std::exchange(pending->bytes, 0);
-      effects_.emplace_back(OperationRefused{
-          sequence, LedgerError::unavailable,
-          "the ledger's shard " + name_of_shard(options_.shard) + " cannot be reached; try again", std::nullopt, false});
-      if (may_stand) {
-        Pending end;
-        end.kind = Kind::own;
-        end.spoolable = options_.has_spool;
-        end.request = request;
-        end.operation =
-            shard::EntryOperation{frame_of(encoder_, VoidReservation{request, "the ledger could not be reached in time"})};
-        enqueue(std::move(end));
-      }
-    }
-    refusable_.pop_front();
-  }
 }
 
 }  // namespace outlast::cluster

@@ -104,7 +104,8 @@ class ShardStream {
   // `clock` outlives it.
   ShardStream(StreamOptions options, const Clock& clock);
 
-  // Takes the operation in and gives its sequence, from 1 without gaps. `urgent`: somebody waits for it. Errors:
+  // Takes the operation in and gives its sequence, from 1 without gaps. `urgent`: somebody waits for it. A reservation
+  // names this holder, or the owner refuses it. Errors:
   // overloaded (reservations and what is for the control log first, so that what ends a request still finds room).
   Result<std::uint64_t> push(const MeteringOperation& operation, bool urgent);
   // For the control shard; refused `unavailable` when it cannot be told in time.
@@ -198,6 +199,7 @@ class ShardStream {
 
   std::uint64_t next_to_spool_ = 1;
   bool writing_ = false;
+  std::uint64_t writing_from_ = 1;  // the first that is being written
   bool spool_full_ = false;
   std::size_t in_spool_ = 0;         // operations in it that are not settled
   std::uint64_t spool_bytes_ = 0;    // written since it was truncated

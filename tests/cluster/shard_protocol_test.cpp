@@ -104,6 +104,12 @@ class World {
   void misfortune() {
     const std::vector<std::string> names = all_nodes();
     if (happens(250)) elect();
+    if (happens(200)) {
+      // Half as much, or twice.
+      PicoUsd& amount = budgets_[random_.below(budgets_.size())].amount;
+      amount.value = random_.below(2) == 0 ? amount.value / 2 : 2 * amount.value;
+      set_budgets_ = true;
+    }
     for (const auto& node : owners_) {
       if (node->up && happens(900)) {
         note_waited(*node);
@@ -143,6 +149,10 @@ class World {
       if (!now || !node->owner->is_dirty()) continue;
       node->run([](ShardOwner& owner) { return owner.commit().has_value(); });
       send_of(*node);
+    }
+    if (OwnerNode* const owner = owner_named(shared_.owner); set_budgets_ && owner->owner != nullptr) {
+      set_budgets_ = false;
+      owner->run([this](ShardOwner& of_shard) { return of_shard.set_budgets(budgets_).has_value(); });
     }
     auditor_.follow(shared_);
     for (const auto& node : holders_) {
@@ -287,6 +297,7 @@ class World {
   std::vector<Budget> budgets_;
   std::vector<std::unique_ptr<OwnerNode>> owners_;
   std::vector<std::unique_ptr<HolderNode>> holders_;
+  bool set_budgets_ = false;
   std::uint64_t rough_ = 1;
   std::string wrong_;
 };

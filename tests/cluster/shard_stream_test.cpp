@@ -166,6 +166,23 @@ TEST_CASE("without an acknowledgement everything is sent again, ever more slowly
   CHECK(bench.sent[0].operations.size() == 2);
 }
 
+TEST_CASE("an owner that has forgotten a stream gets another one", "[cluster][stream]") {
+  Bench bench;
+  bench.stream->connected("beta", 7);
+  bench.reserve(false);
+  bench.run();
+  bench.hear(bench.acknowledgement(1));
+  bench.reserve(false);
+  bench.run();
+  const std::uint64_t stream = bench.stream->stream();
+  shard::Acknowledgement gap = bench.acknowledgement(0);
+  gap.resend_from = 1;
+  bench.hear(gap);
+  CHECK(bench.stream->stream() == stream + 1);
+  CHECK(bench.sent.back().base == 2);
+  CHECK(bench.sent.back().operations.size() == 1);
+}
+
 TEST_CASE("who is not the owner is asked again later by a new stream", "[cluster][stream]") {
   Bench bench;
   bench.stream->connected("beta", 7);

@@ -180,8 +180,12 @@ class Auditor {
       PicoUsd slices;
       for (const auto& [holder, slice] : account->slices) slices += slice.left;
       if (slices != account->status.sliced) broken = "slices of " + id + " do not add up";
-      if (account->pool().value < 0)
+      // Where a person lowered the amount below what was spent already, nothing is added until there is room again.
+      PicoUsd& pool = pools_[id];
+      const bool changed = std::holds_alternative<proto::BudgetSet>(entry->body);
+      if (!changed && account->pool().value < 0 && account->pool() < pool)
         broken = "the cap of " + id + " is exceeded at entry " + std::to_string(record.index);
+      pool = account->pool();
     }
   }
   void note(const proto::EntryBody& body) {
@@ -211,6 +215,7 @@ class Auditor {
   storage::MemoryLog local_;
   std::unique_ptr<storage::LedgerWriter> writer_;
   std::size_t batches_ = 0;
+  std::map<std::string, PicoUsd> pools_;  // what is free of each budget
 };
 
 // Between nodes by name. Perfect when `rough` is false, but that it takes a millisecond.
