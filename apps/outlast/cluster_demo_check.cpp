@@ -17,6 +17,7 @@ using Clock = std::chrono::steady_clock;
 constexpr std::uint32_t failover_ms_max = 2 * demo_lease_ttl_s * 1'000 + 1'000;
 constexpr std::uint32_t back_ms_max = 60'000;
 constexpr std::uint32_t requests_after = 20;  // through each node that is left
+constexpr int owner_ms_max = 20'000;
 constexpr int ledger_ms_max = 20'000;
 constexpr int look_again_ms = 100;
 
@@ -29,7 +30,13 @@ std::string in_seconds(Clock::duration time) {
 }  // namespace
 
 Result<void> Demo::check() {
-  const auto owner = owner_of_tenant();
+  // Nodes that have just joined are still being given their shards, and one that is on its way has no owner.
+  const auto deadline = Clock::now() + std::chrono::milliseconds(owner_ms_max);
+  auto owner = owner_of_tenant();
+  while (!owner && Clock::now() < deadline) {
+    if (interrupts_.wait(look_again_ms)) return fail(CliError::failed, "interrupted");
+    owner = owner_of_tenant();
+  }
   if (!owner) return fail(owner.error());
   const DemoNode* victim = nullptr;
   for (const DemoNode& node : plan_.nodes) {

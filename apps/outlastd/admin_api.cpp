@@ -300,6 +300,24 @@ asio::awaitable<AdminApi::Answer> AdminApi::revoke_key(std::string id) {
   co_return answer;
 }
 
+Result<void> AdminApi::read_entries(const std::optional<std::string>& shard, std::uint64_t from,
+                                    const std::function<bool(const storage::StoredEntry&)>& visit) {
+  if (daemon_.cluster() == nullptr) {
+    if (shard) return fail(storage::LedgerError::invalid, "a node on its own has one ledger; leave out shard");
+    return daemon_.ledger().read(from, visit);
+  }
+  // An index counts within its shard, so a page of all of them would say nothing of where the next one begins.
+  std::uint64_t number = 0;
+  const bool control = shard == "control";
+  const bool whole = shard && !shard->empty() &&
+                     std::from_chars(shard->data(), shard->data() + shard->size(), number).ptr == shard->data() + shard->size();
+  if (!control && (!whole || number >= cluster::shards_max)) {
+    return fail(storage::LedgerError::invalid, "say which ledger: shard=control, shard=0 and so on; 'outlast cluster status' lists them");
+  }
+  const auto id = control ? cluster::control_shard : static_cast<cluster::ShardId>(number);
+  return daemon_.cluster()->node().ledger().read_shard(id, from, visit);
+}
+
 asio::awaitable<AdminApi::Answer> AdminApi::entries(std::string_view query) {
   const auto from = number_parameter(query, "from");
   const auto limit = number_parameter(query, "limit");
@@ -318,7 +336,7 @@ asio::awaitable<AdminApi::Answer> AdminApi::entries(std::string_view query) {
     next = entry.header.index + 1;
     return --left > 0;
   };
-  if (const auto read = daemon_.ledger().read(next, visit); !read) {
+  if (const auto read = read_entries(parameter(query, "shard"), next, visit); !read) {
     auto [status, body] = refused(read.error());
     co_return Answer{status, std::move(body)};
   }

@@ -2,6 +2,7 @@
 // to who brings the node's token. On the control thread; long reads run on threads of their own.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -50,6 +51,9 @@ class AdminApi {
                                            std::string csv);
   boost::asio::awaitable<Answer> reprice(std::string_view query, std::string toml);
   boost::asio::awaitable<Answer> entries(std::string_view query);
+  // Of the node's one ledger, or of a shard of the cluster's.
+  Result<void> read_entries(const std::optional<std::string>& shard, std::uint64_t from,
+                            const std::function<bool(const storage::StoredEntry&)>& visit);
   boost::asio::awaitable<Answer> verify();
   boost::asio::awaitable<Answer> reload();
   boost::asio::awaitable<Answer> breakers(const http::Request& request, std::string_view name);

@@ -20,6 +20,7 @@ HTTP_PORT, ADMIN_PORT, CLIENT_PORT, LINK_PORT, JOIN_PORT = 8080, 8081, 8082, 808
 LEASE_TTL_S = 2          # etcd's least: failovers are to be seen, not waited for
 SHARDS = 4
 READY_DEADLINE_S = 60
+SECRETS = {"OUTLAST_E2E_KEY": "sk-sim"}
 IDENTITY = ("cluster.json", "zmq.key", "key.secret", "admin.token")  # what a wiped node gets back from its backup
 
 
@@ -72,7 +73,7 @@ class ClusterNode(Node):
     def outlast(self, *arguments):
         """`outlast` where the node is; its stdout."""
         done = subprocess.run(self.network.command(self.name, [str(BIN / "outlast"), *map(str, arguments)]),
-                              capture_output=True, text=True, timeout=60, env={**os.environ, "OUTLAST_E2E_KEY": "sk-sim"})
+                              capture_output=True, text=True, timeout=60, env={**os.environ, **SECRETS})
         assert done.returncode == 0, f"outlast {arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout
 
@@ -88,7 +89,7 @@ class ClusterNode(Node):
 
     def start(self, wait=True):
         command = self.network.command(self.name, [str(BIN / "outlastd"), "--config", str(self.config_path)])
-        self.daemon = Process(command, "outlastd ready ", self.folder / "outlastd.log", {"OUTLAST_E2E_KEY": "sk-sim"})
+        self.daemon = Process(command, "outlastd ready ", self.folder / "outlastd.log", SECRETS)
         self.paused = False
         if wait:
             self.wait_until_ready()
