@@ -146,9 +146,10 @@ class HolderNode {
       stream_->spooled();
     }
     stream_->tick();
-    for (StreamEffect& effect : stream_->take_effects()) std::visit([this, &network](auto& done) { on(network, done); }, effect);
+    const auto act = [this, &network](auto& effect) { on(network, effect); };
+    for (StreamEffect& effect : stream_->take_effects()) std::visit(act, effect);
     handover_->tick();
-    for (HandoverEffect& effect : handover_->take_effects()) std::visit([this, &network](auto& done) { on(network, done); }, effect);
+    for (HandoverEffect& effect : handover_->take_effects()) std::visit(act, effect);
   }
   [[nodiscard]] bool is_idle() const {
     return running_.empty() && lanes_.empty() && stream_->size() == 0 && handover_->is_done() && !writing_;
@@ -207,7 +208,8 @@ class HolderNode {
     reservation.holder = me_;
     reservation.amount = {static_cast<__int128>(1 + random_.below(2'000))};
     reservation.from_slices = take(reservation.amount);
-    if (random_.below(40) == 0) reservation.idempotency = IdempotencyKey{Sha256().update(name + reservation.request_id.to_string()).finish(), {}};
+    if (random_.below(40) == 0)
+      reservation.idempotency = IdempotencyKey{Sha256().update(reservation.request_id.to_string()).finish(), {}};
     Running running;
     running.reserved = reservation.amount;
     running.from_slices = reservation.from_slices;
@@ -374,7 +376,8 @@ class HolderNode {
       running_.erase(found);
     } else if (told.what == What::extend) {
       running.extension.number = 0;
-      if (told.from_slices && refused.error != LedgerError::already_ended) broken = "an extension is refused: " + refused.message;
+      if (told.from_slices && refused.error != LedgerError::already_ended)
+        broken = "an extension is refused: " + refused.message;
     } else if (told.what == What::end) {
       if (running.durable) broken = "an end is refused: " + refused.message;
       running_.erase(found);
