@@ -1,5 +1,6 @@
-// The client actor: a service's way to its models. It keeps encrypted links to one or more nodes, sends requests over
-// them, fails over while nothing of an answer was seen, and answers everything exactly once.
+// The client actor: a service's way to its models. It keeps encrypted links to the nodes that it was configured with and
+// to those that they tell it of, balances requests over them, fails over while nothing of an answer was seen, and answers
+// everything exactly once.
 //
 //   auto client = outlast::client::spawn(system, options);
 //   self->request(*client, caf::infinite, outlast::client::ask("smart", "Why is the sky blue?")).receive(…);
@@ -25,7 +26,7 @@ namespace outlast::client {
 using cluster::Endpoint;
 
 struct ClientOptions {
-  std::vector<Endpoint> endpoints;  // 1–16; all are kept connected, requests go to the one with the fewest
+  std::vector<Endpoint> endpoints;  // 1–16: where it starts; it learns of the cluster's other nodes
   std::string virtual_key;          // as `outlast key create` prints it; a secret
   std::string name = "client";      // for the node's logs
   std::chrono::milliseconds request_timeout{600'000};   // of a request that names none, and the longest one
