@@ -18,7 +18,9 @@ void RemoteActors::on_up(const cluster::Peer& peer) { core_->on_up(peer); }
 void RemoteActors::on_down(const cluster::Peer& peer, const std::string& why) { core_->on_down(peer, why); }
 void RemoteActors::tick() { core_->tick(); }
 RemoteCounters RemoteActors::counters() const { return core_->counters(); }
-void RemoteActors::stop_serving(const std::string& name) { core_->stop_serving(name, nullptr, "it is served no more"); }
+void RemoteActors::stop_serving(const std::string& name, const caf::strong_actor_ptr& only) {
+  core_->stop_serving(name, only.get(), "it is served no more");
+}
 
 void RemoteActors::on_message(const cluster::Peer& peer, ask::Message message) {
   if (auto* asked = std::get_if<ask::Ask>(&message)) return core_->on_ask(peer, std::move(*asked));

@@ -71,8 +71,8 @@ class RemoteActors {
   Result<void> serve(const std::string& name, const Interface& actor) {
     return serve(name, caf::actor_cast<caf::strong_actor_ptr>(actor), interface_codec<Interface>());
   }
-  // Ends the proxies of other nodes too.
-  void stop_serving(const std::string& name);
+  // Ends the proxies of other nodes too. `only`: if the name is still this actor's.
+  void stop_serving(const std::string& name, const caf::strong_actor_ptr& only = {});
 
   // The actor `name` of a node that is up; whether it serves one shows at the first request. The same proxy for the same
   // name while somebody holds it. `deadline`: for an answer, whatever time-out the requester has set itself.

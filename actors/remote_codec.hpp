@@ -38,17 +38,29 @@ struct Remote;
 template <class T>
 struct Wire;
 
+// What says all by its number has an empty body; anything else was meant for another interface.
+inline Result<void> nothing_in(const FramePtr& body) {
+  if (body && body->size() != 0) return fail(FrameError::malformed, "a message without content has some");
+  return {};
+}
+
 template <caf::atom_value Value>
 struct Wire<caf::atom_constant<Value>> {
   static Result<FramePtr> encode(caf::atom_constant<Value>) { return FramePtr(); }
-  static Result<caf::atom_constant<Value>> decode(const FramePtr&) { return caf::atom_constant<Value>(); }
+  static Result<caf::atom_constant<Value>> decode(const FramePtr& body) {
+    if (auto empty = nothing_in(body); !empty) return fail(std::move(empty.error()));
+    return caf::atom_constant<Value>();
+  }
 };
 
 // Done: there is nothing to say but that it is done.
 template <>
 struct Wire<bool> {
   static Result<FramePtr> encode(bool) { return FramePtr(); }
-  static Result<bool> decode(const FramePtr&) { return true; }
+  static Result<bool> decode(const FramePtr& body) {
+    if (auto empty = nothing_in(body); !empty) return fail(std::move(empty.error()));
+    return true;
+  }
 };
 
 // One row of the table; what is not of its type is never given to it.

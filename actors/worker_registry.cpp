@@ -103,9 +103,11 @@ void WorkerRegistry::Core::remove(const std::string& name, const caf::actor_cont
     actors_.erase(found);
     table_.remove(name);
     announce();
-    if (closed_) return;
   }
-  remote_.stop_serving(served_name(name));
+  // An actor that has ended is served no more by itself; this may be its thread, and the RemoteActors gone.
+  if (only != nullptr) return;
+  // Another may have taken the name meanwhile.
+  remote_.stop_serving(served_name(name), caf::actor_cast<caf::strong_actor_ptr>(let_go));
 }
 
 void WorkerRegistry::Core::close() {

@@ -1,6 +1,7 @@
 // What a link between two nodes costs: round trips one at a time, and small frames one way as fast as they go, in one
 // process over loopback with CURVE. The peer in the same run: libzmq's CURVE DEALER and ROUTER without anything of ours.
 // bench_peer_links [seconds per figure]; --json prints one JSON object as the last line.
+#include <sys/resource.h>
 #include <zmq.hpp>
 
 #include <algorithm>
@@ -17,6 +18,8 @@
 #include "cluster/curve.hpp"
 #include "cluster/peer_links.hpp"
 #include "core/clock.hpp"
+#include "core/json_writer.hpp"
+#include "core/log.hpp"
 #include "core/random.hpp"
 
 namespace {
@@ -141,7 +144,9 @@ class Node {
     options.incarnation = UuidGenerator(clock_, secure_seed()).next();
     cluster::PeerHandlers handlers;
     handlers.on_up = [this](const cluster::Peer&) { up_.release(); };
-    handlers.on_down = [](const cluster::Peer&, const std::string& why) { die("a node went down: " + why); };
+    handlers.on_down = [this](const cluster::Peer&, const std::string& why) {
+      if (!finished_) die("a node went down: " + why);
+    };
     handlers.on_frame = [this](const cluster::Peer& peer, Channel channel, FramePtr frame) {
       if (channel == Channel::control && echoes_) {
         if (!links_->send(peer.node, channel, std::move(frame))) die("an echo found no room");
@@ -161,9 +166,8 @@ class Node {
   }
   void wait_up() { up_.acquire(); }
   void echo() { echoes_ = true; }
-  void stop() {
-    links_->set_peers({});
-  }
+  // From now on the other node may go.
+  void finish() { finished_ = true; }
 
   void ask(const std::string& other, const FramePtr& frame) {
     if (!links_->send(other, Channel::control, frame)) die("a question found no room");
@@ -193,6 +197,7 @@ class Node {
   std::counting_semaphore<> up_{0};
   std::counting_semaphore<> answered_{0};
   std::atomic<bool> echoes_{false};
+  std::atomic<bool> finished_{false};
   std::unique_ptr<cluster::PeerLinks> links_;
 };
 
@@ -203,10 +208,95 @@ double rate_of(Node& from, Node& to, const std::string& name, Channel channel, c
   return static_cast<double>(to.received - before) / seconds_since(start);
 }
 
+double cpu_seconds() {
+  rusage used{};
+  ::getrusage(RUSAGE_SELF, &used);
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) * 1e-6;
+  };
+  return seconds(used.ru_utime) + seconds(used.ru_stime);
+}
+
+// Of both nodes together, in thousandths of a core.
+double idle_load(double seconds) {
+  const double before = cpu_seconds();
+  std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
+  return (cpu_seconds() - before) / seconds * 1e3;
+}
+
 FramePtr frame_of(std::size_t bytes) {
   auto frame = std::make_shared<Frame>(bytes);
   std::memset(frame->writable().data(), 'x', bytes);
   return frame;
+}
+
+struct Report {
+  RoundTrips raw_trips;
+  double raw_messages_per_s = 0;
+  RoundTrips trips;
+  double frames_per_s = 0;
+  RoundTrips busy_trips;  // on `control` while `stream` carries all that it can
+  double bulk_mb_per_s = 0;
+  double idle_load = 0;  // thousandths of a core
+};
+
+void measure_links(double seconds, Report& report) {
+  Node alpha("alpha");
+  Node beta("beta");
+  alpha.start();
+  beta.start();
+  alpha.meet(beta);
+  beta.meet(alpha);
+  alpha.wait_up();
+  beta.wait_up();
+  beta.echo();
+  const FramePtr small = frame_of(small_bytes);
+  const auto ask = [&alpha, &small] { alpha.ask("beta", small); };
+  report.trips = measure_round_trips(seconds, ask);
+  report.idle_load = idle_load(seconds);
+  report.frames_per_s = rate_of(alpha, beta, "beta", Channel::ledger, small, seconds);
+
+  std::atomic<bool> pouring{true};
+  const FramePtr bulk = frame_of(bulk_bytes);
+  const std::uint64_t bulk_before = beta.received_bytes;
+  const auto bulk_start = Steady::now();
+  std::thread pourer([&alpha, &bulk, &pouring] {
+    while (pouring) alpha.pour("beta", Channel::stream, bulk, 0.05);
+  });
+  report.busy_trips = measure_round_trips(seconds, ask);
+  report.bulk_mb_per_s =
+      static_cast<double>(beta.received_bytes - bulk_before) / seconds_since(bulk_start) / 1e6;
+  pouring = false;
+  pourer.join();
+  alpha.finish();
+  beta.finish();
+}
+
+void print(const Report& report) {
+  std::printf("libzmq alone   round trip p50 %6.1f us, p99 %6.1f us; %9.0f messages/s of %zu bytes\n",
+              report.raw_trips.p50_us, report.raw_trips.p99_us, report.raw_messages_per_s, small_bytes);
+  std::printf("link           round trip p50 %6.1f us, p99 %6.1f us; %9.0f frames/s of %zu bytes\n",
+              report.trips.p50_us, report.trips.p99_us, report.frames_per_s, small_bytes);
+  std::printf("               round trip p50 %6.1f us, p99 %6.1f us while stream carries %.0f MB/s\n",
+              report.busy_trips.p50_us, report.busy_trips.p99_us, report.bulk_mb_per_s);
+  std::printf("               two idle nodes take %.2f thousandths of a core\n", report.idle_load);
+  std::printf("ratio          round trip p50 %.2f of libzmq's; frames/s %.2f of its messages/s\n",
+              report.trips.p50_us / report.raw_trips.p50_us, report.frames_per_s / report.raw_messages_per_s);
+}
+
+void print_json(const Report& report) {
+  std::string out;
+  JsonWriter json(out);
+  json.begin_object();
+  json.key("round_trip_p50_us").real(report.trips.p50_us).key("round_trip_p99_us").real(report.trips.p99_us);
+  json.key("frames_per_s").real(report.frames_per_s).key("idle_load").real(report.idle_load);
+  json.key("busy_round_trip_p50_us").real(report.busy_trips.p50_us);
+  json.key("busy_round_trip_p99_us").real(report.busy_trips.p99_us);
+  json.key("bulk_mb_per_s").real(report.bulk_mb_per_s);
+  json.key("libzmq_round_trip_p50_us").real(report.raw_trips.p50_us);
+  json.key("libzmq_round_trip_p99_us").real(report.raw_trips.p99_us);
+  json.key("libzmq_messages_per_s").real(report.raw_messages_per_s).end_object();
+  std::printf("%s\n", out.c_str());
 }
 
 }  // namespace
@@ -221,52 +311,14 @@ int main(int argc, char** argv) {
       seconds = std::max(std::atof(argv[i]), 0.1);
     }
   }
-  RawPair raw;
-  const RoundTrips raw_trips = raw.round_trips(seconds);
-  const double raw_rate = raw.messages_per_s(seconds);
-
-  Node alpha("alpha");
-  Node beta("beta");
-  alpha.start();
-  beta.start();
-  alpha.meet(beta);
-  beta.meet(alpha);
-  alpha.wait_up();
-  beta.wait_up();
-  beta.echo();
-  const FramePtr small = frame_of(small_bytes);
-  const RoundTrips trips = measure_round_trips(seconds, [&alpha, &small] { alpha.ask("beta", small); });
-  const double rate = rate_of(alpha, beta, "beta", Channel::ledger, small, seconds);
-
-  // Round trips on `control` while `stream` carries all that it can.
-  std::atomic<bool> pouring{true};
-  const FramePtr bulk = frame_of(bulk_bytes);
-  const std::uint64_t bulk_before = beta.received_bytes;
-  const auto bulk_start = Steady::now();
-  std::thread pourer([&alpha, &bulk, &pouring] {
-    while (pouring) alpha.pour("beta", Channel::stream, bulk, 0.05);
-  });
-  const RoundTrips busy = measure_round_trips(seconds, [&alpha, &small] { alpha.ask("beta", small); });
-  const double bulk_mb_per_s = static_cast<double>(beta.received_bytes - bulk_before) / seconds_since(bulk_start) / 1e6;
-  pouring = false;
-  pourer.join();
-
-  std::printf("libzmq alone   round trip p50 %6.1f us, p99 %6.1f us; %9.0f messages/s of %zu bytes\n", raw_trips.p50_us,
-              raw_trips.p99_us, raw_rate, small_bytes);
-  std::printf("link           round trip p50 %6.1f us, p99 %6.1f us; %9.0f frames/s of %zu bytes\n", trips.p50_us,
-              trips.p99_us, rate, small_bytes);
-  std::printf("               round trip p50 %6.1f us, p99 %6.1f us while stream carries %.0f MB/s\n", busy.p50_us,
-              busy.p99_us, bulk_mb_per_s);
-  std::printf("ratio          round trip p50 %.2f of libzmq's; frames/s %.2f of its messages/s\n",
-              trips.p50_us / raw_trips.p50_us, rate / raw_rate);
-  if (alpha.counters().frames_resent != 0) std::printf("resent         %zu\n", static_cast<std::size_t>(alpha.counters().frames_resent));
-  if (json) {
-    std::printf("{\"round_trip_p50_us\":%.1f,\"round_trip_p99_us\":%.1f,\"busy_round_trip_p50_us\":%.1f,"
-                "\"busy_round_trip_p99_us\":%.1f,\"bulk_mb_per_s\":%.0f,\"frames_per_s\":%.0f,"
-                "\"libzmq_round_trip_p50_us\":%.1f,\"libzmq_round_trip_p99_us\":%.1f,\"libzmq_messages_per_s\":%.0f}\n",
-                trips.p50_us, trips.p99_us, busy.p50_us, busy.p99_us, bulk_mb_per_s, rate, raw_trips.p50_us,
-                raw_trips.p99_us, raw_rate);
+  log::configure(log::Format::text, log::Level::warning);
+  Report report;
+  {
+    RawPair raw;
+    report.raw_trips = raw.round_trips(seconds);
+    report.raw_messages_per_s = raw.messages_per_s(seconds);
   }
-  std::fflush(stdout);
-  std::_Exit(0);
+  measure_links(seconds, report);
+  print(report);
+  if (json) print_json(report);
 }

@@ -49,7 +49,7 @@ Result<std::unique_ptr<ClusterNode>> ClusterNode::start(ClusterNodeOptions optio
     if (const Result<void> done = ((*node).*step)(); !done) return fail(done.error());
   }
   node->start_coordinator();
-  if (const Result<void> founded = node->found(); !founded) return fail(founded.error());
+  if (const Result<void> founded = node->enrol(); !founded) return fail(founded.error());
   node->upkeep_thread_ = std::thread([raw = node.get()] { raw->run_upkeep(); });
   return node;
 }
@@ -244,9 +244,8 @@ void ClusterNode::start_coordinator() {
                           });
 }
 
-// The founder enrols itself, and says how the cluster is cut.
-Result<void> ClusterNode::found() {
-  if (control_.get()->members.find(options_.node) != nullptr) return {};
+// The founder enrols itself, and says how the cluster is cut; others say where they are now, where that changed.
+Result<void> ClusterNode::enrol() {
   struct Answer {
     std::mutex mutex;
     std::optional<Result<void>> result;
@@ -269,6 +268,12 @@ Result<void> ClusterNode::found() {
   self.public_key = options_.keys.public_key;
   self.endpoint = options_.advertise.empty() ? links_->endpoint() : options_.advertise;
   self.roles = options_.roles;
+  const auto view = control_.get();
+  if (const MemberRecord* known = view->members.find(options_.node); known != nullptr) {
+    if (known->enrolled.endpoint == self.endpoint && known->enrolled.roles == self.roles) return {};
+    self.by = options_.node;
+    return record(self);
+  }
   self.by = "founder";
   if (Result<void> enrolled = record(self); !enrolled) return enrolled;
   if (Result<void> set = record(SettingSet{std::string(shards_setting), std::to_string(shards_), "founder"}); !set) return set;

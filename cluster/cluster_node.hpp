@@ -106,7 +106,7 @@ class ClusterNode {
   Result<void> check_membership();
   Result<void> start_links();
   void start_coordinator();
-  Result<void> found();
+  Result<void> enrol();
   Result<void> await(const char* what, const std::function<bool()>& reached) const;
 
   // Ports of the coordinator, on its thread.

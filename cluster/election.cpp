@@ -21,7 +21,6 @@ Election::Election(ElectionOptions options, const Clock& clock, std::uint64_t se
   check(!options_.node.empty(), "a node has a name");
   check(options_.shards >= 1 && options_.shards <= shards_max, "the number of shards is in its limits");
   check(options_.replicas >= 1, "a shard has a replica");
-  check(options_.hang_ms_max >= options_.ttl_s * 1'000, "a pause within the TTL is no hang");
   shards_.resize(std::size_t{options_.shards} + 1);
   for (std::size_t i = 0; i < options_.shards; ++i) shards_[i].id = static_cast<ShardId>(i);
   shards_.back().id = control_shard;
@@ -69,6 +68,7 @@ void Election::tick() {
   now_ns_ = clock_.monotonic_ns();
   wake_ns_ = std::numeric_limits<std::int64_t>::max();
   dirty_ = false;
+  if (stopped_) return;
   // Before anything else: what was owned by a lease that has ended is not owned.
   follow_lease();
   follow_own_state();
@@ -76,7 +76,12 @@ void Election::tick() {
   for (Shard& shard : shards_) evaluate(shard);
   finish();
   keep_lease();
-  if (std::exchange(view_wanted_, false) && !stopped_) effects_.emplace_back(LookAtView{});
+  if (std::exchange(view_wanted_, false) && !stopping_) effects_.emplace_back(LookAtView{});
+  // Behind the lease's end: whoever hears of it may go.
+  if (stopping_ && !stopped_ && all_idle()) {
+    stopped_ = true;
+    effects_.emplace_back(Stopped{});
+  }
 }
 
 std::int64_t Election::next_wake_ns() const { return dirty_ ? clock_.monotonic_ns() : wake_ns_; }
@@ -200,10 +205,6 @@ bool Election::all_idle() const {
 
 void Election::finish() {
   if (!takes_part() && keeper_.wanted() && all_idle()) keeper_.stop();
-  if (stopping_ && !stopped_ && all_idle()) {
-    stopped_ = true;
-    effects_.emplace_back(Stopped{});
-  }
   if (!gives_away()) drained_ = false;
   if (!gives_away() || drained_ || !takes_part() || !view_known_ || !all_idle()) return;
   for (const Shard& shard : shards_) {
@@ -240,11 +241,12 @@ std::optional<std::uint64_t> Election::lowest_applied(ShardId id) const {
   const Shard& shard = at(id);
   std::optional<std::uint64_t> lowest;
   if (shard.following && shard.read_once) lowest = shard.applied;
-  for (const std::string& name : shard.replicas) {
-    const auto node = nodes_.find(name);
-    if (name == options_.node || node == nodes_.end() || !node->second.live) continue;
+  for (const auto& [name, node] : nodes_) {
+    const bool replicates = id == control_shard || std::find(shard.replicas.begin(), shard.replicas.end(), name) !=
+                                                       shard.replicas.end();
+    if (name == options_.node || !node.state || !node.live || !replicates) continue;
     const auto report = shard.reports.find(name);
-    if (report == shard.reports.end() || report->second.incarnation != node->second.incarnation) return std::nullopt;
+    if (report == shard.reports.end() || report->second.incarnation != node.incarnation) return std::nullopt;
     lowest = std::min(lowest.value_or(report->second.applied), report->second.applied);
   }
   return lowest;

@@ -1,8 +1,8 @@
-// Election: which shards this node replicates, owns, gives away and claims. One per node. No thread, no socket: its owner
-// tells it what happened, calls tick(), and performs the effects that it asks for.
+// Election: which shards this node replicates, owns, gives away and claims. One per node. No thread, no socket: its
+// owner tells it what happened, calls tick(), and performs the effects that it asks for.
 //
-// Two lines of defence keep a shard from having two owners. First, time: what this node owns it owns until the deadline of
-// its lease, and a process that was paused sees at its next tick, before anything else, that the deadline has passed.
+// Two lines of defence keep a shard from having two owners. First, time: what this node owns it owns until the deadline
+// of its lease, and a process that was paused sees at its next tick, before anything else, that the deadline has passed.
 // Second, epochs: whatever a node believes, etcd refuses each append that does not carry the epoch of the owner key.
 #pragma once
 
@@ -31,7 +31,7 @@ struct ElectionOptions {
   std::size_t replicas = 3;  // of each shard; the control shard is on every node
   std::uint32_t ttl_s = 10;
 
-  std::uint32_t claim_stagger_ms = 500;      // a claimer waits so long for each better placed one: longer than hints take
+  std::uint32_t claim_stagger_ms = 500;      // for each better placed node; longer than hints take
   std::uint32_t uncaught_claim_ms = 5'000;   // and so long more when it is not close to the log's end
   std::uint64_t handover_lag_max = 4'096;    // entries: closer to the owner than this is close enough to take over
   std::size_t handovers_max = 2;             // that this node gives at a time
@@ -40,7 +40,7 @@ struct ElectionOptions {
   std::uint32_t distrust_ms_max = 600'000;
   std::uint32_t progress_stale_ms = 3'000;   // a peer's report that is older says nothing
   std::uint32_t step_down_ms_max = 5'000;    // a shard that has not stopped by then is released: epochs fence it
-  std::uint32_t hang_ms_max = 15'000;        // a shard of ours that reports nothing for so long hangs
+  std::uint32_t hang_ms_max = 15'000;        // a shard of ours that reports nothing for so long, and the TTL, hangs
   std::uint32_t catch_up_ms_max = 30'000;    // between a claim and leading; then another node may try
   std::uint32_t failure_ms = 1'000;          // a shard that failed here is not claimed for so long, then twice, …
   std::uint32_t failure_ms_max = 60'000;
@@ -120,7 +120,8 @@ class Election {
   // For shard threads: what they lead they lead until then, by the clock. 0: nothing.
   [[nodiscard]] std::int64_t lead_deadline_ns() const;
   [[nodiscard]] std::vector<ShardProgress> progress_report() const;
-  // The lowest applied index of the shard's live replicas; none: some have not told. Below it the log may be trimmed.
+  // The lowest applied index of the shard's live replicas; none: some have not told. Below it the log may be trimmed; who
+  // asks decides how long it waits for a replica that lives and does not move.
   [[nodiscard]] std::optional<std::uint64_t> lowest_applied(ShardId shard) const;
   // To whom the shard's progress goes, and who may give a checkpoint: its owner, and its replicas; of the control shard
   // not all, but the best placed. Without this node.

@@ -1,6 +1,6 @@
-// What an Election asks its owner to do, in order. Calls to etcd are StartLease, KeepAlive, EndLease and Announce, which
-// want a thread (and a Coordination) of their own so that no claim that hangs holds up a keepalive; and LookAtView, Claim
-// and Release. Each is answered once, but EndLease, Tell, Follow and Drop.
+// What an Election asks its owner to do, in order. Calls to the coordination are StartLease, KeepAlive, EndLease and
+// Announce, which want a thread and a Coordination of their own, so that no claim that hangs holds up a keepalive; and
+// LookAtView, Claim and Release. Each is answered once, but Lead, EndLease, Tell, Follow, Drop, Drained and Stopped.
 #pragma once
 
 #include <cstdint>
@@ -79,7 +79,7 @@ struct Drop {
 struct Drained {};
 struct Stopped {};
 
-using Effect = std::variant<StartLease, KeepAlive, EndLease, Announce, LookAtView, Claim, CatchUp, Lead, StepDown, Release,
-                            Tell, Follow, Drop, Drained, Stopped>;
+using Effect = std::variant<StartLease, KeepAlive, EndLease, Announce, LookAtView, Claim, CatchUp, Lead, StepDown,
+                            Release, Tell, Follow, Drop, Drained, Stopped>;
 
 }  // namespace outlast::cluster::election

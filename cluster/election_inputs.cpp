@@ -99,9 +99,8 @@ void Election::see_nodes(const std::vector<Presence>& presences) {
   std::map<std::string_view, const Presence*> by_name;
   for (const Presence& presence : presences) {
     by_name.emplace(presence.node, &presence);
-    if (nodes_.try_emplace(presence.node, Node{.hash = placement_hash(presence.node), .away_since_ns = now_ns}).second) {
-      placement_due_ns_ = 0;
-    }
+    const Node fresh{.hash = placement_hash(presence.node), .away_since_ns = now_ns};
+    if (nodes_.try_emplace(presence.node, fresh).second) placement_due_ns_ = 0;
   }
   for (auto node = nodes_.begin(); node != nodes_.end();) {
     const auto presence = by_name.find(node->first);
@@ -118,9 +117,10 @@ void Election::see_nodes(const std::vector<Presence>& presences) {
     }
     node = known.live || known.state ? std::next(node) : nodes_.erase(node);
   }
-  // A late put of an earlier lease may have replaced this node's presence, and taken it along when that lease ended.
+  // A late put of an earlier lease may have replaced this node's presence, and taken it along when that lease ended. A
+  // later process of the same name is left alone: two that announce themselves in turn would help nobody.
   const Node* me = self();
-  if (me == nullptr || !me->live || me->incarnation != options_.incarnation) announced_.reset();
+  if (me == nullptr || !me->live || me->incarnation < options_.incarnation) announced_.reset();
 }
 
 void Election::see_owners(std::int64_t sent_ns, const std::vector<Ownership>& owners) {
@@ -143,8 +143,8 @@ void Election::set_members(const std::vector<Member>& members) {
   const std::int64_t now_ns = clock_.monotonic_ns();
   for (auto& [name, node] : nodes_) node.state.reset();
   for (const Member& member : members) {
-    Node& node =
-        nodes_.try_emplace(member.name, Node{.hash = placement_hash(member.name), .away_since_ns = now_ns}).first->second;
+    const Node fresh{.hash = placement_hash(member.name), .away_since_ns = now_ns};
+    Node& node = nodes_.try_emplace(member.name, fresh).first->second;
     node.state = member.state;
     node.ledger = has_role(member.roles, ledger_role);
   }

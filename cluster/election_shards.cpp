@@ -137,7 +137,8 @@ void Election::on_idle(Shard& shard) {
 }
 
 std::size_t Election::rank_of_self(const Shard& shard) const {
-  return static_cast<std::size_t>(std::find(shard.order.begin(), shard.order.end(), options_.node) - shard.order.begin());
+  const auto found = std::find(shard.order.begin(), shard.order.end(), options_.node);
+  return static_cast<std::size_t>(found - shard.order.begin());
 }
 
 bool Election::near_tail(const Shard& shard) const {
@@ -186,7 +187,7 @@ bool Election::stop_if_lost(Shard& shard) {
     step_down(shard, Why::replaced, false);
     return true;
   }
-  const std::int64_t hangs_ns = shard.progress_ns + ns_of(options_.hang_ms_max);
+  const std::int64_t hangs_ns = shard.progress_ns + ns_of(std::max(options_.hang_ms_max, options_.ttl_s * 1'000));
   if (now_ns_ < hangs_ns) {
     wake_at(hangs_ns);
     return false;
@@ -226,8 +227,8 @@ bool Election::ready(const Shard& shard, const std::string& name) const {
   return distrust == shard.distrust.end() || now_ns_ >= distrust->second.until_ns;
 }
 
-// To the best placed node when that is another one and it is ready: not to one in between, or the shard would move twice. A
-// node that drains gives to whoever is ready. Reports of the others bring it here again.
+// To the best placed node when that is another one and it is ready: not to one in between, or the shard would move
+// twice. A node that drains gives to whoever is ready. Reports of the others bring it here again.
 void Election::consider_handover(Shard& shard) {
   if (handovers_ >= options_.handovers_max || shard.order.empty()) return;
   const bool drains = gives_away();

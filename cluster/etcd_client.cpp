@@ -91,7 +91,7 @@ std::future<Result<std::string>> EtcdClient::Impl::post(std::string_view path, s
   job->effect = effect;
   job->endpoint = endpoint;
   std::future<Result<std::string>> done = job->done.get_future();
-  if (job->body.size() > 2 * request_bytes_max) {
+  if (job->body.size() > request_bytes_max) {
     job->done.set_value(fail(AgreementError::too_large, "a request to etcd is larger than it takes"));
     return done;
   }
@@ -129,7 +129,8 @@ void EtcdClient::Impl::watch(std::string key, std::string end, EtcdWatcher watch
   asio::post(io_, [this, key = std::move(key), end = std::move(end), watcher = std::move(watcher)]() mutable {
     check(watch_ == nullptr, "an etcd client watches once");
     if (stopping_) return;
-    watch_ = std::make_unique<EtcdWatch>(io_, *http_, encode_watch(key, end), std::move(watcher), [this] { end_job(); });
+    watch_ = std::make_unique<EtcdWatch>(io_, *http_, encode_watch(key, end), std::move(watcher),
+                                         [this] { end_job(); });
     watch_->start();
   });
 }

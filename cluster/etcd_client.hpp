@@ -21,8 +21,9 @@ struct EtcdOptions {
   std::string ca_file;
   std::string certificate_file;
   std::string key_file;
-  // Of a whole call, with all tries: a third of the leases' TTL at most.
-  std::uint32_t call_timeout_ms = 3'000;
+  // Of a whole call, with all tries. EtcdCoordination's start_lease() and claim() may take two: so a sixth of the
+  // leases' TTL at most.
+  std::uint32_t call_timeout_ms = 1'500;
 };
 
 // What a request that is sent twice does.
@@ -33,16 +34,18 @@ enum class EtcdEffect : std::uint8_t {
 
 // Hints for watchers, on the client's thread: must not block, nor call the client.
 struct EtcdWatcher {
-  std::function<void()> began;  // the watch stands, for the first time or again: anything may have changed
+  // The watch stands, for the first time or again: anything may have changed.
+  std::function<void()> began;
   std::function<void(std::string_view key)> changed;
 };
 
-// Any thread. Errors of all calls: unavailable, unknown (of what happens once), refused, too_large, lease_lost, corrupt.
+// Any thread. Errors of all calls: unavailable, unknown (of what happens once), refused, too_large, lease_lost,
+// corrupt.
 class EtcdClient {
  public:
   static constexpr std::size_t answer_bytes_max = 32U << 20;
   static constexpr std::size_t endpoints_max = 16;
-  static constexpr std::size_t request_bytes_max = 1'500'000;  // etcd's own limit, less what is not the value
+  static constexpr std::size_t request_bytes_max = 2U << 20;  // as JSON; etcd takes 1.5 MiB of what it says
 
   // Errors: refused (an endpoint that is no URL, certificate files that cannot be read).
   static Result<std::unique_ptr<EtcdClient>> start(EtcdOptions options);

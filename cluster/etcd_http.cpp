@@ -42,7 +42,8 @@ std::string advice(const http::Origin& origin, const Error& error) {
       return "; if etcd speaks plain HTTP there, write the endpoint with http://";
     if (says("certificate is not accepted"))
       return "; check the CA file, and the names in etcd's server certificate";
-    if (says("alert")) return "; etcd does not accept the client certificate: check its file, and etcd's trusted CA file";
+    if (says("alert"))
+      return "; etcd does not accept the client certificate: check its file, and etcd's trusted CA file";
     return {};
   }
   const bool cut = is(error, HttpError::malformed) || is(error, HttpError::closed);

@@ -71,7 +71,8 @@ Result<void> EtcdLog::append(std::uint64_t epoch, std::uint64_t next_index, cons
 
 Result<SharedTail> EtcdLog::tail() {
   const std::string log = keys_.log(shard_);
-  const Result<EtcdTxnAnswer> answer = client_.read({EtcdRange{keys_.tail(shard_)}, EtcdRange{log, prefix_end(log), 1, true}});
+  const Result<EtcdTxnAnswer> answer =
+      client_.read({EtcdRange{keys_.tail(shard_)}, EtcdRange{log, prefix_end(log), 1, true}});
   if (!answer) return fail(answer.error());
   if (answer->ranges.size() != 2) return corrupt("an answer is not what was asked for");
   const Result<std::uint64_t> next_index = parse_tail(answer->ranges[0]);

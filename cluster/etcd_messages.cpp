@@ -103,7 +103,9 @@ bool take_range(json::value& from, EtcdRangeAnswer& answer) {
   return each_member(from, [&answer](std::string_view name, json::value& value) {
     if (name == "more") return take_flag(value, answer.more);
     if (name != "kvs") return true;
-    return each_element(value, [&answer](json::value& element) { return take_row(element, answer.rows.emplace_back()); });
+    return each_element(value, [&answer](json::value& element) {
+      return take_row(element, answer.rows.emplace_back());
+    });
   });
 }
 
@@ -343,7 +345,8 @@ Error etcd_error(unsigned status, std::string_view body, bool once) {
   constexpr std::int64_t unimplemented = 12, unauthenticated = 16;
   if (has(text, "requested lease not found")) return error_of(AgreementError::lease_lost, "etcd: " + text);
   if (has(text, "request is too large")) {
-    return error_of(AgreementError::too_large, "etcd: " + text + "; its --max-request-bytes has to be 1572864 at least");
+    return error_of(AgreementError::too_large,
+                    "etcd: " + text + "; its --max-request-bytes has to be 1572864 at least");
   }
   if (has(text, "database space exceeded")) {
     return error_of(AgreementError::unavailable, "etcd's database is full: " + text +

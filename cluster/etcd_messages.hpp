@@ -83,7 +83,7 @@ std::string encode_lease(std::uint64_t lease);  // for keepalive and revoke
 std::string encode_compaction(std::uint64_t revision);
 std::string encode_watch(std::string_view key, std::string_view end);
 
-// Of a body that was answered with status 200. simdjson::SIMDJSON_PADDING bytes behind its end are readable. Error: corrupt.
+// Of a body that was answered with status 200; http::body_padding_bytes behind its end are readable. Error: corrupt.
 Result<EtcdTxnAnswer> parse_txn_answer(std::string_view body);
 Result<std::uint64_t> parse_lease_grant(std::string_view body);
 // Seconds that the lease has; 0 when there is no such lease.

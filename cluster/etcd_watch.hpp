@@ -1,5 +1,5 @@
-// EtcdWatch: one watch at etcd, which begins again by itself, from now and without a revision: so that compaction cannot
-// end it for good. What may have been missed is said by `began`. Of an EtcdClient.
+// EtcdWatch: one watch at etcd, which begins again by itself, from now and without a revision, so that compaction
+// cannot end it for good. What may have been missed is said by `began`. Of an EtcdClient.
 #pragma once
 
 #include <cstdint>

@@ -121,7 +121,7 @@ Result<void> Holder::start(ShardId shards, std::span<const Incarnation> on_recor
 
   std::vector<ShardId> ids;
   for (ShardId shard = 0; shard < shards; ++shard) ids.push_back(shard);
-  handover_ = std::make_unique<HolderHandover>(earlier_, ids, clock_);
+  handover_ = std::make_unique<HolderHandover>(earlier_, ids, options_.incarnation, clock_);
   ids.push_back(control_shard);
   for (const ShardId shard : ids) {
     StreamOptions stream;
@@ -354,8 +354,10 @@ void Holder::take_in(std::vector<Submitted>& submitted) {
     if (one.waiter.recipient) {
       one.waiter.recipient->open[storage::ticket_group(one.waiter.ticket)].emplace_back(one.waiter.ticket, false);
     }
-    const auto pushed = std::visit([&part, &one](const auto& operation) { return part.stream->push(operation, one.urgent); },
-                                   one.operation);
+    const auto* metering = std::get_if<MeteringOperation>(&one.operation);
+    const auto pushed = metering != nullptr
+                            ? part.stream->push(*metering, one.urgent)
+                            : part.stream->push_control(std::get<proto::EntryBody>(one.operation), one.urgent);
     if (pushed) part.waiters.emplace(*pushed, std::move(one.waiter));
     else tell(one.waiter, Refused{pushed.error(), std::nullopt});
   }

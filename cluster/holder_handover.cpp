@@ -23,13 +23,15 @@ std::vector<EarlierHolder> earlier_holders(const std::optional<std::vector<Incar
   return earlier;
 }
 
-HolderHandover::HolderHandover(std::vector<EarlierHolder> earlier, std::span<const ShardId> shards, const Clock& clock)
+HolderHandover::HolderHandover(std::vector<EarlierHolder> earlier, std::span<const ShardId> shards,
+                               const Incarnation& me, const Clock& clock)
     : clock_(clock) {
   for (EarlierHolder& holder : earlier) {
     for (const ShardId shard : shards) {
       StreamOptions options;
       options.shard = shard;
       options.holder = holder.holder;
+      options.speaker = me;
       options.has_spool = false;  // it is in the old one's
       Part& part = parts_[{holder.holder, shard}];
       part.known = holder.known;

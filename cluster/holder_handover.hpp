@@ -56,7 +56,9 @@ class HolderHandover {
  public:
   static constexpr std::uint32_t ask_again_ms = 500;
 
-  HolderHandover(std::vector<EarlierHolder> earlier, std::span<const ShardId> shards, const Clock& clock);
+  // `me` is the process that does this.
+  HolderHandover(std::vector<EarlierHolder> earlier, std::span<const ShardId> shards, const Incarnation& me,
+                 const Clock& clock);
 
   void connected(ShardId shard, const std::string& node, std::uint64_t epoch);
   void disconnected(ShardId shard);

@@ -24,10 +24,12 @@ std::optional<zmq::message_t> ask(const JoinCall& call, const Frame& request, st
   socket.set(zmq::sockopt::curve_publickey, call.keys.public_key);
   socket.set(zmq::sockopt::curve_secretkey, call.keys.secret_key);
   socket.set(zmq::sockopt::handshake_ivl, handshake_ms_max);
+  // A peer that speaks something else may end the connection before the request is queued.
+  socket.set(zmq::sockopt::sndtimeo, static_cast<int>(wait_ms));
   socket.set(zmq::sockopt::rcvtimeo, static_cast<int>(wait_ms));
   socket.connect(call.token.endpoint);
   const auto bytes = request.bytes();
-  socket.send(zmq::buffer(bytes.data(), bytes.size()), zmq::send_flags::none);
+  if (!socket.send(zmq::buffer(bytes.data(), bytes.size()), zmq::send_flags::none)) return std::nullopt;
   zmq::message_t answer;
   if (!socket.recv(answer, zmq::recv_flags::none)) return std::nullopt;
   return answer;

@@ -18,6 +18,7 @@
 #include "cluster/network_thread.hpp"
 #include "cluster/socket_options.hpp"
 #include "cluster/wake_queue.hpp"
+#include "cluster/zap.hpp"
 #include "core/check.hpp"
 #include "core/log.hpp"
 
@@ -144,7 +145,6 @@ void JoinListener::Network::bind(const std::string& listen) {
   router_.set(zmq::sockopt::curve_server, true);
   router_.set(zmq::sockopt::curve_secretkey, options_.secret_key);
   router_.set(zmq::sockopt::zap_domain, std::string(zap_domain));
-  constexpr int zap_enforce_domain_option = 93;  // cluster/zap.hpp
   const int enforce = 1;
   if (zmq_setsockopt(router_.handle(), zap_enforce_domain_option, &enforce, sizeof enforce) != 0) throw zmq::error_t();
 
@@ -157,7 +157,7 @@ void JoinListener::Network::bind(const std::string& listen) {
   monitor_.set(zmq::sockopt::rcvhwm, 0);  // a full one would stop ZeroMQ's own thread
   monitor_.connect(watch);
   router_.bind(listen);
-  endpoint_ = router_.get(zmq::sockopt::last_endpoint);
+  if (endpoint_.empty()) endpoint_ = router_.get(zmq::sockopt::last_endpoint);  // then others read it
 }
 
 // An event that finds nobody at the monitor's other end would stop ZeroMQ's own thread for ever.
@@ -363,12 +363,13 @@ void JoinListener::Network::drop_all() {
   connections_ = 0;
   ++all_dropped_;
   // Closing is the work of ZeroMQ's own thread: the port may stay taken for a moment.
-  while (!stopping_) {
+  for (bool told = false; !stopping_;) {
     close();
     try {
       return bind(listen);
     } catch (const zmq::error_t& error) {
-      if (error.num() != EADDRINUSE) log::error("join.cannot_listen", {{"reason", error.what()}});
+      if (!told && error.num() != EADDRINUSE) log::error("join.cannot_listen", {{"reason", error.what()}});
+      told = told || error.num() != EADDRINUSE;
       (void)zmq_poll(nullptr, 0, 10);
     }
   }

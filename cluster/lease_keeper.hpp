@@ -35,7 +35,7 @@ using LeaseEffect = std::variant<StartLease, KeepAlive, EndLease>;
 
 }  // namespace election
 
-// One owner. `clock` must run on while the machine sleeps (BootClock), and a paused process sees on resume that time went.
+// One owner. `clock` must run on while the machine sleeps (BootClock): a process that was paused sees that time went by.
 class LeaseKeeper {
  public:
   LeaseKeeper(std::uint32_t ttl_s, const Clock& clock, std::uint64_t seed);

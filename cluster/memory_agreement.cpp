@@ -1,5 +1,6 @@
 #include "cluster/memory_agreement.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace outlast::cluster {
@@ -37,12 +38,12 @@ class MemoryAgreement::NodeLog final : public SharedLog {
   Result<void> read(std::uint64_t from, const std::function<bool(const SharedBatch&)>& visit) override {
     Result<void> begun = world_.before_read(node_, AgreementCall::read);
     if (!begun) return begun;
-    const Result<std::deque<SharedBatch>> found = world_.do_read(shard_, from);
-    if (!found) return fail(found.error());
-    for (const SharedBatch& batch : *found) {
-      if (!visit(batch)) break;
+    while (true) {
+      const Result<std::optional<SharedBatch>> found = world_.do_read(shard_, from);
+      if (!found) return fail(found.error());
+      if (!*found || !visit(**found)) return {};
+      from = (*found)->next_index;
     }
-    return {};
   }
   Result<void> trim(std::uint64_t below) override {
     MemoryAgreement& world = world_;
@@ -317,7 +318,7 @@ SharedTail MemoryAgreement::do_tail(ShardId shard) {
   return {log.batches.empty() ? log.next_index : log.batches.front().first_index, log.next_index};
 }
 
-Result<std::deque<SharedBatch>> MemoryAgreement::do_read(ShardId shard, std::uint64_t from) {
+Result<std::optional<SharedBatch>> MemoryAgreement::do_read(ShardId shard, std::uint64_t from) {
   const SharedTail tail = do_tail(shard);
   if (from < tail.first_index) {
     return fail(AgreementError::trimmed, name_of_shard(shard) + " begins at " + std::to_string(tail.first_index) +
@@ -327,11 +328,11 @@ Result<std::deque<SharedBatch>> MemoryAgreement::do_read(ShardId shard, std::uin
     return fail(AgreementError::corrupt, name_of_shard(shard) + " ends at " + std::to_string(tail.next_index) +
                                              ", before entry " + std::to_string(from));
   }
-  std::deque<SharedBatch> found;
-  for (const SharedBatch& batch : logs_[shard].batches) {
-    if (batch.next_index > from) found.push_back(batch);
-  }
-  return found;
+  const std::deque<SharedBatch>& batches = logs_[shard].batches;
+  const auto at = std::partition_point(batches.begin(), batches.end(), [from](const SharedBatch& batch) {
+    return batch.next_index <= from;
+  });
+  return at == batches.end() ? std::optional<SharedBatch>() : *at;
 }
 
 void MemoryAgreement::do_trim(ShardId shard, std::uint64_t below) {

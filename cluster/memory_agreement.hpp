@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -107,8 +108,8 @@ class MemoryAgreement {
   Result<void> do_append(ShardId shard, const SharedBatch& batch);
   void do_trim(ShardId shard, std::uint64_t below);
   SharedTail do_tail(ShardId shard);
-  // What read() visits: a copy, since its visitor may call again.
-  Result<std::deque<SharedBatch>> do_read(ShardId shard, std::uint64_t from);
+  // The batch that holds `from`: a copy, since who reads it may append. None at the end.
+  Result<std::optional<SharedBatch>> do_read(ShardId shard, std::uint64_t from);
   CoordinationView do_view() const;
 
   const Clock& clock_;

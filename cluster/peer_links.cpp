@@ -55,6 +55,7 @@ Result<std::unique_ptr<PeerLinks>> PeerLinks::start(PeerLinkOptions options, con
   auto public_key = curve_public_key(options.secret_key);
   if (!public_key) return fail(std::move(public_key.error()));
   if (auto valid = validate(options); !valid) return fail(std::move(valid.error()));
+  if (!handlers.on_up || !handlers.on_down || !handlers.on_frame) return bad("every handler is needed");
   const std::string listen = options.listen;
   try {
     auto network =

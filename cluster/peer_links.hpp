@@ -58,7 +58,7 @@ struct PeerLinkOptions {
   PeerLimits limits;
 };
 
-// Called on the network thread; must not block.
+// Called on the network thread; must not block. All three are needed.
 struct PeerHandlers {
   // Both nodes know each other's incarnation; all channels are up.
   std::function<void(const Peer&)> on_up;

@@ -33,8 +33,9 @@ PeerSession::PeerSession(PeerSessionOptions options, SessionNumbers& numbers, co
       handlers_(handlers),
       counters_(counters),
       session_(numbers.next()),
-      next_hello_ns_(now_ns) {
-  tick(now_ns, false);
+      next_hello_ns_(now_ns),
+      last_tick_ns_(now_ns) {
+  tick(now_ns);
 }
 
 // ---- what is heard
@@ -225,9 +226,13 @@ void PeerSession::end(const std::string& why) {
   if (remote_ && !remote_->ended) refusals_[index(Channel::control)] = Refusal{remote_->session, why};
 }
 
-void PeerSession::tick(std::int64_t now_ns, bool heard_all) {
+void PeerSession::tick(std::int64_t now_ns) {
   if (over_) return;
   const std::int64_t heartbeat_ns = ns_of(options_.limits.heartbeat_ms);
+  const std::int64_t since_tick_ns = now_ns - std::exchange(last_tick_ns_, now_ns);
+  if (since_tick_ns > heartbeat_ns) {
+    for (std::int64_t& heard_ns : last_heard_ns_) heard_ns = std::min(heard_ns + since_tick_ns, now_ns);
+  }
   if (!up_) {
     if (now_ns < next_hello_ns_) return;
     next_hello_ns_ = now_ns + std::min(ns_of(hello_interval_ms_max), heartbeat_ns);
@@ -237,7 +242,6 @@ void PeerSession::tick(std::int64_t now_ns, bool heard_all) {
   for (std::size_t i = 0; i < channel_count; ++i) {
     if (now_ns - last_sent_ns_[i] >= heartbeat_ns) heartbeat_due_[i] = true;
   }
-  if (!heard_all) return;
   for (std::size_t i = 0; i < channel_count; ++i) {
     if (now_ns - last_heard_ns_[i] <= ns_of(options_.limits.silence_ms_max)) continue;
     return go_down(std::string("nothing was heard on ") + channel_names[i] + " for " +

@@ -62,9 +62,9 @@ class PeerSession {
 
   // A message that came with the peer's key. FrameError::malformed when it lies: the caller ends the session.
   [[nodiscard]] Result<void> receive(peer::Message message, std::int64_t now_ns);
-  // Makes hellos and heartbeats due, and ends what was silent for too long. `heard_all`: nothing waits to be received,
-  // so that a process that stood still does not take its own silence for the peer's.
-  void tick(std::int64_t now_ns, bool heard_all);
+  // Makes hellos and heartbeats due, and ends what was silent for too long. To be called several times per heartbeat: a
+  // longer gap means that this process stood still, and is not taken for the peer's silence.
+  void tick(std::int64_t now_ns);
   // Only while up. Errors: LinkError::overloaded.
   [[nodiscard]] Result<void> queue(Channel channel, FramePtr frame);
   // Gives up: on_down if it is up, and a goodbye is due. Nothing else happens afterwards.
@@ -145,6 +145,7 @@ class PeerSession {
   std::array<std::optional<Refusal>, channel_count> refusals_;
   std::string last_refusal_;  // logged once
   std::int64_t next_hello_ns_ = 0;
+  std::int64_t last_tick_ns_ = 0;
   std::array<std::int64_t, channel_count> last_heard_ns_{};
   std::array<std::int64_t, channel_count> last_sent_ns_{};
   std::int64_t hello_second_ns_ = 0;

@@ -9,7 +9,7 @@
 namespace outlast::cluster {
 
 std::string encode_presence(const Presence& presence);
-// Unknown members are skipped, so that a later version may add some. Any text gives a presence of a node with a name and
+// Unknown members are skipped, so that a later version may add some. Any text gives a presence with a node's name and
 // an incarnation, or false.
 bool parse_presence(std::string_view text, Presence& presence);
 std::string encode_owner(const Presence& owner);

@@ -69,7 +69,8 @@ Result<void> ReplicatedLog::append_piece(const storage::LogBatch& piece, std::ui
     if (appended) return {};
     last = std::move(appended.error());
     if (is(last, AgreementError::too_large)) return stops(LedgerError::invalid, "the batch cannot be shared", last);
-    if (is(last, AgreementError::fenced)) return stops(LedgerError::fenced, "this node does not own the shard any more", last);
+    if (is(last, AgreementError::fenced))
+      return stops(LedgerError::fenced, "this node does not own the shard any more", last);
     // A conflict may be with ourselves: a try that came late, or that was sent twice on its way.
     if (is(last, AgreementError::unknown) || is(last, AgreementError::conflict)) may_stand = true;
     else if (!is(last, AgreementError::unavailable))

@@ -37,8 +37,8 @@ class ReplicatedLog final : public storage::Log {
   [[nodiscard]] bool leads() const { return epoch_ != 0; }
 
   // Without records: local. As the owner, errors: fenced (the log goes on without this owner: nothing more may be
-  // written), unavailable (it could not be learnt in time whether it stands), invalid (a record that is too large); then
-  // the local log is as before. In all cases this writer is at its end: open a replica anew and catch up.
+  // written), unavailable (it could not be learnt in time whether it stands), invalid (a record that is too large);
+  // then the local log is as before. In all cases this writer is at its end: open a replica anew and catch up.
   Result<void> append(const storage::LogBatch& batch, const storage::TableChanges& changes) override;
 
   Result<bool> get(storage::Table table, std::string_view key, std::string& value) const override;

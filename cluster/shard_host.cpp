@@ -124,7 +124,7 @@ void ShardHost::lead(std::uint64_t epoch) {
     const Result<void> led =
         writer_->lead(epoch, proto::OwnerStarted{options_.incarnation, options_.node, options_.software});
     if (!led) {
-      stop_leading(&led.error());
+      stop_leading(led.error());
       return ports_.failed(options_.shard, epoch);
     }
     OwnerOptions owner;
@@ -139,10 +139,8 @@ void ShardHost::lead(std::uint64_t epoch) {
 void ShardHost::step_down(std::uint64_t epoch) {
   post([this, epoch] {
     catching_up_.reset();
-    if (owner_) {
-      own();  // what has arrived is finished
-      if (owner_) stop_leading(nullptr);
-    }
+    if (owner_) own();  // what has arrived is finished
+    if (owner_) resign();
     ports_.stepped_down(options_.shard, epoch);
   });
 }
@@ -235,11 +233,17 @@ Result<void> ShardHost::open_writer() {
   return {};
 }
 
+// In order, with nothing under way: the replica goes on as it is.
+void ShardHost::resign() {
+  owner_.reset();
+  writer_->resign();
+  replicated_->follow();
+  grew_ = true;
+}
+
 // The state machine may hold what the log does not: it begins anew from the store.
-void ShardHost::stop_leading(const Error* why) {
-  if (why != nullptr) {
-    log::warning("shard_not_led", {{"shard", name_of_shard(options_.shard)}, {"epoch", working_.epoch}, {"why", why->message}});
-  }
+void ShardHost::stop_leading(const Error& why) {
+  log::warning("shard_not_led", {{"shard", name_of_shard(options_.shard)}, {"epoch", working_.epoch}, {"why", why.message}});
   if (const Result<void> opened = open_writer(); !opened) die(options_.shard, opened.error());
   grew_ = true;
 }
@@ -287,7 +291,7 @@ void ShardHost::run() {
 bool ShardHost::keep(const Result<void>& done) {
   if (done) return true;
   const std::uint64_t epoch = working_.epoch;
-  stop_leading(&done.error());
+  stop_leading(done.error());
   ports_.failed(options_.shard, epoch);
   return false;
 }

@@ -134,7 +134,8 @@ class ShardHost {
   void own();
   bool keep(const Result<void>& done);
   Result<void> open_writer();
-  void stop_leading(const Error* why);
+  void resign();
+  void stop_leading(const Error& why);
   void tell_progress(bool always);
   void tell_applied();
   void sync_if_due();

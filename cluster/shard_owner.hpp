@@ -12,6 +12,8 @@
 //   decided as soon as there is room, or nobody is left to answer; then it is acknowledged by itself. When something
 //   arrives for a request that waits, the waiting ends at once, so that a reservation is never decided after its end.
 //   A holder that lets a recall pass is not waited for again until something is heard from it.
+// - To hand the shard over: commit(), send what it says, and throw this away (LedgerWriter::resign()). Holders say again
+//   what was not acknowledged, the reservations that waited among it.
 // - Budgets are defined in the control log; set_budgets() mirrors those of this shard into its own.
 #pragma once
 

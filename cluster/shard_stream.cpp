@@ -4,7 +4,6 @@
 #include <limits>
 #include <utility>
 
-#include "core/check.hpp"
 
 namespace outlast::cluster {
 namespace {
@@ -14,6 +13,7 @@ using storage::LedgerError;
 constexpr std::int64_t never_ns = std::numeric_limits<std::int64_t>::max();
 constexpr std::uint32_t resend_doublings = 8;  // the wait grows to so many times its start
 constexpr std::uint32_t rewind_ms_min = 20;    // hints of a gap come in swarms
+constexpr int stream_bits = 16;  // connections in a millisecond of the clock that incarnations are made by
 constexpr proto::EntryHeader no_header{0, 0, 0};
 
 std::int64_t ns_of(std::uint32_t ms) { return std::int64_t{ms} * 1'000'000; }
@@ -45,7 +45,10 @@ bool is_skipped(const shard::Operation& operation) { return std::holds_alternati
 
 }  // namespace
 
-ShardStream::ShardStream(StreamOptions options, const Clock& clock) : options_(std::move(options)), clock_(clock) {}
+ShardStream::ShardStream(StreamOptions options, const Clock& clock) : options_(std::move(options)), clock_(clock) {
+  const Incarnation& speaker = options_.speaker.is_nil() ? options_.holder : options_.speaker;
+  stream_ = static_cast<std::uint64_t>(speaker.unix_ms()) << stream_bits;
+}
 
 // ---- what is pushed
 
@@ -64,7 +67,7 @@ Result<std::uint64_t> ShardStream::push(const MeteringOperation& operation, bool
   return take_in(std::move(pending), urgent);
 }
 
-Result<std::uint64_t> ShardStream::push(const proto::EntryBody& body, bool urgent) {
+Result<std::uint64_t> ShardStream::push_control(const proto::EntryBody& body, bool urgent) {
   Pending pending;
   std::string frame;
   encoder_.append(frame, proto::LedgerEntry{no_header, body});
@@ -187,11 +190,6 @@ void ShardStream::send_one(std::uint64_t end) {
     ++next_to_send_;
   }
   effects_.emplace_back(SendToOwner{node_, shard::Message{options_.shard, epoch_, std::move(message)}});
-}
-
-bool ShardStream::is_cut_off() const {
-  if (node_.empty() || paused_until_ns_ != 0) return true;
-  return !pending_.empty() && clock_.monotonic_ns() - heard_ns_ >= ns_of(options_.spool_after_ms);
 }
 
 void ShardStream::tick() {
@@ -349,95 +347,8 @@ void ShardStream::drop_settled() {
   }
   while (!refusable_.empty() && refusable_.front() < front_) refusable_.pop_front();
   next_to_spool_ = std::max(next_to_spool_, front_);
-}
-
-// ---- cut off
-
-void ShardStream::spool() {
-  if (!options_.has_spool || writing_ || spool_full_ || !is_cut_off()) return;
-  WriteSpool write;
-  std::size_t bytes = 0;
-  for (next_to_spool_ = std::max(next_to_spool_, front_); next_to_spool_ < next_sequence(); ++next_to_spool_) {
-    Pending& pending = *find(next_to_spool_);
-    const auto* const entry = std::get_if<shard::EntryOperation>(&pending.operation);
-    if (!pending.spoolable || pending.told || entry == nullptr) continue;
-    if (bytes > 0 && bytes + entry->frame.size() > spool_write_bytes_max) break;
-    if (spool_bytes_ + entry->frame.size() > options_.spool_bytes_max) {
-      spool_full_ = true;
-      break;
-    }
-    bytes += entry->frame.size();
-    spool_bytes_ += entry->frame.size();
-    pending.in_spool = InSpool::writing;
-    write.records.push_back({next_to_spool_, entry->frame});
-  }
-  if (write.records.empty()) return;
-  writing_ = true;
-  effects_.emplace_back(std::move(write));
-}
-
-void ShardStream::spooled() {
-  check(writing_, "a write to the spool ends once");
-  writing_ = false;
-  for (std::uint64_t sequence = front_; sequence < next_to_spool_; ++sequence) {
-    Pending& pending = *find(sequence);
-    if (pending.in_spool != InSpool::writing) continue;
-    pending.in_spool = InSpool::yes;
-    if (!pending.settled) ++in_spool_;
-    tell_durable(sequence);
-  }
-  drop_settled();
-  truncate_if_empty();
-}
-
-void ShardStream::spool_full() {
-  check(writing_, "a write to the spool ends once");
-  writing_ = false;
-  spool_full_ = true;
-  for (std::uint64_t sequence = next_to_spool_; sequence-- > front_;) {
-    Pending& pending = *find(sequence);
-    if (pending.in_spool != InSpool::writing) continue;
-    pending.in_spool = InSpool::no;
-    next_to_spool_ = sequence;
-  }
-  drop_settled();
-}
-
-void ShardStream::truncate_if_empty() {
-  if (writing_ || in_spool_ > 0 || (spool_bytes_ == 0 && !spool_full_)) return;
-  spool_bytes_ = 0;
-  if (std::exchange(spool_full_, false)) next_to_spool_ = front_;
-  effects_.emplace_back(TruncateSpool{});
-}
-
-void ShardStream::refuse_overdue() {
-  const std::int64_t due_ns = clock_.monotonic_ns() - ns_of(options_.refuse_after_ms);
-  while (!refusable_.empty()) {
-    const std::uint64_t sequence = refusable_.front();
-    Pending* const pending = find(sequence);
-    if (pending != nullptr && !pending->told) {
-      if (pending->pushed_ns > due_ns || pending->in_spool == InSpool::writing) return;
-      pending->told = true;
-      const bool may_stand = pending->sent && pending->kind == Kind::begins;
-      const RequestId request = pending->request;
-      // The owner may have it, or get it still: then it stands, and the void that follows ends it.
-      pending->operation = shard::SkippedOperation{};
-      bytes_ -= std::exchange(pending->bytes, 0);
-      effects_.emplace_back(OperationRefused{
-          sequence, LedgerError::unavailable,
-          "the ledger's shard " + name_of_shard(options_.shard) + " cannot be reached; try again", std::nullopt, false});
-      if (may_stand) {
-        Pending end;
-        end.kind = Kind::own;
-        end.spoolable = options_.has_spool;
-        end.request = request;
-        end.operation =
-            shard::EntryOperation{frame_of(encoder_, VoidReservation{request, "the ledger could not be reached in time"})};
-        enqueue(std::move(end));
-      }
-    }
-    refusable_.pop_front();
-  }
+  next_to_send_ = std::max(next_to_send_, front_);
+  acknowledged_ = std::max(acknowledged_, front_ - 1);
 }
 
 }  // namespace outlast::cluster

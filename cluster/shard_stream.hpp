@@ -48,6 +48,10 @@ namespace outlast::cluster {
 struct StreamOptions {
   ShardId shard = 0;
   Incarnation holder;
+  // The process that runs this, where it is not the holder itself (HolderHandover). Its time makes the numbers of streams,
+  // so that those of a process are larger than those of the ones before it on the node, and none is used twice: what is
+  // late for one of them means nothing to another.
+  Incarnation speaker{};
   std::size_t operations_max = 65'536;  // not settled; twice that for what is not a beginning
   std::size_t bytes_max = 32U << 20;    // of their frames, likewise
   std::uint32_t lazy_ms = 5;            // how long an operation that nobody waits for may wait for company
@@ -100,11 +104,12 @@ class ShardStream {
   // `clock` outlives it.
   ShardStream(StreamOptions options, const Clock& clock);
 
-  // Takes the operation in and gives its sequence, from 1 without gaps. `urgent`: somebody waits for it. Errors:
+  // Takes the operation in and gives its sequence, from 1 without gaps. `urgent`: somebody waits for it. A reservation
+  // names this holder, or the owner refuses it. Errors:
   // overloaded (reservations and what is for the control log first, so that what ends a request still finds room).
   Result<std::uint64_t> push(const MeteringOperation& operation, bool urgent);
   // For the control shard; refused `unavailable` when it cannot be told in time.
-  Result<std::uint64_t> push(const proto::EntryBody& body, bool urgent);
+  Result<std::uint64_t> push_control(const proto::EntryBody& body, bool urgent);
   // Always room: there are as many as budgets.
   std::uint64_t push(shard::SliceReturn back);
   // What an earlier process of the node had in its spool: durable, and told so already.
@@ -194,6 +199,7 @@ class ShardStream {
 
   std::uint64_t next_to_spool_ = 1;
   bool writing_ = false;
+  std::uint64_t writing_from_ = 1;  // the first that is being written
   bool spool_full_ = false;
   std::size_t in_spool_ = 0;         // operations in it that are not settled
   std::uint64_t spool_bytes_ = 0;    // written since it was truncated

@@ -144,7 +144,7 @@ NodeTable::Applied NodeTable::apply(const proto::EntryHeader& header, const Join
   if (!is_name(operation.id) || operation.by.size() > member_text_bytes_max) return refused(LedgerError::invalid);
   const auto known = tokens_.find(operation.id);
   if (operation.expires_ms == 0) {
-    if (known == tokens_.end()) return refused(LedgerError::bad_token);
+    if (known == tokens_.end()) return duplicate();  // it lets nobody in, which is what was wanted
     tokens_.erase(known);
     changes.erase(Table::meta, row_key(token_kind, operation.id));
     return {};

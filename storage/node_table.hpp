@@ -40,7 +40,7 @@ class NodeTable {
   Applied apply(const proto::EntryHeader& header, const NodeEnrolled& operation, TableChanges& changes);
   // Errors: invalid, unknown_node, not_enrolled (removed or revoked: it has to join again), last_node.
   Applied apply(const proto::EntryHeader& header, const NodeChanged& operation, TableChanges& changes);
-  // With expires_ms 0 an open token of that id is withdrawn. Errors: invalid, duplicate, bad_token, overloaded.
+  // With expires_ms 0 an open token of that id is withdrawn. Errors: invalid, duplicate, overloaded.
   Applied apply(const proto::EntryHeader& header, const JoinTokenMade& operation, TableChanges& changes);
   // Errors: invalid, overloaded.
   Applied apply(const proto::EntryHeader& header, const SettingSet& operation, TableChanges& changes);

@@ -43,7 +43,7 @@ unsigned admin_status_of(const Error& error) {
   }
   if (is(error, LedgerError::invalid)) return 400;
   if (is(error, LedgerError::overlap) || is(error, LedgerError::duplicate)) return 409;
-  if (is(error, LedgerError::disk_full) || is(error, LedgerError::overloaded)) return 503;
+  if (is(error, LedgerError::disk_full) || is(error, LedgerError::overloaded) || is(error, LedgerError::unavailable)) return 503;
   if (is(error, ReportError::not_found)) return 404;
   if (is(error, ReportError::stopped) || is(error, ReportError::busy)) return 503;
   for (const std::string_view callers : {"config", "routing", "tenant", "scope", "request", "report"}) {

@@ -1,12 +1,14 @@
 #include "apps/outlastd/cluster_api.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <utility>
 
 #include <boost/asio/async_result.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <nlohmann/json.hpp>
 
@@ -26,6 +28,8 @@ using Reply = ClusterApi::Reply;
 constexpr std::int64_t token_age_s_default = 3'600;
 constexpr std::int64_t token_age_s_min = 60;
 constexpr std::int64_t token_age_s_max = storage::join_token_age_ms_max / 1'000;
+constexpr auto token_look_pause = std::chrono::milliseconds(5);
+constexpr int token_looks_max = 400;
 constexpr std::size_t who_bytes_max = 200;
 constexpr std::size_t reason_bytes_max = 1'000;
 // What a cluster was founded with: other shards would keep other organisations.
@@ -131,10 +135,7 @@ asio::awaitable<Reply> ClusterApi::handle(std::string method, std::string name, 
   if (name == "cluster/tokens" && get) return at_once(tokens());
   if (name == "cluster/tokens" && method == "POST") return make_token(std::move(body));
   if (name == "cluster/settings" && get) return at_once(settings());
-  if (auto id = after(name, "cluster/tokens/"); id && method == "DELETE") {
-    std::string done = name_body(*id, "state", "withdrawn");
-    return record(JoinTokenMade{std::move(*id), {}, 0, Statement{}.by}, std::move(done));
-  }
+  if (auto id = after(name, "cluster/tokens/"); id && method == "DELETE") return withdraw_token(std::move(*id));
   if (auto setting_name = after(name, "cluster/settings/")) {
     if (get) return at_once(setting(*setting_name));
     if (method == "PUT") return set_setting(std::move(*setting_name), std::move(body));
@@ -221,7 +222,27 @@ asio::awaitable<Reply> ClusterApi::make_token(std::string body) {
   json.key("cluster").string(token.cluster).key("join").string(token.endpoint);
   json.key("expires_ms").number(expires_ms).end_object();
   MemberOperation operation = cluster::record_of(token, expires_ms, statement->by);
+  Reply reply = co_await record(std::move(operation), std::move(done));
+  // Another node may have written it down. Who joins asks this one, which is to know the token by then.
+  asio::steady_timer timer(loop_);
+  for (int looks = 0; reply.status == 200 && !knows_token(token.id) && looks < token_looks_max; ++looks) {
+    timer.expires_after(token_look_pause);
+    co_await timer.async_wait(asio::use_awaitable);
+  }
+  co_return reply;
+}
+
+asio::awaitable<Reply> ClusterApi::withdraw_token(std::string id) {
+  if (!knows_token(id)) co_return refused(404, "no join token of that id is open", "not_found");
+  std::string done = name_body(id, "state", "withdrawn");
+  MemberOperation operation = JoinTokenMade{std::move(id), {}, 0, Statement{}.by};
   co_return co_await record(std::move(operation), std::move(done));
+}
+
+bool ClusterApi::knows_token(const std::string& id) const {
+  const auto records = ledger_.members();
+  return records && std::any_of(records->tokens.begin(), records->tokens.end(),
+                                [&id](const JoinTokenRecord& record) { return record.token.id == id; });
 }
 
 asio::awaitable<Reply> ClusterApi::change_node(std::string name, NodeState state, std::string body) {

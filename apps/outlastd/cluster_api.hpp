@@ -43,6 +43,8 @@ class ClusterApi {
   [[nodiscard]] Reply settings() const;
   [[nodiscard]] Reply setting(const std::string& name) const;
   boost::asio::awaitable<Reply> make_token(std::string body);
+  boost::asio::awaitable<Reply> withdraw_token(std::string id);
+  [[nodiscard]] bool knows_token(const std::string& id) const;
   boost::asio::awaitable<Reply> change_node(std::string name, NodeState state, std::string body);
   boost::asio::awaitable<Reply> set_setting(std::string name, std::string body);
   // Writes the operation down; the reply is `done` or says why not.

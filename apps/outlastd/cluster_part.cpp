@@ -57,6 +57,10 @@ Result<std::unique_ptr<ClusterPart>> ClusterPart::start(const NodeConfig& config
     return fail(ConfigError::invalid, "node.data " + config.data + " belongs to no cluster yet; run `outlast node init --found "
                                       "--config FILE` for the first node, `outlast node join` for others");
   }
+  if ((*identity)->step == ClusterIdentity::Step::joining) {
+    return fail(ConfigError::invalid, "this node asked to join " + config.cluster.name + " and was not let in; run `outlast "
+                                      "node join` again, with a new token");
+  }
   auto keys = cluster::load_or_make_curve_keys(std::filesystem::path(config.data) / "zmq.key");
   if (!keys) return fail(keys.error());
   if (const auto good = check_identity(**identity, config, keys->public_key); !good) return fail(good.error());
@@ -103,7 +107,7 @@ Result<void> ClusterPart::start_agreement(cluster::Agreement& agreement) {
   options.ca_file = config_.cluster.etcd_ca;
   options.certificate_file = config_.cluster.etcd_cert;
   options.key_file = config_.cluster.etcd_key;
-  options.call_timeout_ms = config_.cluster.lease_ttl_s * 1'000 / 3;
+  options.call_timeout_ms = config_.cluster.lease_ttl_s * 1'000 / 6;  // a claim may take two calls
   auto lease_client = cluster::EtcdClient::start(options);
   if (!lease_client) return fail(lease_client.error());
   auto client = cluster::EtcdClient::start(options);
@@ -128,7 +132,7 @@ Result<void> ClusterPart::start_join(const std::string& key_secret) {
                                               });
   if (!started) return fail(started.error());
   join_ = std::move(*started);
-  port_.join_endpoint = join_->endpoint();
+  port_.join_endpoint = reachable_endpoint(config_.cluster, join_->endpoint());
   return {};
 }
 

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -36,6 +37,11 @@ class ClusterPart {
 
   [[nodiscard]] storage::LedgerStore& ledger() { return node_->ledger(); }
   [[nodiscard]] cluster::ClusterNode& node() { return *node_; }
+  [[nodiscard]] cluster::ClusterNodeStatus status() const { return node_->status(); }
+  // Nothing where none can join here.
+  [[nodiscard]] std::optional<cluster::JoinCounters> join_counters() const {
+    return join_ ? std::optional(join_->counters()) : std::nullopt;
+  }
   [[nodiscard]] const ClusterPort& port() const { return port_; }
   [[nodiscard]] const actors::WorkerRegistry* workers() const { return workers_.get(); }
 

@@ -1,42 +1,13 @@
 #include "apps/outlastd/metrics_text.hpp"
 
-#include <string_view>
+#include "apps/outlastd/cluster_metrics.hpp"
+#include "apps/outlastd/metrics_writer.hpp"
+
 
 namespace outlast::apps {
 namespace {
 
 using gateway::LaneMetrics;
-
-class Text {
- public:
-  void head(std::string_view name, std::string_view type, std::string_view help) {
-    out_.append("# HELP ").append(name).append(" ").append(help).append("\n# TYPE ").append(name).append(" ").append(type);
-    out_ += '\n';
-  }
-  // `labels` with braces, or empty.
-  void value(std::string_view name, std::string_view labels, std::uint64_t number) {
-    out_.append(name).append(labels).append(" ").append(std::to_string(number));
-    out_ += '\n';
-  }
-  void one(std::string_view name, std::string_view type, std::string_view help, std::uint64_t number) {
-    head(name, type, help);
-    value(name, "", number);
-  }
-  std::string take() { return std::move(out_); }
-
- private:
-  std::string out_;
-};
-
-std::string label(std::string_view name, std::string_view value) {
-  std::string text = "{";
-  text.append(name).append("=\"");
-  for (const char c : value) {
-    if (c == '\\' || c == '"') text += '\\';
-    text += c == '\n' ? ' ' : c;
-  }
-  return text + "\"}";
-}
 
 struct CounterName {
   gateway::Counter LaneMetrics::*member;
@@ -78,7 +49,7 @@ constexpr CounterName counters[] = {
     {&LaneMetrics::protocol_errors, "outlast_protocol_errors_total", "counter", "Requests refused as malformed HTTP."},
 };
 
-void histogram(Text& text, const Daemon& daemon, gateway::LatencyHistogram LaneMetrics::*member, std::string_view name,
+void histogram(MetricsWriter& text, const Daemon& daemon, gateway::LatencyHistogram LaneMetrics::*member, std::string_view name,
                std::string_view help) {
   text.head(name, "histogram", help);
   const std::string bucket = std::string(name) + "_bucket";
@@ -87,31 +58,31 @@ void histogram(Text& text, const Daemon& daemon, gateway::LatencyHistogram LaneM
   for (std::size_t i = 0; i <= gateway::latency_bounds_ms.size(); ++i) {
     for (const auto& lane : daemon.lanes()) count += (lane->metrics().*member).buckets[i].value();
     const bool last = i == gateway::latency_bounds_ms.size();
-    text.value(bucket, label("le", last ? "+Inf" : std::to_string(gateway::latency_bounds_ms[i])), count);
+    text.value(bucket, metric_label("le", last ? "+Inf" : std::to_string(gateway::latency_bounds_ms[i])), count);
   }
   for (const auto& lane : daemon.lanes()) sum += (lane->metrics().*member).sum_ms.value();
   text.value(std::string(name) + "_sum", "", sum);
   text.value(std::string(name) + "_count", "", count);
 }
 
-void rate_limit_metrics(Text& text, const Daemon& daemon) {
+void rate_limit_metrics(MetricsWriter& text, const Daemon& daemon) {
   constexpr std::string_view name = "outlast_rate_limited_total";
   text.head(name, "counter", "Requests that a rate limit refused, and deployments that one left out.");
   for (std::size_t kind = 0; kind < std::size(gateway::rate_scope_kind_names); ++kind) {
     for (const bool of_tokens : {false, true}) {
       std::uint64_t sum = 0;
       for (const auto& lane : daemon.lanes()) sum += lane->metrics().limited[kind][of_tokens ? 1 : 0].value();
-      std::string labels = label("scope", gateway::rate_scope_kind_names[kind]);
+      std::string labels = metric_label("scope", gateway::rate_scope_kind_names[kind]);
       labels.insert(labels.size() - 1, of_tokens ? R"(,limit="tokens")" : R"(,limit="requests")");
       text.value(name, labels, sum);
     }
   }
 }
 
-void deployment_metrics(Text& text, const actors::DeploymentList& deployments) {
+void deployment_metrics(MetricsWriter& text, const actors::DeploymentList& deployments) {
   const auto each = [&](std::string_view name, std::string_view type, std::string_view help, auto read) {
     text.head(name, type, help);
-    for (const auto& status : deployments) text.value(name, label("deployment", status.name), read(status));
+    for (const auto& status : deployments) text.value(name, metric_label("deployment", status.name), read(status));
   };
   each("outlast_deployment_breaker", "gauge", "0 closed, 1 open, 2 half-open.",
        [](const auto& status) { return static_cast<std::uint64_t>(status.breaker); });
@@ -123,7 +94,7 @@ void deployment_metrics(Text& text, const actors::DeploymentList& deployments) {
        [](const auto& status) { return status.failures; });
 }
 
-void spend_metrics(Text& text, const actors::SpendCounters& spend, const actors::SpendNotifierCounters& notices) {
+void spend_metrics(MetricsWriter& text, const actors::SpendCounters& spend, const actors::SpendNotifierCounters& notices) {
   text.one("outlast_spend_breakers_open", "gauge", "Spend breakers that are open or half-open.", spend.open.load());
   text.one("outlast_spend_breaker_trips_total", "counter", "Spend breakers that tripped.", spend.trips.load());
   text.one("outlast_spend_breaker_resets_total", "counter", "Spend breakers that a person closed.", spend.resets.load());
@@ -139,7 +110,7 @@ void spend_metrics(Text& text, const actors::SpendCounters& spend, const actors:
            spend.events_dropped.load());
   text.head("outlast_spend_notices_total", "counter", "Notices of spend breakers, by how they ended.");
   const auto notice = [&text](std::string_view outcome, std::uint64_t count) {
-    text.value("outlast_spend_notices_total", label("outcome", outcome), count);
+    text.value("outlast_spend_notices_total", metric_label("outcome", outcome), count);
   };
   notice("webhook_delivered", notices.webhooks_delivered.load());
   notice("webhook_failed", notices.webhooks_failed.load());
@@ -150,13 +121,13 @@ void spend_metrics(Text& text, const actors::SpendCounters& spend, const actors:
            notices.webhook_retries.load());
 }
 
-void budget_metrics(Text& text, const Daemon& daemon) {
+void budget_metrics(MetricsWriter& text, const Daemon& daemon) {
   const auto snapshot = daemon.board().get();
   if (!snapshot || !snapshot->budgets || snapshot->budgets->by_scope.empty()) return;
   const BudgetBook& book = *snapshot->budgets;
   text.head("outlast_budget_refusals_total", "counter", "Requests and streams refused, by the budget that was short.");
   book.by_scope.visit_all([&text](const BudgetBook::Entry& entry) {
-    if (entry.slice) text.value("outlast_budget_refusals_total", label("budget", entry.budget.id), entry.slice->refusals());
+    if (entry.slice) text.value("outlast_budget_refusals_total", metric_label("budget", entry.budget.id), entry.slice->refusals());
   });
 }
 
@@ -164,7 +135,7 @@ void budget_metrics(Text& text, const Daemon& daemon) {
 
 std::string metrics_text(const Daemon& daemon, const storage::LedgerStore::Status& ledger,
                          const actors::DeploymentList& deployments) {
-  Text text;
+  MetricsWriter text;
   for (const CounterName& counter : counters) {
     std::uint64_t sum = 0;
     for (const auto& lane : daemon.lanes()) sum += (lane->metrics().*counter.member).value();
@@ -191,6 +162,7 @@ std::string metrics_text(const Daemon& daemon, const storage::LedgerStore::Statu
     text.one("outlast_link_calls_total", "counter", "Chats of client actors.", counts.calls);
     text.one("outlast_link_refused_total", "counter", "Hellos and chats that were refused.", counts.refused);
   }
+  if (const ClusterPart* part = daemon.cluster()) cluster_metrics(text, *part);
   return text.take();
 }
 

@@ -43,8 +43,10 @@ void parse_everything(std::string body) {
 }  // namespace
 
 TEST_CASE("base64 is that of RFC 4648", "[agreement]") {
-  const std::pair<const char*, const char*> vectors[] = {{"", ""}, {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"},
-                                                         {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"}};
+  const std::pair<const char*, const char*> vectors[] = {{"", ""},
+                                                         {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"},
+                                                         {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="},
+                                                         {"foobar", "Zm9vYmFy"}};
   std::string decoded;
   for (const auto& [bytes, text] : vectors) {
     CHECK(base64(bytes) == text);
@@ -140,7 +142,8 @@ TEST_CASE("any bytes in place of etcd's answers are told from answers", "[agreem
   presence.roles = {"ledger"};
   const std::string good[] = {
       R"({"header":{"revision":"2"},"succeeded":true,"responses":[{"response_put":{"header":{"revision":"2"}}},)"
-      R"({"response_range":{"kvs":[{"key":"Zm9v","create_revision":"2","lease":"5","value":"YmFy"}],"more":true,"count":"1"}}]})",
+      R"({"response_range":{"kvs":[{"key":"Zm9v","create_revision":"2","lease":"5","value":"YmFy"}],)"
+      R"("more":true,"count":"1"}}]})",
       R"({"header":{"revision":"1"},"ID":"2324035614672663046","TTL":"10"})",
       R"({"result":{"header":{"revision":"1"},"ID":"2324035614672663048","TTL":"10"}})",
       R"({"header":{"member_id":"33"},"version":"3.4.23","dbSize":"20480","leader":"33"})",
@@ -153,7 +156,8 @@ TEST_CASE("any bytes in place of etcd's answers are told from answers", "[agreem
       std::string damaged = body;
       for (std::uint64_t n = 1 + random.below(4); n > 0; --n)
         damaged[random.below(damaged.size())] = static_cast<char>(random.next());
-      if (random.below(3) == 0) damaged.insert(random.below(damaged.size()), damaged.substr(random.below(damaged.size())));
+      if (random.below(3) == 0)
+        damaged.insert(random.below(damaged.size()), damaged.substr(random.below(damaged.size())));
       parse_everything(damaged);
     }
   }

@@ -16,7 +16,7 @@
 namespace outlast::cluster::test {
 namespace {
 
-constexpr std::uint32_t ttl_s = 2;
+constexpr std::uint32_t ttl_s = 3;
 
 class MemoryWorld {
  public:
@@ -184,7 +184,8 @@ TEMPLATE_TEST_CASE("an append stands for the owner only, and at the end only", "
   CHECK(read_all(*apart, 0).empty());
 }
 
-TEMPLATE_TEST_CASE("a log is read from any entry, in as many pages as it takes", "[agreement]", MemoryWorld, EtcdWorld) {
+TEMPLATE_TEST_CASE("a log is read from any entry, in as many pages as it takes", "[agreement]", MemoryWorld,
+                   EtcdWorld) {
   if (!TestType::usable()) return;
   TestType world;
   const auto node = world.node("a");

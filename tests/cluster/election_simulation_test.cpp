@@ -162,6 +162,10 @@ TEST_CASE("Whatever happens, no two nodes believe to lead a shard, and afterward
   for (std::uint64_t seed = 1; seed <= 300; ++seed) simulate(seed);
 }
 
+TEST_CASE("Ten thousand other seeds do no harm either", "[.slow][election]") {
+  for (std::uint64_t seed = 1'000; seed < 11'000; ++seed) simulate(seed);
+}
+
 TEST_CASE("A node that joins gets its shards by handovers, and no other shard moves", "[election]") {
   for (std::uint64_t seed = 1; seed <= 40; ++seed) {
     const auto owned_world = quiet_world(seed, 2 + seed % 12);
@@ -272,6 +276,15 @@ TEST_CASE("The last node of a cluster keeps its shards while it drains", "[elect
   world.run_ms(10'000);
   CHECK_FALSE(world.drained(name_of_node(0)));
   CHECK(led_by(world, name_of_node(0)) == world.shards().size());
+}
+
+TEST_CASE("A cluster in which nothing happens does little", "[election]") {
+  const auto owned_world = quiet_world(5, 5);
+  World& world = *owned_world;
+  world.run_ms(60'000);
+  const auto counts = world.take_counts();
+  CHECK(counts.claims == 0);
+  CHECK(counts.events < 5 * 60 * 12);  // per node and second: a report, and parts of keepalives and views
 }
 
 TEST_CASE("A seed replays identically", "[election]") {

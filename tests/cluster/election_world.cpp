@@ -108,7 +108,10 @@ void World::start(const std::string& name) {
   SimNode& node = nodes_.at(name);
   check(node.election == nullptr, "a node that runs is not started");
   ++node.run;
-  for (std::uint8_t& byte : node.incarnation.bytes) byte = static_cast<std::uint8_t>(random_.below(256));
+  ++last_incarnation_;
+  for (std::size_t i = 0; i < 4; ++i) {
+    node.incarnation.bytes[i] = static_cast<std::uint8_t>(last_incarnation_ >> (24 - 8 * i));  // they sort by time
+  }
   ElectionOptions options = options_.election;
   options.node = name;
   options.incarnation = node.incarnation;

@@ -1,5 +1,5 @@
-// A world for elections: a coordination service, nodes with clocks of their own and a network, all under virtual time and
-// from one seed. After every event it checks that whoever believes to lead a shard owns it.
+// A world for elections: a coordination service, nodes with clocks of their own and a network, all under virtual time
+// and from one seed. After every event it checks that whoever believes to lead a shard owns it.
 #pragma once
 
 #include <cstdint>
@@ -172,6 +172,7 @@ class World {
   std::map<std::string, SimNode> nodes_;
   std::set<std::pair<std::string, std::string>> parted_;
   Counts counts_;
+  std::uint32_t last_incarnation_ = 0;
 
   // The coordination.
   std::uint64_t revision_ = 1;

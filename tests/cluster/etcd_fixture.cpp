@@ -77,8 +77,8 @@ TestFolder::~TestFolder() {
 }
 
 EtcdAuthority::EtcdAuthority() {
-  run("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj '/CN=test authority' -keyout " +
-      file("ca.key") + " -out " + file("ca.pem"));
+  run("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj '/CN=test authority'"
+      " -keyout " + file("ca.key") + " -out " + file("ca.pem"));
   issue("server", "serverAuth,clientAuth");
   issue("client", "clientAuth");
 }
@@ -168,6 +168,7 @@ void EtcdMembers::resume(std::size_t index) { ::kill(members_[index].pid, SIGCON
 EtcdOptions EtcdMembers::options() const {
   EtcdOptions options;
   options.endpoints = endpoints_;
+  options.call_timeout_ms = 10'000;
   if (authority_ != nullptr) {
     options.ca_file = authority_->file("ca.pem");
     options.certificate_file = authority_->file("client.pem");

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cluster/etcd_client.hpp"
+#include "core/check.hpp"
 
 namespace outlast::cluster::test {
 
@@ -18,6 +19,18 @@ inline constexpr std::chrono::seconds etcd_patience{60};  // of every wait for e
 
 // Asks until it holds; false when that took too long.
 bool wait_until(const std::function<bool()>& holds);
+
+// The value of the first call that succeeds; aborts when that took too long.
+template <class Call>
+auto eventually(const Call& call) {
+  auto result = call();
+  check(wait_until([&call, &result] {
+          if (!result) result = call();
+          return result.has_value();
+        }),
+        "a call succeeds in the end");
+  return *result;
+}
 
 // A folder of its own under the system's, gone with the test.
 class TestFolder {
@@ -61,6 +74,7 @@ class EtcdMembers {
   [[nodiscard]] const std::vector<std::string>& endpoints() const { return endpoints_; }
   // Which leads; asks until one does.
   std::size_t leader();
+  // With time enough for a slow machine.
   [[nodiscard]] EtcdOptions options() const;
   // User and system time of all members so far.
   [[nodiscard]] double cpu_s() const;

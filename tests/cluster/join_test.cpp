@@ -100,12 +100,13 @@ class Stranger {
     }
     socket_.connect(founder.listener->endpoint());
   }
-  void send(const std::string& bytes) { socket_.send(zmq::buffer(bytes), zmq::send_flags::dontwait); }
+  void send(const std::string& bytes) { (void)socket_.send(zmq::buffer(bytes), zmq::send_flags::dontwait); }
   void send(const join::Request& request) {
     const auto frame = join::encode(request);
     REQUIRE(frame);
     const auto bytes = (*frame)->bytes();
-    socket_.send(zmq::buffer(bytes.data(), bytes.size()), zmq::send_flags::none);
+    // A connection that was refused meanwhile takes nothing.
+    (void)socket_.send(zmq::buffer(bytes.data(), bytes.size()), zmq::send_flags::dontwait);
   }
   std::optional<join::Answer> receive(std::chrono::milliseconds wait = patience) {
     socket_.set(zmq::sockopt::rcvtimeo, static_cast<int>(wait.count()));

@@ -112,7 +112,8 @@ TEST_CASE("each fate of a call is what it says", "[agreement]") {
     AgreementError error;
     std::size_t batches;
   };
-  for (const Case& one : {Case{Fate::refused, AgreementError::unavailable, 0}, Case{Fate::lost, AgreementError::unknown, 0},
+  for (const Case& one : {Case{Fate::refused, AgreementError::unavailable, 0},
+                          Case{Fate::lost, AgreementError::unknown, 0},
                           Case{Fate::done_unanswered, AgreementError::unknown, 1}}) {
     fate = one.fate;
     const Result<void> appended = log->append(*epoch, 1, {0, "one"});

@@ -3,7 +3,8 @@
 #include <catch2/catch.hpp>
 
 #include <algorithm>
-#include <cstring>
+#include <fstream>
+#include <iterator>
 #include <string>
 
 using namespace outlast;
@@ -24,7 +25,33 @@ peer::Message round_trip(const peer::Message& message) {
   return std::move(*decoded);
 }
 
+// A message of version 1 as it was first written: after a byte for the fuzzer and the message's size.
+peer::Message golden(const std::string& name) {
+  std::ifstream file(OUTLAST_SOURCE_DIR "/tests/fuzz/corpus/peer_frame/" + name, std::ios::binary);
+  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  constexpr std::size_t head_bytes = 3;
+  REQUIRE(text.size() > head_bytes);
+  auto decoded = peer::decode(std::as_bytes(std::span(text)).subspan(head_bytes));
+  REQUIRE(decoded);
+  return std::move(*decoded);
+}
+
 }  // namespace
+
+TEST_CASE("messages of version 1 still decode", "[peer]") {
+  const auto hello = golden("hello");
+  CHECK(hello.from == 5);
+  CHECK(hello.to == 0);
+  CHECK(std::get<peer::Hello>(hello.body) == peer::Hello{"c", "peer", {}, 1, 1, 0, 1 << 20});
+  CHECK(std::get<peer::Welcome>(golden("welcome").body) == peer::Welcome{1, 2});
+  CHECK(std::get<peer::Heartbeat>(golden("heartbeat").body) == peer::Heartbeat{0, 1, 1, {}});
+  CHECK(std::get<peer::Goodbye>(golden("goodbye").body) == peer::Goodbye{"stops"});
+  const auto data = std::get<peer::Data>(golden("data").body);
+  CHECK(data.channel == 1);
+  CHECK(data.ack_wanted);
+  REQUIRE(data.frames.size() == 3);
+  CHECK(std::ranges::equal(data.frames[1]->bytes(), frame_of("two, which is longer than a word")->bytes()));
+}
 
 TEST_CASE("every kind of a link's own messages survives the wire", "[peer]") {
   const Incarnation id = *Uuid::parse("0190a0b0-c0d0-7123-8456-789abcdef012");

@@ -197,6 +197,37 @@ TEST_CASE("what a removed node still says over its open connection is ignored", 
   CHECK(cluster.alpha.ups().size() == 2);
 }
 
+TEST_CASE("a node whose key changed is linked to with the new key only", "[peer]") {
+  Cluster cluster;
+  REQUIRE(cluster.up());
+  TestPeer renewed("beta");
+  renewed.start();
+  renewed.links().set_peers({cluster.alpha.address()});
+  cluster.alpha.links().set_peers({renewed.address()});
+  REQUIRE(cluster.alpha.wait_downs(1));
+  CHECK(cluster.alpha.downs()[0].first.incarnation == cluster.beta.options.incarnation);
+  REQUIRE(cluster.beta.wait_downs(1));
+  REQUIRE(cluster.alpha.wait_ups(2));
+  CHECK(cluster.alpha.ups()[1].incarnation == renewed.options.incarnation);
+  REQUIRE(cluster.alpha.send("beta", Channel::control, "to the new one"));
+  CHECK(renewed.wait_frames("alpha", Channel::control, 1));
+  CHECK(cluster.beta.texts("alpha", Channel::control).empty());
+}
+
+TEST_CASE("an allow-list with names or keys that are no good links to the rest", "[peer]") {
+  Cluster cluster;
+  auto nameless = cluster::PeerAddress{"", cluster::make_curve_keys().public_key, "tcp://127.0.0.1:1"};
+  auto keyless = cluster::PeerAddress{"gamma", "no key", "tcp://127.0.0.1:1"};
+  auto addressless = cluster::PeerAddress{"delta", cluster::make_curve_keys().public_key, "nowhere"};
+  auto twin = cluster.beta.address();
+  twin.node = "epsilon";
+  cluster.alpha.links().set_peers(
+      {nameless, keyless, addressless, cluster.alpha.address(), cluster.beta.address(), twin});
+  REQUIRE(cluster.up());
+  CHECK(cluster.lives());
+  CHECK(cluster.alpha.links().up().size() == 1);
+}
+
 TEST_CASE("frames that lie cut their sender off and nobody else", "[peer]") {
   expect_cut_off([](RawPeer& hostile) { hostile.send_bytes(std::as_bytes(std::span("not a message at all"))); });
   expect_cut_off([](RawPeer& hostile) { hostile.send_bytes({}); });

@@ -138,7 +138,7 @@ TEST_CASE("a peer that takes nothing fills the queue, which says overloaded, and
 
 TEST_CASE("a peer that is silent is down, and comes up again when it speaks", "[peer]") {
   auto limits = TestPeer::quick_limits();
-  limits.silence_ms_max = 500;
+  limits.silence_ms_max = 1'000;
   Two two(limits);
   REQUIRE(two.up());
   two.beta.hold();
@@ -228,8 +228,10 @@ TEST_CASE("what was sent last before a cut arrives without anything sent after i
 TEST_CASE("options that make no sense are refused", "[peer]") {
   SystemClock clock;
   TestPeer node("alpha");
-  const auto error = [&clock](cluster::PeerLinkOptions options) {
-    const auto started = cluster::PeerLinks::start(std::move(options), clock, {});
+  const cluster::PeerHandlers handlers{[](const cluster::Peer&) {}, [](const cluster::Peer&, const std::string&) {},
+                                       [](const cluster::Peer&, Channel, const FramePtr&) {}};
+  const auto error = [&clock, &handlers](cluster::PeerLinkOptions options) {
+    const auto started = cluster::PeerLinks::start(std::move(options), clock, handlers);
     return started ? Error{} : started.error();
   };
   auto options = node.options;
@@ -249,4 +251,7 @@ TEST_CASE("options that make no sense are refused", "[peer]") {
   options = node.options;
   options.cluster.clear();
   CHECK(is(error(options), LinkError::bad_options));
+  const auto without_handlers = cluster::PeerLinks::start(node.options, clock, {});
+  REQUIRE_FALSE(without_handlers);
+  CHECK(is(without_handlers.error(), LinkError::bad_options));
 }

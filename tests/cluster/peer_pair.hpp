@@ -107,10 +107,12 @@ class PeerPair {
       }
     }
     for (std::size_t i = 0; i < 2; ++i) {
-      sides_[i].session->tick(now_ns(), true);
+      sides_[i].session->tick(now_ns());
       flush(i);
     }
   }
+  // Neither process runs, and nothing moves.
+  void stand_still(std::int64_t ms) { now_ms_ += ms; }
   template <class Done>
   bool step_until(Done done, std::int64_t patience_ms = 20'000) {
     for (std::int64_t waited = 0; waited < patience_ms; waited += step_ms) {

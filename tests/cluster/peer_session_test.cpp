@@ -132,13 +132,24 @@ TEST_CASE("silence ends a link on both sides, and it comes up anew", "[peer]") {
   CHECK(pair.side(1).ups == 2);
 }
 
+TEST_CASE("a process that stood still does not take its own silence for the peer's", "[peer]") {
+  PeerPair pair(12);
+  REQUIRE(pair.bring_up());
+  pair.stand_still(60'000);
+  CHECK_FALSE(pair.step_until([&pair] { return !pair.side(0).up || !pair.side(1).up; }, 10'000));
+  pair.blocked[1] = true;
+  pair.stand_still(60'000);
+  CHECK_FALSE(pair.step_until([&pair] { return !pair.side(0).up; }, 2'000));
+  CHECK(pair.step_until([&pair] { return !pair.side(0).up; }, 1'100));
+}
+
 TEST_CASE("one channel that is silent ends the link, although the others speak", "[peer]") {
   PeerPair pair(5);
   REQUIRE(pair.bring_up());
   auto& session = *pair.side(0).session;
   const auto heard = [&pair](std::uint8_t channel) {
     auto& other = *pair.side(1).session;
-    other.tick(pair.now_ns(), false);
+    other.tick(pair.now_ns());
     while (other.has_output(channel_of(channel))) {
       auto message = other.next(channel_of(channel), pair.now_ns());
       pair.inject(1, std::move(message));
@@ -239,7 +250,7 @@ TEST_CASE("numbers that lie end the link", "[peer]") {
     REQUIRE(pair.bring_up());
     REQUIRE(pair.send(1, Channel::stream));
     auto& liar = *pair.side(1).session;
-    liar.tick(pair.now_ns(), false);
+    liar.tick(pair.now_ns());
     auto message = liar.next(Channel::stream, pair.now_ns());
     while (!std::holds_alternative<peer::Data>(message.body)) message = liar.next(Channel::stream, pair.now_ns());
     change(message);

@@ -1,13 +1,17 @@
 // ReplicatedLog: what is acknowledged is in the shared log, whatever became of the answers; by seeds.
 #include <catch2/catch.hpp>
 
+#include <chrono>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "cluster/etcd_coordination.hpp"
 #include "cluster/memory_agreement.hpp"
 #include "cluster/replicated_log.hpp"
 #include "storage/memory_log.hpp"
+#include "tests/cluster/etcd_fixture.hpp"
 
 namespace outlast::cluster {
 namespace {
@@ -227,6 +231,58 @@ TEST_CASE("whatever became of the answers, an acknowledged batch stands once, an
   }
   CHECK(acknowledged_total > 10'000);
   CHECK(failed_total > 10);
+}
+
+TEST_CASE("an acknowledged batch stands once while members of a real etcd die and hang", "[etcd][agreement]") {
+  if (!test::EtcdMembers::installed()) return;
+  test::EtcdMembers members(3);
+  EtcdOptions options = members.options();
+  options.call_timeout_ms = 600;
+  const auto client = std::move(*EtcdClient::start(options));
+  EtcdCoordination node(*client, "faults");
+  const LeaseId lease = test::eventually([&node] { return node.start_lease(600, presence("a")); });
+  const std::uint64_t epoch = test::eventually([&node, lease] { return node.claim(0, lease, presence("a")); });
+  const auto shared = node.log(0);
+  storage::MemoryLog local;
+  const auto until = std::chrono::steady_clock::now() + test::etcd_patience;
+  ReplicatedLog log(*shared, local,
+                    {[until] { return std::chrono::steady_clock::now() < until; },
+                     [](std::uint32_t ms) { std::this_thread::sleep_for(std::chrono::milliseconds(ms)); }});
+  log.lead(epoch);
+  std::uint64_t next_index = 0;
+  std::string acknowledged;
+  const auto append_some = [&log, &next_index, &acknowledged] {
+    for (int i = 0; i < 30; ++i) {
+      const std::string batch = records(2, "entry " + std::to_string(next_index));
+      const Result<void> appended = log.append({next_index, batch}, row("k"));
+      INFO((appended ? "" : appended.error().message));
+      REQUIRE(appended);
+      acknowledged += batch;
+      next_index += 2;
+    }
+  };
+  append_some();
+  // In the middle of appends, each time.
+  for (const bool dies : {false, true, false}) {
+    const std::size_t leader = members.leader();
+    std::thread fault([&members, leader, dies] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      dies ? members.kill(leader) : members.pause(leader);
+    });
+    append_some();
+    fault.join();
+    append_some();
+    dies ? members.start(leader) : members.resume(leader);
+  }
+  std::string all;
+  REQUIRE(test::wait_until([&shared, &all] {
+    all.clear();
+    return shared->read(0, [&all](const SharedBatch& batch) {
+      all += batch.records;
+      return true;
+    }).has_value();
+  }));
+  CHECK(all == acknowledged);
 }
 
 }  // namespace outlast::cluster

@@ -15,7 +15,8 @@ Presence presence(const std::string& node, std::uint16_t min, std::uint16_t max)
   return presence;
 }
 
-const std::vector<Member> members = {{"a", NodeState::active, {}}, {"b", NodeState::draining, {}}, {"c", NodeState::active, {}}};
+const std::vector<Member> members = {
+    {"a", NodeState::active, {}}, {"b", NodeState::draining, {}}, {"c", NodeState::active, {}}};
 
 }  // namespace
 

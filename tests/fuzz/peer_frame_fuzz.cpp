@@ -49,7 +49,7 @@ class Victim {
   void hear(peer::Message message) {
     if (!session_.receive(std::move(message), now_ns_)) session_.end("cut off");
     now_ns_ += 100'000'000;
-    session_.tick(now_ns_, true);
+    session_.tick(now_ns_);
     for (std::size_t c = 0; c < peer::channel_count; ++c) {
       const auto channel = static_cast<cluster::Channel>(c);
       while (session_.has_output(channel)) our_number_ = session_.next(channel, now_ns_).from;

@@ -54,7 +54,7 @@ THIRD_PARTY = {
 }
 SYSTEM_FOLDERS = ("sys/", "netinet/", "arpa/", "net/", "linux/", "bits/")
 C_HEADERS = {
-    "dirent.h", "dlfcn.h", "errno.h", "execinfo.h", "fcntl.h", "grp.h", "ifaddrs.h", "limits.h", "netdb.h",
+    "dirent.h", "dlfcn.h", "errno.h", "execinfo.h", "fcntl.h", "grp.h", "ifaddrs.h", "limits.h", "malloc.h", "netdb.h",
     "poll.h", "pthread.h", "pwd.h", "sched.h", "signal.h", "spawn.h", "stdint.h", "stdlib.h", "string.h",
     "syslog.h", "termios.h", "time.h", "ucontext.h", "unistd.h",
 }

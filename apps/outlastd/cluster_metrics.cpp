@@ -1,0 +1,82 @@
+#include "apps/outlastd/cluster_metrics.hpp"
+
+#include <algorithm>
+
+#include "cluster/shard_id.hpp"
+
+namespace outlast::apps {
+namespace {
+
+void shard_metrics(MetricsWriter& text, const cluster::ClusterNodeStatus& status) {
+  struct Figure {
+    std::string_view name;
+    std::string_view type;
+    std::string_view help;
+    std::uint64_t (*of)(const cluster::HostStatus&);
+  };
+  constexpr Figure figures[] = {
+      {"outlast_shard_owned", "gauge", "1 while this node owns the shard.",
+       [](const cluster::HostStatus& host) -> std::uint64_t { return host.leading ? 1 : 0; }},
+      {"outlast_shard_entries", "gauge", "Entries that this node's replica has applied.",
+       [](const cluster::HostStatus& host) { return host.applied; }},
+      {"outlast_shard_lag_entries", "gauge", "Entries in the shared log that the replica has not applied.",
+       [](const cluster::HostStatus& host) { return host.tail - std::min(host.tail, host.applied); }},
+      {"outlast_shard_batches_total", "counter", "Batches that this node appended as the owner.",
+       [](const cluster::HostStatus& host) { return host.batches; }},
+      {"outlast_shard_commit_microseconds", "gauge", "Duration of the last batch, agreement included.",
+       [](const cluster::HostStatus& host) { return host.commit_us_last; }}};
+  for (const Figure& figure : figures) {
+    text.head(figure.name, figure.type, figure.help);
+    for (const cluster::HostStatus& host : status.hosts) {
+      text.value(figure.name, metric_label("shard", cluster::name_of_shard(host.shard)), figure.of(host));
+    }
+  }
+}
+
+void link_metrics(MetricsWriter& text, const cluster::PeerCounters& links) {
+  text.one("outlast_peer_links", "gauge", "Nodes that this one is linked to.", links.peers_up);
+  text.one("outlast_peer_frames_sent_total", "counter", "Frames to other nodes.", links.frames_sent);
+  text.one("outlast_peer_frames_received_total", "counter", "Frames from other nodes.", links.frames_received);
+  text.one("outlast_peer_frames_resent_total", "counter", "Frames sent again after a connection broke.", links.frames_resent);
+  text.one("outlast_peer_duplicates_total", "counter", "Frames that came again and were dropped.", links.duplicates);
+  text.one("outlast_peer_malformed_total", "counter", "Frames that lie; their node is cut off.", links.malformed);
+  text.one("outlast_peer_strangers_refused_total", "counter", "Connections with a key that is on no list.",
+           links.strangers_refused);
+  text.one("outlast_peer_hellos_refused_total", "counter", "Hellos of a wrong cluster, version or name, or too many.",
+           links.hellos_refused);
+  text.one("outlast_peer_reconnects_total", "counter", "Connections to other nodes that were made anew.", links.reconnects);
+  text.one("outlast_peer_overloaded_total", "counter", "Frames that a full queue refused.", links.overloaded);
+}
+
+void join_metrics(MetricsWriter& text, const cluster::JoinCounters& joins) {
+  text.one("outlast_join_requests_total", "counter", "Requests to join.", joins.requests);
+  text.one("outlast_join_welcomed_total", "counter", "Nodes that were let in.", joins.welcomed);
+  text.one("outlast_join_refused_total", "counter", "Requests to join that were refused.", joins.refused);
+  text.one("outlast_join_malformed_total", "counter", "Frames that are no request to join.", joins.malformed);
+  text.one("outlast_join_rate_limited_total", "counter", "Requests to join that were not looked at.", joins.rate_limited);
+  text.one("outlast_join_handshakes_refused_total", "counter", "Connections that were too many, or without CURVE.",
+           joins.handshakes_refused);
+}
+
+}  // namespace
+
+void cluster_metrics(MetricsWriter& text, const ClusterPart& part) {
+  const cluster::ClusterNodeStatus status = part.status();
+  shard_metrics(text, status);
+  link_metrics(text, status.links);
+  text.one("outlast_lease_left_milliseconds", "gauge", "Until this node owns nothing, unless etcd answers.",
+           static_cast<std::uint64_t>(status.lease_left_ms));
+  text.one("outlast_etcd_members_healthy", "gauge", "Members of etcd that answered when last asked.",
+           static_cast<std::uint64_t>(std::count_if(status.agreement.begin(), status.agreement.end(),
+                                                    [](const auto& member) { return member.healthy; })));
+  text.one("outlast_holder_pending", "gauge", "Operations that wait for their shard's owner.", status.holder.pending);
+  text.one("outlast_holder_shards_cut_off", "gauge", "Shards whose owner cannot be reached.", status.holder.shards_cut_off);
+  text.one("outlast_spool_bytes", "gauge", "What is served on this node's word and not in the ledger yet.",
+           status.holder.spool_bytes);
+  text.one("outlast_spool_operations_total", "counter", "Operations that went to the spool.", status.holder.spooled);
+  text.one("outlast_served_and_refused_total", "counter", "Operations of the spool that the ledger refused: see the log.",
+           status.holder.served_and_refused);
+  if (const auto joins = part.join_counters()) join_metrics(text, *joins);
+}
+
+}  // namespace outlast::apps
