@@ -321,6 +321,7 @@ class Chaos:
         ledgers = self.cluster.ledgers()
         requests = sorted((record for caller in self.callers for record in caller.records), key=lambda one: one.number)
         self.keep(requests, ledgers)
+        rest += [history.Violation("crash", crash) for crash in self.cluster.crashes]
         violations = rest + history.check(requests, ledgers, self.made_keys)
         entries = sum(len(entries) for entries in history.merge(ledgers).values())
         return Report(self.seed, requests, self.faults, violations, entries, self.now())

@@ -163,6 +163,7 @@ class Cluster:
         self.folder = pathlib.Path(folder)
         self.shards, self.replicas, self.lease_ttl_s = shards, replicas, lease_ttl_s
         self.network = Namespaces() if in_namespaces else Loopback()
+        self.crashes = []  # of nodes that ended by themselves, in words
         self.cleanup = contextlib.ExitStack()
         self.cleanup.callback(self.network.close)
         try:
@@ -270,7 +271,15 @@ class Cluster:
             if not node.running():
                 node.start(wait=False)
         for node in self:
-            node.wait_until_ready()
+            wait_for(lambda: self._ready_or_again(node), f"{node.name} is ready; its log ends:\n{node.daemon.log()}",
+                     READY_DEADLINE_S)
+
+    def _ready_or_again(self, node):
+        """Whether it is ready. One that has ended by itself is noted and started again, as systemd would."""
+        if not node.running():
+            self.crashes.append(f"{node.name} ended with status {node.daemon.child.returncode}: {node.daemon.log()[-300:]}")
+            node.start(wait=False)
+        return node.ready()
 
     def at_rest(self):
         """Whether all replicas of all shards have the same entries and no reservation is open."""
