@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <filesystem>
 #include <optional>
 #include <utility>
@@ -147,11 +148,9 @@ Result<void> ClusterNode::check_membership() {
 
 Result<void> ClusterNode::start_links() {
   std::vector<Incarnation> on_record;
-  if (const auto view = agreement_.calls->view()) {
-    for (const Presence& presence : view->nodes) {
-      if (presence.node == options_.node) on_record.push_back(presence.incarnation);
-    }
-  }
+  const auto view = control_.get();
+  const MemberRecord* self = view->members.find(options_.node);
+  if (self != nullptr && !self->enrolled.incarnation.is_nil()) on_record.push_back(self->enrolled.incarnation);
   if (const Result<void> begun = holder_->start(shards_, on_record); !begun) return begun;
   ledger_ = std::make_unique<ClusterLedger>(ClusterLedgerDependencies{*holder_, control_, *disk_, shards_, [this] { return hosts(); }});
   PeerLinkOptions links;
@@ -268,17 +267,27 @@ Result<void> ClusterNode::enrol() {
   self.public_key = options_.keys.public_key;
   self.endpoint = options_.advertise.empty() ? links_->endpoint() : options_.advertise;
   self.roles = options_.roles;
+  self.incarnation = incarnation_;
   const auto view = control_.get();
   if (const MemberRecord* known = view->members.find(options_.node); known != nullptr) {
-    if (known->enrolled.endpoint == self.endpoint && known->enrolled.roles == self.roles) return {};
     self.by = options_.node;
-    return record(self);
+    tell_process(self);
+    return {};
   }
   self.by = "founder";
   if (Result<void> enrolled = record(self); !enrolled) return enrolled;
   if (Result<void> set = record(SettingSet{std::string(shards_setting), std::to_string(shards_), "founder"}); !set) return set;
   log::info("cluster_founded", {{"cluster", options_.cluster}, {"shards", shards_}});
   return {};
+}
+
+// The cluster knows whom to end when this node is gone for good. Until the control log takes it.
+void ClusterNode::tell_process(const NodeEnrolled& self) {
+  ledger_->record_member(self, [this, self](const Result<void>& done) {
+    if (done || stop_) return;
+    log::warning("process_not_told", {{"error", done.error().message}});
+    if (is(done.error(), storage::LedgerError::unavailable)) tell_process(self);
+  });
 }
 
 Result<void> ClusterNode::await(const char* what, const std::function<bool()>& reached) const {
@@ -345,7 +354,7 @@ void ClusterNode::follow(ShardId shard) {
     log::error("shard_not_opened", {{"shard", name_of_shard(shard)}, {"error", host.error().message}});
     return;
   }
-  (*host)->set_budgets(std::make_shared<const std::vector<Budget>>(holder_->budgets_of(shard)));
+  prepare(**host);
 }
 
 void ClusterNode::drop(ShardId shard) {
@@ -424,7 +433,7 @@ void ClusterNode::replace_store(ShardId shard, const std::string& folder, std::u
     return;
   }
   fs::remove_all(aside, error);
-  (*host)->set_budgets(std::make_shared<const std::vector<Budget>>(holder_->budgets_of(shard)));
+  prepare(**host);
   log::info("checkpoint_taken", {{"shard", name_of_shard(shard)}, {"entries", next_index}});
 }
 
@@ -479,6 +488,7 @@ void ClusterNode::control_changed(const std::shared_ptr<const ControlView>& view
   if (changes.members && !view->members.nodes.empty()) {
     set_peers(*view);
     coordinator_->with([&view](Election& election) { election.set_members(members_of(view->members)); });
+    end_removed(*view);
   }
   if (!changes.budgets && !changes.keys) return;
   std::map<std::string, std::string, std::less<>> organisations;
@@ -492,12 +502,33 @@ void ClusterNode::control_changed(const std::shared_ptr<const ControlView>& view
     if (const auto home = home_of(budget.scope, shards_, organisation_of)) homes[*home].push_back(budget);
   }
   holder_->set_budgets(homes);
-  for (const auto& host : hosts()) {
-    const ShardId shard = host->options().shard;
-    if (shard == control_shard) continue;
-    const auto home = homes.find(shard);
-    host->set_budgets(std::make_shared<const std::vector<Budget>>(home == homes.end() ? std::vector<Budget>() : home->second));
+  for (const auto& host : hosts()) prepare(*host);
+}
+
+void ClusterNode::end_removed(const ControlView& view) {
+  std::vector<Incarnation> gone;
+  for (const MemberRecord& node : view.members.nodes) {
+    if (!node.takes_part() && !node.enrolled.incarnation.is_nil()) gone.push_back(node.enrolled.incarnation);
   }
+  {
+    const std::lock_guard lock(mutex_);
+    gone_ = std::make_shared<const std::vector<Incarnation>>(std::move(gone));
+  }
+  for (const auto& host : hosts()) prepare(*host);
+  const MemberRecord* self = view.members.find(options_.node);
+  if (self == nullptr || self->takes_part() || removed_.exchange(true)) return;
+  log::error("removed_from_cluster", {{"state", name_of(self->state)}, {"by", self->changed_by}, {"reason", self->reason},
+                                      {"effect", "the node stops"}});
+  std::raise(SIGTERM);
+}
+
+// What a host needs to know before it may lead.
+void ClusterNode::prepare(ShardHost& host) {
+  const ShardId shard = host.options().shard;
+  if (shard == control_shard) return;
+  host.set_budgets(std::make_shared<const std::vector<Budget>>(holder_->budgets_of(shard)));
+  const std::lock_guard lock(mutex_);
+  if (gone_) host.set_gone(gone_);
 }
 
 void ClusterNode::set_peers(const ControlView& view) {

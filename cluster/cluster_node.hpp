@@ -107,6 +107,9 @@ class ClusterNode {
   Result<void> start_links();
   void start_coordinator();
   Result<void> enrol();
+  void tell_process(const NodeEnrolled& self);
+  void end_removed(const ControlView& view);
+  void prepare(ShardHost& host);
   Result<void> await(const char* what, const std::function<bool()>& reached) const;
 
   // Ports of the coordinator, on its thread.
@@ -152,6 +155,7 @@ class ClusterNode {
   std::map<ShardId, std::shared_ptr<ShardHost>> hosts_;
   std::map<ShardId, std::string> fetching_;  // shards that wait for a copy, and from whom
   CoordinationView view_;
+  std::shared_ptr<const std::vector<Incarnation>> gone_;  // processes of removed nodes
   std::function<void(const CoordinationView&)> on_nodes_;
   std::map<std::string, std::map<ShardId, std::uint64_t>> heard_;
   std::vector<AgreementMember> members_;
@@ -163,6 +167,7 @@ class ClusterNode {
 
   CallThread members_thread_;  // asks etcd's members how they are: the one that is down may take long
   std::atomic<bool> drained_{false};
+  std::atomic<bool> removed_{false};
   std::atomic<bool> stop_{false};
   std::condition_variable_any upkeep_;
   std::thread upkeep_thread_;

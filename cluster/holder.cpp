@@ -21,7 +21,7 @@ constexpr auto stop_look = std::chrono::milliseconds(5);
 constexpr std::size_t received_max = 65'536;  // more are dropped: they are said again
 
 [[noreturn]] void die(const Error& error) {
-  log::error("spool_failed", {{"reason", error.message}, {"effect", "exit 70; restart to recover"}});
+  log::error("holder_failed", {{"reason", error.message}, {"effect", "exit 70; restart to recover"}});
   ::_exit(exit_status_doubt);
 }
 
@@ -376,6 +376,11 @@ void Holder::perform(ShardId shard, Part& part) {
           at = part.waiters.erase(at);
         }
       } else if (auto* refused = std::get_if<OperationRefused>(&effect)) {
+        if (refused->error == LedgerError::unknown_holder) {
+          die(fail(LedgerError::unknown_holder, "the cluster has ended this process as a holder of slices: its node was away for "
+                                                "too long, or was removed")
+                  .value());
+        }
         if (refused->was_durable) {
           ++counters_.served_and_refused;
           log::error("ledger_refused_what_was_served", {{"shard", name_of_shard(shard)}, {"error", refused->message}});

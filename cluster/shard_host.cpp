@@ -131,6 +131,8 @@ void ShardHost::lead(std::uint64_t epoch) {
     owner.shard = options_.shard;
     owner_ = std::make_unique<ShardOwner>(owner, *writer_, clock_);
     if (budgets_ && !keep(owner_->set_budgets(*budgets_))) return;
+    end_gone();
+    if (!owner_) return;
     working_.epoch = epoch;
     log::info("shard_led", {{"shard", name_of_shard(options_.shard)}, {"epoch", epoch}, {"entries", writer_->next_index()}});
   });
@@ -160,6 +162,20 @@ void ShardHost::set_budgets(std::shared_ptr<const std::vector<Budget>> budgets) 
     budgets_ = budgets;
     if (owner_) keep(owner_->set_budgets(*budgets_));
   });
+}
+
+void ShardHost::set_gone(std::shared_ptr<const std::vector<Incarnation>> gone) {
+  post([this, gone = std::move(gone)] {
+    gone_ = gone;
+    end_gone();
+  });
+}
+
+void ShardHost::end_gone() {
+  if (!gone_) return;
+  for (const Incarnation& holder : *gone_) {
+    if (!owner_ || !keep(owner_->end_holder(holder, true, "its node was removed"))) return;
+  }
 }
 
 void ShardHost::trim(std::uint64_t below) {

@@ -98,6 +98,8 @@ class ShardHost {
   void receive(std::string node, shard::Message message);
   // Of the control shard, for the owner of a ledger shard to mirror.
   void set_budgets(std::shared_ptr<const std::vector<Budget>> budgets);
+  // Processes of nodes that were removed: what they held counts as spent.
+  void set_gone(std::shared_ptr<const std::vector<Incarnation>> gone);
   // Entries below may leave the shared log. As the owner.
   void trim(std::uint64_t below);
   // `done` is called on the host's thread once this replica has applied what the log held when this was called.
@@ -133,6 +135,7 @@ class ShardHost {
   void answer_currents();
   void own();
   bool keep(const Result<void>& done);
+  void end_gone();
   Result<void> open_writer();
   void resign();
   void stop_leading(const Error& why);
@@ -156,6 +159,7 @@ class ShardHost {
   std::unique_ptr<ShardOwner> owner_;
   std::optional<std::uint64_t> catching_up_;  // an epoch that was claimed
   std::shared_ptr<const std::vector<Budget>> budgets_;
+  std::shared_ptr<const std::vector<Incarnation>> gone_;
   std::vector<std::pair<std::uint64_t, std::function<void(Result<void>)>>> currents_;  // who waits for an index
   bool grew_ = true;
   bool read_to_end_ = false;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/crypto.hpp"
+#include "core/id.hpp"
 
 namespace outlast {
 
@@ -29,6 +30,8 @@ struct NodeEnrolled {
   std::vector<std::string> roles;
   std::string token;  // the join token's id, used up by this; empty for the founder and for changes
   std::string by;
+  // Its latest process, which holds slices of budgets: when the node is gone, somebody has to end it. Nil: none yet.
+  Incarnation incarnation{};
   bool operator==(const NodeEnrolled&) const = default;
 };
 

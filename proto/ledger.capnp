@@ -265,6 +265,8 @@ struct NodeEnrolled {
   roles @3 :List(Text);
   token @4 :Text;             # the join token's id, used up by this; empty for the founder and for changes
   by @5 :Text;
+  idHigh @6 :UInt64;          # the incarnation of its latest process, a holder of slices; zero: none yet
+  idLow @7 :UInt64;
 }
 
 struct NodeChanged {

@@ -33,6 +33,7 @@ void fill(wire::NodeEnrolled::Builder to, const NodeEnrolled& from) {
   for (unsigned i = 0; i < from.roles.size(); ++i) roles.set(i, text_of(from.roles[i]));
   to.setToken(text_of(from.token));
   to.setBy(text_of(from.by));
+  put_id(to, from.incarnation);
 }
 
 NodeEnrolled read(wire::NodeEnrolled::Reader from) {
@@ -43,6 +44,7 @@ NodeEnrolled read(wire::NodeEnrolled::Reader from) {
   for (const auto role : from.getRoles()) to.roles.push_back(string_of(role));
   to.token = string_of(from.getToken());
   to.by = string_of(from.getBy());
+  to.incarnation = uuid_of(from.getIdHigh(), from.getIdLow());
   return to;
 }
 

@@ -162,6 +162,7 @@ class EntryWriter {
     text("endpoint", body.endpoint);
     texts("roles", body.roles);
     text("token", body.token);
+    if (!body.incarnation.is_nil()) text("incarnation", body.incarnation.to_string());
     text("by", body.by);
   }
   void operator()(const NodeChanged& body) {

@@ -73,7 +73,10 @@ NodeTable::Applied NodeTable::apply(const proto::EntryHeader& header, const Node
     const NodeEnrolled& now = known->second.enrolled;
     // A node whose answer was lost asks again with the token that it used up.
     const bool nothing_new = operation.token.empty() || operation.token == now.token;
-    if (nothing_new && now.endpoint == operation.endpoint && now.roles == operation.roles) return duplicate();
+    if (nothing_new && now.endpoint == operation.endpoint && now.roles == operation.roles &&
+        now.incarnation == operation.incarnation) {
+      return duplicate();
+    }
   }
   const bool needs_token = !operation.token.empty() || !(same || nodes_.empty());
   if (needs_token && !is_open(operation.token, header.time_ms)) return refused(LedgerError::bad_token);
