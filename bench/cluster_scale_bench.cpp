@@ -1,7 +1,7 @@
 // What a cluster of many nodes costs: the real elections of all nodes run in one thread under virtual time, over a
 // coordination that answers after 2 ms. Counts messages, calls, links and memory; figures of time are the cluster's, not
 // this machine's. docs/scale.md has the table.
-//   bench_cluster_scale [NODES SHARDS]…    default: 10 16  100 128  1000 1024
+//   outlast-cluster-scale-bench [NODES SHARDS]…    default: 10 16  100 128  1000 1024
 #include <malloc.h>
 
 #include <algorithm>

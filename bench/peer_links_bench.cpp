@@ -1,6 +1,6 @@
 // What a link between two nodes costs: round trips one at a time, and small frames one way as fast as they go, in one
 // process over loopback with CURVE. The peer in the same run: libzmq's CURVE DEALER and ROUTER without anything of ours.
-// bench_peer_links [seconds per figure]; --json prints one JSON object as the last line.
+// outlast-peer-links-bench [seconds per figure]; --json prints one JSON object as the last line.
 #include <sys/resource.h>
 #include <zmq.hpp>
 

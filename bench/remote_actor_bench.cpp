@@ -25,9 +25,7 @@
 #include "actors/remote_interfaces.hpp"
 #include "core/check.hpp"
 #include "core/clock.hpp"
-#ifdef OUTLAST_BENCH_LINKS
 #include "cluster/curve.hpp"
-#endif
 
 using namespace outlast;
 using namespace outlast::actors;
@@ -186,7 +184,6 @@ void in_memory(Side& a, Side& b, int seconds) {
   b.channel.on_down(a.peer, "the end");
 }
 
-#ifdef OUTLAST_BENCH_LINKS
 std::unique_ptr<cluster::PeerLinks> start_links(Side& side, const cluster::CurveKeys& keys) {
   cluster::PeerLinkOptions options;
   options.listen = "tcp://127.0.0.1:0";
@@ -225,7 +222,6 @@ void over_links(Side& a, Side& b, int seconds) {
   }
   measure_both(a, "links with CURVE", seconds);
 }
-#endif
 
 }  // namespace
 
@@ -239,12 +235,7 @@ int main(int argc, char** argv) {
   if (!links) {
     in_memory(a, b, seconds);
   } else {
-#ifdef OUTLAST_BENCH_LINKS
     over_links(a, b, seconds);
-#else
-    std::fputs("this build has no links between nodes\n", stderr);
-    return 2;
-#endif
   }
   b.workers.remove("echo");
   caf::anon_send_exit(worker, caf::exit_reason::user_shutdown);

@@ -1,4 +1,4 @@
-// The cluster of bench_cluster_scale: real elections, a coordination that answers after 2 ms, virtual time, and counts.
+// The cluster of outlast-cluster-scale-bench: real elections, a coordination that answers after 2 ms, virtual time, and counts.
 #pragma once
 
 #include <algorithm>

@@ -147,7 +147,7 @@ class ClientListener::Network {
 };
 
 void ClientListener::Network::bind() {
-  set_link_options(router_, options_.limits.frame_bytes_max);
+  set_link_options(router_, options_.limits.frame_bytes_max, LinkEnd::binds);
   router_.set(zmq::sockopt::router_mandatory, true);
   router_.set(zmq::sockopt::curve_server, true);
   router_.set(zmq::sockopt::curve_secretkey, options_.secret_key);

@@ -62,7 +62,7 @@ ClusterNode::~ClusterNode() {
   if (upkeep_thread_.joinable()) upkeep_thread_.join();
   members_thread_.end();
   if (holder_) holder_->stop();
-  agreement_.calls.reset();  // ends the watch, which calls into what follows
+  agreement_.end_watch();
   links_.reset();
   checkpoints_.reset();
   std::map<ShardId, std::shared_ptr<ShardHost>> hosts;
@@ -237,7 +237,7 @@ void ClusterNode::start_coordinator() {
     coordinator_->with([this](Election& made) { made.set_members({{options_.node, NodeState::active, options_.roles}}); });
   }
   coordinator_->start();
-  agreement_.calls->watch([this] { coordinator_->view_changed(); },
+  agreement_.watch->watch([this] { coordinator_->view_changed(); },
                           [this](ShardId shard) {
                             if (const auto host = host_of(shard)) host->log_grew();
                           });

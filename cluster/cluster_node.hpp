@@ -47,10 +47,12 @@ struct ClusterNodeOptions {
   std::uint32_t start_ms_max = 20'000;
 };
 
-// Three ways to the same etcd, so that no call of one kind waits behind another; and more, one for each shard.
+// Ways to the same etcd, so that no call of one kind waits behind another; and one for each shard's log.
 struct Agreement {
   std::unique_ptr<Coordination> leases;
-  std::unique_ptr<Coordination> calls;  // watches, too
+  std::unique_ptr<Coordination> calls;
+  std::unique_ptr<Coordination> watch;
+  std::function<void()> end_watch;  // on return, no hint is given any more
   std::function<std::unique_ptr<SharedLog>(ShardId)> log;
 };
 

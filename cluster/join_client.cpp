@@ -19,7 +19,7 @@ constexpr int handshake_ms_max = 1'000;  // a listener that has too many of them
 std::optional<zmq::message_t> ask(const JoinCall& call, const Frame& request, std::int64_t wait_ms) {
   zmq::context_t context;
   zmq::socket_t socket(context, zmq::socket_type::dealer);
-  set_link_options(socket, join::answer_bytes_max);
+  set_link_options(socket, join::answer_bytes_max, LinkEnd::connects);
   socket.set(zmq::sockopt::curve_serverkey, call.token.public_key);
   socket.set(zmq::sockopt::curve_publickey, call.keys.public_key);
   socket.set(zmq::sockopt::curve_secretkey, call.keys.secret_key);

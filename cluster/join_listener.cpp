@@ -137,7 +137,7 @@ class JoinListener::Network {
 
 void JoinListener::Network::bind(const std::string& listen) {
   router_ = zmq::socket_t(context_, zmq::socket_type::router);
-  set_link_options(router_, join::request_bytes_max);
+  set_link_options(router_, join::request_bytes_max, LinkEnd::binds);
   router_.set(zmq::sockopt::sndhwm, queued_answers_max);
   router_.set(zmq::sockopt::rcvhwm, queued_answers_max);
   router_.set(zmq::sockopt::backlog, backlog);

@@ -32,7 +32,7 @@ LinkSocket::LinkSocket(zmq::context_t& context, std::uint64_t connection, const 
     : connection_(connection),
       socket_(context, zmq::socket_type::dealer),
       monitor_(context, zmq::socket_type::pair) {
-  set_link_options(socket_, frame_bytes_max);
+  set_link_options(socket_, frame_bytes_max, LinkEnd::connects);
   socket_.set(zmq::sockopt::curve_serverkey, server_key);
   socket_.set(zmq::sockopt::curve_publickey, own_keys.public_key);
   socket_.set(zmq::sockopt::curve_secretkey, own_keys.secret_key);

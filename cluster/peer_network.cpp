@@ -75,8 +75,7 @@ PeerNetwork::~PeerNetwork() {
 }
 
 void PeerNetwork::bind() {
-  set_link_options(router_, options_.limits.frame_bytes_max + peer::overhead_bytes_max);
-  router_.set(zmq::sockopt::heartbeat_ivl, 0);  // the sending ends have them: cluster/peer_node.cpp
+  set_link_options(router_, options_.limits.frame_bytes_max + peer::overhead_bytes_max, LinkEnd::binds);
   router_.set(zmq::sockopt::rcvhwm, received_messages_max);
   router_.set(zmq::sockopt::backlog, listen_backlog);
   router_.set(zmq::sockopt::router_mandatory, true);

@@ -55,7 +55,7 @@ PeerSockets::~PeerSockets() {
 void PeerSockets::connect(Channel channel, const PeerAddress& address, const std::string& public_key,
                           const std::string& secret_key) {
   zmq::socket_t& socket = sockets_[static_cast<std::size_t>(channel)];
-  set_link_options(socket, received_bytes_max);
+  set_link_options(socket, received_bytes_max, LinkEnd::connects);
   socket.set(zmq::sockopt::sndhwm, queued_messages_max);
   socket.set(zmq::sockopt::rcvhwm, 1);
   socket.set(zmq::sockopt::heartbeat_ivl, ping_interval_ms);

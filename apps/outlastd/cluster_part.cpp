@@ -112,10 +112,15 @@ Result<void> ClusterPart::start_agreement(cluster::Agreement& agreement) {
   if (!lease_client) return fail(lease_client.error());
   auto client = cluster::EtcdClient::start(options);
   if (!client) return fail(client.error());
+  auto watch_client = cluster::EtcdClient::start(options);
+  if (!watch_client) return fail(watch_client.error());
   lease_client_ = std::move(*lease_client);
   client_ = std::move(*client);
+  watch_client_ = std::move(*watch_client);
   agreement.leases = std::make_unique<cluster::EtcdCoordination>(*lease_client_, config_.cluster.name);
   agreement.calls = std::make_unique<cluster::EtcdCoordination>(*client_, config_.cluster.name);
+  agreement.watch = std::make_unique<cluster::EtcdCoordination>(*watch_client_, config_.cluster.name);
+  agreement.end_watch = [this] { watch_client_.reset(); };
   logs_ = std::make_unique<cluster::EtcdCoordination>(*client_, config_.cluster.name);
   agreement.log = [this](cluster::ShardId shard) { return logs_->log(shard); };
   return {};

@@ -68,6 +68,7 @@ class ClusterPart {
   const Clock& clock_;
   std::unique_ptr<cluster::EtcdClient> lease_client_;
   std::unique_ptr<cluster::EtcdClient> client_;
+  std::unique_ptr<cluster::EtcdClient> watch_client_;
   std::unique_ptr<cluster::EtcdCoordination> logs_;
   std::unique_ptr<cluster::ClusterNode> node_;
   std::unique_ptr<cluster::Enrolment> enrolment_;
