@@ -35,6 +35,13 @@ std::vector<Member> members_of(const MemberRecords& records) {
   return members;
 }
 
+constexpr VersionRange own_formats{link_version_min, link_version_max};  // presences say both in one
+
+std::string setting_of(const MemberRecords& records, std::string_view name) {
+  const auto found = records.settings.find(std::string(name));
+  return found == records.settings.end() ? std::string() : found->second;
+}
+
 }  // namespace
 
 ClusterNode::ClusterNode(ClusterNodeOptions options, Agreement agreement, const Clock& clock)
@@ -141,6 +148,9 @@ Result<void> ClusterNode::check_membership() {
     return cannot_start("the node " + options_.node + " was " + std::string(name_of(self->state)) + " by " + self->changed_by + " (" +
                         self->reason + "); it has to join again");
   }
+  const auto pinned = parse_log_format(setting_of(view->members, log_format_setting));
+  if (!pinned) return fail(pinned.error());
+  if (const Result<void> may = may_run(own_formats, *pinned); !may) return may;
   const auto shards = view->members.settings.find(std::string(shards_setting));
   shards_ = shards == view->members.settings.end() ? options_.shards : static_cast<ShardId>(std::stoul(shards->second));
   return {};
@@ -601,6 +611,7 @@ void ClusterNode::run_upkeep() {
     gossip();
     trim();
     look_at_agreement();
+    raise_log_format();
     lock.lock();
   }
 }
@@ -634,6 +645,27 @@ void ClusterNode::look_at_agreement() {
     members_ = std::move(members);
     looking_ = false;
   });
+}
+
+// The control shard's owner lets the log's format rise once every node can read the next one.
+void ClusterNode::raise_log_format() {
+  const auto control = host_of(control_shard);
+  if (!control->status().leading) return;
+  const auto view = control_.get();
+  const auto pinned = parse_log_format(setting_of(view->members, log_format_setting));
+  if (!pinned) return;
+  std::vector<NodeVersions> versions;
+  {
+    const std::lock_guard lock(mutex_);
+    versions = versions_of(members_of(view->members), view_.nodes);
+  }
+  const auto rise = rise_of(*pinned, versions);
+  if (!rise || raising_.exchange(true)) return;
+  ledger_->record_member(SettingSet{std::string(log_format_setting), std::to_string(*rise), options_.node},
+                         [this, rise](const Result<void>& done) {
+                           raising_ = false;
+                           if (done) log::info("log_format_raised", {{"format", *rise}});
+                         });
 }
 
 void ClusterNode::trim() {

@@ -22,6 +22,7 @@
 #include "cluster/holder.hpp"
 #include "cluster/peer_links.hpp"
 #include "cluster/shard_host.hpp"
+#include "cluster/versions.hpp"
 #include "core/clock.hpp"
 #include "storage/disk_guard.hpp"
 
@@ -138,6 +139,7 @@ class ClusterNode {
   void trim();
   void run_upkeep();
   void look_at_agreement();
+  void raise_log_format();
 
   const ClusterNodeOptions options_;
   Agreement agreement_;
@@ -170,6 +172,7 @@ class ClusterNode {
   CallThread members_thread_;  // asks etcd's members how they are: the one that is down may take long
   std::atomic<bool> drained_{false};
   std::atomic<bool> removed_{false};
+  std::atomic<bool> raising_{false};
   std::atomic<bool> stop_{false};
   std::condition_variable_any upkeep_;
   std::thread upkeep_thread_;

@@ -127,7 +127,7 @@ std::map<std::string, LedgerEntry> samples() {
       {"node_enrolled",
        {{7, 26, 1'760'000'000'025},
         NodeEnrolled{"node-b", "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7", "tcp://10.0.0.2:7421",
-                     {"gateway", "ledger"}, "tok_a", "ann"}}},
+                     {"gateway", "ledger"}, "tok_a", "ann", id_of(8)}}},
       {"node_changed",
        {{7, 27, 1'760'000'000'026},
         NodeChanged{"node-b", NodeState::draining, "ann", "a new disk"}}},
