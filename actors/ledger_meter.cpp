@@ -42,10 +42,11 @@ LedgerMeter::LedgerMeter(asio::io_context& context, storage::LedgerStore& ledger
     const std::lock_guard lock(shared->mutex);
     shared->any_refused.store(true, std::memory_order_relaxed);  // `durable` publishes it
     shared->refused.emplace(ticket, refusal);
-    if (shared->refused.size() <= refusals_max) return;
-    const std::uint64_t oldest = shared->refused.begin()->first;
-    shared->forgotten[storage::ticket_group(oldest)] = oldest;
-    shared->refused.erase(shared->refused.begin());
+    shared->refused_order.push_back(ticket);
+    if (shared->refused_order.size() <= refusals_max) return;
+    const std::uint64_t oldest = shared->refused_order.front();
+    shared->refused_order.pop_front();
+    if (shared->refused.erase(oldest) > 0) shared->forgotten[storage::ticket_group(oldest)] = oldest;
   };
   submitter_ = ledger.make_submitter(on_durable, on_refused);
 }

@@ -50,6 +50,7 @@ class LedgerMeter final : public gateway::Meter {
     std::atomic<bool> any_refused{false};  // false: nothing was ever refused, and nobody need look
     std::mutex mutex;                      // guards what follows
     std::map<std::uint64_t, storage::Refused> refused;  // until durable() takes it
+    std::deque<std::uint64_t> refused_order;  // as they came, those that were taken too
     std::vector<std::uint64_t> forgotten;    // by group: the newest ticket that had to go from `refused`
     LedgerMeter* owner = nullptr;
   };

@@ -43,10 +43,10 @@ CheckpointService::~CheckpointService() {
   thread_.join();
 }
 
-void CheckpointService::post(std::function<void()> task) {
+void CheckpointService::post(std::function<void()> task, bool may_be_lost) {
   {
     const std::lock_guard lock(mutex_);
-    if (tasks_.size() >= tasks_max) return;
+    if (may_be_lost && tasks_.size() >= tasks_max) return;
     tasks_.push_back(std::move(task));
   }
   arrived_.notify_one();
@@ -64,7 +64,7 @@ void CheckpointService::take(ShardId shard, std::string node, std::string folder
 }
 
 void CheckpointService::receive(std::string node, FramePtr frame) {
-  post([this, node = std::move(node), frame = std::move(frame)] { handle(node, frame); });
+  post([this, node = std::move(node), frame = std::move(frame)] { handle(node, frame); }, true);
 }
 
 void CheckpointService::peer_down(std::string node) {

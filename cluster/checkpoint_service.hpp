@@ -47,7 +47,8 @@ class CheckpointService {
     std::unique_ptr<CheckpointTaker> taker;
     std::function<void(Result<std::uint64_t>)> done;
   };
-  void post(std::function<void()> task);
+  // What may be lost is, where too much waits.
+  void post(std::function<void()> task, bool may_be_lost = false);
   void run();
   void handle(const std::string& node, const FramePtr& frame);
   void send(const std::string& node, const checkpoint::Message& message);

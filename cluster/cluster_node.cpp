@@ -1,6 +1,7 @@
 #include "cluster/cluster_node.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <csignal>
 #include <filesystem>
@@ -70,14 +71,16 @@ ClusterNode::~ClusterNode() {
   members_thread_.end();
   if (holder_) holder_->stop();
   agreement_.end_watch();
-  links_.reset();
-  checkpoints_.reset();
+  hosts_thread_.end();
   std::map<ShardId, std::shared_ptr<ShardHost>> hosts;
   {
     const std::lock_guard lock(mutex_);
     hosts.swap(hosts_);
   }
-  hosts.clear();  // their threads speak to the coordinator and the holder
+  hosts.clear();  // their threads speak to the links, the coordinator and the holder
+  links_.reset();  // whose thread still answers by sender_ until it ends
+  sender_ = nullptr;
+  checkpoints_.reset();
 }
 
 std::string ClusterNode::folder_of(ShardId shard) const {
@@ -95,13 +98,17 @@ Result<void> ClusterNode::open_control() {
   holder.node = options_.node;
   holder.incarnation = incarnation_;
   holder.folder = options_.data + "/holder";
-  holder_ = std::make_unique<Holder>(std::move(holder), clock_, HolderPorts{[this](const std::string& node, shard::Message message) {
-                                       send(node, std::move(message));
-                                     }});
+  holder_ = std::make_unique<Holder>(std::move(holder), clock_, HolderPorts{[this](const std::string& node, shard::Message message) { send(node, std::move(message)); },
+                                                 [this] {
+                                                   if (coordinator_) coordinator_->view_changed();
+                                                 },
+                                                 [this] { return disk_->full(); }});
   checkpoints_ = std::make_unique<CheckpointService>(
       options_.data + "/shards/copies",
-      CheckpointPorts{[this](const std::string& node, FramePtr frame) {
-                        return links_->send(node, Channel::stream, std::move(frame));
+      CheckpointPorts{[this](const std::string& node, FramePtr frame) -> Result<void> {
+                        PeerLinks* const links = sender_;
+                        if (links == nullptr) return fail(LinkError::not_connected, "the node is stopping");
+                        return links->send(node, Channel::stream, std::move(frame));
                       },
                       [this](ShardId shard, const std::string& folder) -> Result<std::uint64_t> {
                         const auto host = host_of(shard);
@@ -117,16 +124,27 @@ Result<void> ClusterNode::check_membership() {
   // The coordinator's deadline is not there yet: nobody leads before it starts.
   const auto host = open_host(control_shard);
   if (!host) return fail(host.error());
-  std::atomic<bool> current = false;
-  std::optional<Error> error;
-  (*host)->when_current([&current, &error](Result<void> done) {
-    if (!done) error = done.error();
-    current = true;
+  struct Answer {
+    std::atomic<bool> came = false;
+    std::optional<Error> error;
+  };
+  const auto answer = std::make_shared<Answer>();
+  (*host)->when_current([answer](Result<void> done) {
+    if (!done) answer->error = done.error();
+    answer->came = true;
   });
-  if (const Result<void> reached = await("this node's copy of the control log", [&current] { return current.load(); }); !reached) {
+  if (const Result<void> reached = await("this node's copy of the control log", [&answer] { return answer->came.load(); }); !reached) {
     return reached;
   }
+  const std::optional<Error>& error = answer->error;
   const auto view = control_.get();
+  shards_ = options_.shards;
+  if (const std::string set = setting_of(view->members, shards_setting); !set.empty()) {
+    unsigned number = 0;
+    const auto [end, wrong] = std::from_chars(set.data(), set.data() + set.size(), number);
+    if (wrong != std::errc() || number == 0 || number > shards_max) return cannot_start("the cluster's setting shards is '" + set + "'");
+    shards_ = static_cast<ShardId>(number);
+  }
   if (error && view->members.nodes.empty()) {
     return cannot_start("the cluster's etcd cannot be used: " + error->message + "; see [cluster] etcd in the configuration");
   }
@@ -137,7 +155,6 @@ Result<void> ClusterNode::check_membership() {
       return cannot_start("the cluster " + options_.cluster + " has no nodes yet; found it with `outlast node init --found`, or "
                           "join with `outlast node join`");
     }
-    shards_ = options_.shards;
     return {};
   }
   if (self == nullptr || self->enrolled.public_key != options_.keys.public_key) {
@@ -151,8 +168,6 @@ Result<void> ClusterNode::check_membership() {
   const auto pinned = parse_log_format(setting_of(view->members, log_format_setting));
   if (!pinned) return fail(pinned.error());
   if (const Result<void> may = may_run(own_formats, *pinned); !may) return may;
-  const auto shards = view->members.settings.find(std::string(shards_setting));
-  shards_ = shards == view->members.settings.end() ? options_.shards : static_cast<ShardId>(std::stoul(shards->second));
   return {};
 }
 
@@ -193,6 +208,7 @@ Result<void> ClusterNode::start_links() {
   auto started = PeerLinks::start(std::move(links), clock_, std::move(handlers));
   if (!started) return fail(started.error());
   links_ = std::move(*started);
+  sender_ = links_.get();
   return {};
 }
 
@@ -214,20 +230,28 @@ void ClusterNode::start_coordinator() {
   presence.version_max = link_version_max;
   presence.software = options_.software;
   CoordinatorPorts ports;
-  ports.follow = [this](ShardId shard) { follow(shard); };
-  ports.drop = [this](ShardId shard) { drop(shard); };
+  // Stores are opened and closed on a thread of their own, or keepalives would wait for them; what concerns a shard queues
+  // behind it.
+  ports.follow = [this](ShardId shard) { hosts_thread_.push([this, shard] { follow(shard); }); };
+  ports.drop = [this](ShardId shard) { hosts_thread_.push([this, shard] { drop(shard); }); };
   ports.catch_up = [this](ShardId shard, std::uint64_t epoch) {
-    if (const auto host = host_of(shard)) host->catch_up(epoch);
-    else coordinator_->with([shard, epoch](Election& made) { made.failed(shard, epoch); });
+    hosts_thread_.push([this, shard, epoch] {
+      if (const auto host = host_of(shard)) host->catch_up(epoch);
+      else coordinator_->with([shard, epoch](Election& made) { made.failed(shard, epoch); });
+    });
   };
   ports.lead = [this](ShardId shard, std::uint64_t epoch) {
-    if (const auto host = host_of(shard)) host->lead(epoch);
-    else coordinator_->with([shard, epoch](Election& made) { made.failed(shard, epoch); });
+    hosts_thread_.push([this, shard, epoch] {
+      if (const auto host = host_of(shard)) host->lead(epoch);
+      else coordinator_->with([shard, epoch](Election& made) { made.failed(shard, epoch); });
+    });
   };
   ports.step_down = [this](ShardId shard, std::uint64_t epoch, election::Why why) {
     log::info("shard_given_up", {{"shard", name_of_shard(shard)}, {"why", name_of(why)}});
-    if (const auto host = host_of(shard)) host->step_down(epoch);
-    else coordinator_->with([shard, epoch](Election& made) { made.stepped_down(shard, epoch); });
+    hosts_thread_.push([this, shard, epoch] {
+      if (const auto host = host_of(shard)) host->step_down(epoch);
+      else coordinator_->with([shard, epoch](Election& made) { made.stepped_down(shard, epoch); });
+    });
   };
   ports.tell = [this](const std::string& node, ShardId shard) { send(node, {shard, 0, shard::ShardFree{}}); };
   ports.view = [this](const CoordinationView& view) { take_view(view); };
@@ -285,8 +309,9 @@ Result<void> ClusterNode::enrol() {
     return {};
   }
   self.by = "founder";
-  if (Result<void> enrolled = record(self); !enrolled) return enrolled;
+  // First, so that no node ever cuts the ledger in another way.
   if (Result<void> set = record(SettingSet{std::string(shards_setting), std::to_string(shards_), "founder"}); !set) return set;
+  if (Result<void> enrolled = record(self); !enrolled) return enrolled;
   log::info("cluster_founded", {{"cluster", options_.cluster}, {"shards", shards_}});
   return {};
 }
@@ -340,6 +365,7 @@ ShardHostPorts ClusterNode::host_ports(ShardId shard) {
     }
     for (const std::string& replica : replicas) send(replica, {id, 0, shard::Tail{next_index}});
   };
+  ports.behind = [this](ShardId id) { fetch(id); };
   ports.progress = [this](const HostStatus& status) { host_progress(status); };
   ports.caught_up = [this](ShardId id, std::uint64_t epoch) {
     coordinator_->with([id, epoch](Election& election) { election.caught_up(id, epoch); });
@@ -390,11 +416,11 @@ void ClusterNode::host_progress(const HostStatus& status) {
   if (coordinator_) {
     coordinator_->with([&status](Election& election) { election.own_progress(status.shard, status.applied, status.tail); });
   }
-  if (status.behind) fetch(status.shard);
 }
 
 // Takes the store from a peer that has the shard, instead of this node's own.
 void ClusterNode::fetch(ShardId shard) {
+  if (coordinator_ == nullptr || sender_ == nullptr) return;  // asked again
   const auto peers = coordinator_->look<std::vector<std::string>>([shard](const Election& election) { return election.peers_of(shard); });
   std::string from;
   {
@@ -437,10 +463,13 @@ void ClusterNode::replace_store(ShardId shard, const std::string& folder, std::u
     log::error("checkpoint_not_placed", {{"shard", name_of_shard(shard)}, {"error", error.message()}});
     fs::rename(aside, place, error);
   }
-  const auto host = open_host(shard);
+  auto host = open_host(shard);
   if (!host) {
     log::error("checkpoint_not_opened", {{"shard", name_of_shard(shard)}, {"error", host.error().message}});
-    return;
+    fs::remove_all(place, error);
+    fs::rename(aside, place, error);
+    host = open_host(shard);
+    if (!host) return;
   }
   fs::remove_all(aside, error);
   prepare(**host);
@@ -490,7 +519,9 @@ void ClusterNode::on_message(const std::string& node, shard::Message message) {
 void ClusterNode::send(const std::string& node, shard::Message message) {
   if (node == options_.node) return on_message(node, std::move(message));
   // What a full or broken link loses is said again: every message of holders and owners is made for that.
-  const Result<void> sent = links_->send(node, Channel::ledger, shard::encode(message));
+  PeerLinks* const links = sender_;
+  if (links == nullptr) return;
+  const Result<void> sent = links->send(node, Channel::ledger, shard::encode(message));
   static_cast<void>(sent);
 }
 
@@ -564,8 +595,8 @@ std::vector<std::shared_ptr<ShardHost>> ClusterNode::hosts() const {
 }
 
 void ClusterNode::set_control_channel(ControlChannelPorts ports) {
-  const auto up = links_->up();
   const std::lock_guard lock(mutex_);
+  const auto up = links_->up();
   control_channel_ = std::move(ports);
   if (!control_channel_.on_up) return;
   for (const Peer& peer : up) control_channel_.on_up(peer);
@@ -610,6 +641,8 @@ void ClusterNode::run_upkeep() {
     lock.unlock();
     gossip();
     trim();
+    disk_->release_ballast_if_full();
+    mirror_budgets();
     look_at_agreement();
     raise_log_format();
     lock.lock();
@@ -644,6 +677,21 @@ void ClusterNode::look_at_agreement() {
     const std::lock_guard lock(mutex_);
     members_ = std::move(members);
     looking_ = false;
+  });
+}
+
+// New owners take the control log's budgets over once this node's copy of it is surely not older than theirs.
+void ClusterNode::mirror_budgets() {
+  std::vector<std::pair<std::shared_ptr<ShardHost>, std::uint64_t>> wanting;
+  for (const auto& host : hosts()) {
+    const HostStatus status = host->status();
+    if (status.leading && !status.mirrors && status.shard != control_shard) wanting.emplace_back(host, status.epoch);
+  }
+  if (wanting.empty() || mirroring_.exchange(true)) return;
+  host_of(control_shard)->when_current([this, wanting](const Result<void>& current) {
+    mirroring_ = false;
+    if (!current) return;  // later
+    for (const auto& [host, epoch] : wanting) host->mirror(epoch);
   });
 }
 

@@ -140,6 +140,7 @@ class ClusterNode {
   void run_upkeep();
   void look_at_agreement();
   void raise_log_format();
+  void mirror_budgets();
 
   const ClusterNodeOptions options_;
   Agreement agreement_;
@@ -173,6 +174,9 @@ class ClusterNode {
   std::atomic<bool> drained_{false};
   std::atomic<bool> removed_{false};
   std::atomic<bool> raising_{false};
+  std::atomic<bool> mirroring_{false};
+  std::atomic<PeerLinks*> sender_{nullptr};  // the links, for as long as anybody may send
+  CallThread hosts_thread_;                  // opens and closes stores
   std::atomic<bool> stop_{false};
   std::condition_variable_any upkeep_;
   std::thread upkeep_thread_;

@@ -49,13 +49,13 @@ void read_again(bool changed, Result<T> read, T& into) {
 }  // namespace
 
 void ControlBoard::listen(Listener listener) {
+  const std::lock_guard call(calls_);  // first, so that no newer view comes before this one
   std::shared_ptr<const ControlView> view;
   {
     const std::lock_guard lock(mutex_);
     listeners_.push_back(listener);
     view = view_;
   }
-  const std::lock_guard call(calls_);
   listener(view, ControlChanges{true, true, true, true, true, {}});
 }
 

@@ -111,9 +111,12 @@ void Coordinator::perform(const election::Effect& effect) {
   if (std::holds_alternative<LookAtView>(effect)) return view_changed();
   if (std::holds_alternative<Drained>(effect)) return ports_.drained();
   if (std::holds_alternative<Stopped>(effect)) {
-    const std::lock_guard lock(mutex_);
-    stopped_ = true;
-    changed_.notify_all();
+    // Behind the end of the lease, which waits there.
+    lease_thread_.push([this] {
+      const std::lock_guard lock(mutex_);
+      stopped_ = true;
+      changed_.notify_all();
+    });
     return;
   }
   if (const auto* claim = std::get_if<Claim>(&effect)) {

@@ -55,8 +55,14 @@ class Holder::Submitter final : public storage::LedgerSubmitter {
 
   Result<std::uint64_t> submit(MeteringOperation operation, bool urgent) override {
     const RequestId id = request_of(operation);
+    if (recipient_->any_ended.exchange(false)) {
+      const std::lock_guard lock(recipient_->mutex);
+      for (const RequestId& ended : recipient_->ended) shards_.erase(ended);
+      recipient_->ended.clear();
+    }
     ShardId shard = 0;
     if (auto* reservation = std::get_if<Reservation>(&operation)) {
+      if (holder_.ports_.disk_full()) return fail(LedgerError::disk_full, "the ledger's disk is nearly full; free some space");
       reservation->holder = holder_.options_.incarnation;
       shard = shard_of(reservation->tenant.organisation, holder_.shards_);
     } else if (const auto known = shards_.find(id); known != shards_.end()) {
@@ -68,7 +74,7 @@ class Holder::Submitter final : public storage::LedgerSubmitter {
     const bool begins = std::holds_alternative<Reservation>(operation);
     const std::size_t group = std::size_t{shard} * 2 + (asks_ledger(operation) ? 1 : 0);
     const std::uint64_t ticket = (std::uint64_t{group} << storage::ticket_bits) | (tickets_[group] + 1);
-    if (Result<void> pushed = holder_.push({shard, std::move(operation), urgent, {recipient_, ticket, nullptr}}); !pushed) {
+    if (Result<void> pushed = holder_.push({shard, std::move(operation), urgent, {recipient_, ticket, begins ? id : RequestId{}, nullptr}}); !pushed) {
       return fail(std::move(pushed.error()));
     }
     ++tickets_[group];
@@ -164,7 +170,7 @@ std::unique_ptr<storage::LedgerSubmitter> Holder::make_submitter(
 
 void Holder::submit(ShardId shard, proto::EntryBody body, std::function<void(Result<void>)> done) {
   const auto call = done;
-  if (Result<void> pushed = push({shard, std::move(body), true, {nullptr, 0, std::move(done)}}); !pushed) call(std::move(pushed));
+  if (Result<void> pushed = push({shard, std::move(body), true, {nullptr, 0, {}, std::move(done)}}); !pushed) call(std::move(pushed));
 }
 
 Result<void> Holder::push(Submitted submitted) {
@@ -176,10 +182,10 @@ Result<void> Holder::push(Submitted submitted) {
     if (submitted_.size() >= options_.submitted_max * (begins ? 1 : 2)) {
       return fail(LedgerError::overloaded, "the node has too many operations on their way to the ledger; try again later");
     }
+    pending_.fetch_add(1, std::memory_order_relaxed);
     submitted_.push_back(std::move(submitted));
     woken_ = true;
   }
-  pending_.fetch_add(1, std::memory_order_relaxed);
   arrived_.notify_one();
   return {};
 }
@@ -198,21 +204,12 @@ void Holder::set_owners(const std::vector<Ownership>& owners) {
   arrived_.notify_one();
 }
 
-void Holder::peer_up(const std::string& node) {
-  {
-    const std::lock_guard lock(work_mutex_);
-    up_.insert(node);
-    for (auto& [shard, part] : parts_) connect(shard, part);
-  }
+// On the network thread, which must not wait for a spool's disk.
+void Holder::peer_is(const std::string& node, bool up) {
   const std::lock_guard lock(mutex_);
+  links_.emplace_back(node, up);
   woken_ = true;
   arrived_.notify_one();
-}
-
-void Holder::peer_down(const std::string& node) {
-  const std::lock_guard lock(work_mutex_);
-  up_.erase(node);
-  for (auto& [shard, part] : parts_) connect(shard, part);
 }
 
 void Holder::receive(std::string node, shard::Message message) {
@@ -321,13 +318,20 @@ void Holder::work() {
   }
   std::vector<Submitted> submitted;
   std::vector<std::pair<std::string, shard::Message>> received;
+  std::vector<std::pair<std::string, bool>> links;
   bool hastened = false;
   {
     const std::lock_guard lock(mutex_);
     submitted.swap(submitted_);
     received.swap(received_);
+    links.swap(links_);
     hastened = std::exchange(hastened_, false);
     woken_ = false;
+  }
+  for (const auto& [node, up] : links) {
+    if (up) up_.insert(node);
+    else up_.erase(node);
+    for (auto& [shard, part] : parts_) connect(shard, part);
   }
   take_in(submitted);
   for (auto& [shard, back] : returns) parts_.at(shard).stream->push(std::move(back));
@@ -396,10 +400,8 @@ void Holder::perform(ShardId shard, Part& part) {
         if (part.spool) {
           if (const Result<void> truncated = part.spool->truncate(); !truncated) die(truncated.error());
         }
-      } else if (const auto* hint = std::get_if<OwnerHint>(&effect)) {
-        Owner& known = owners_[shard];
-        if (hint->epoch > known.epoch) known = {hint->node, hint->epoch};
-        connect(shard, part);
+      } else if (std::holds_alternative<OwnerHint>(effect)) {
+        ports_.look_for_owners();  // a hint, not an authority
       }
     }
   }
@@ -463,6 +465,10 @@ void Holder::tell(Waiter& waiter, std::optional<storage::Refused> refused) {
   check(at != open.end() && at->first == waiter.ticket, "an operation has one outcome");
   at->second = true;
   const std::lock_guard lock(recipient.mutex);
+  if (refused && !waiter.begins.is_nil()) {
+    recipient.ended.push_back(waiter.begins);
+    recipient.any_ended = true;
+  }
   if (refused && !recipient.closed) recipient.on_refused(waiter.ticket, *refused);
   std::uint64_t reached = 0;
   while (!open.empty() && open.front().second) {

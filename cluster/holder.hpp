@@ -41,6 +41,8 @@ struct HolderOptions {
 struct HolderPorts {
   // To this node, too. Must not block; what is lost is said again.
   std::function<void(const std::string& node, shard::Message)> send;
+  std::function<void()> look_for_owners;  // somebody says that there are others
+  std::function<bool()> disk_full;        // no new reservations then
 };
 
 struct HolderCounters {
@@ -77,8 +79,8 @@ class Holder {
 
   // From the coordination's view.
   void set_owners(const std::vector<Ownership>& owners);
-  void peer_up(const std::string& node);
-  void peer_down(const std::string& node);
+  void peer_up(const std::string& node) { peer_is(node, true); }
+  void peer_down(const std::string& node) { peer_is(node, false); }
   void receive(std::string node, shard::Message message);
 
   // The budgets of each shard; budget_book() shows them on return.
@@ -97,11 +99,14 @@ class Holder {
     std::function<void(std::uint64_t, const storage::Refused&)> on_refused;
     std::mutex mutex;  // held during callbacks
     bool closed = false;
+    std::vector<RequestId> ended;           // reservations that were refused, for the submitter to forget
+    std::atomic<bool> any_ended{false};
     std::map<std::uint64_t, std::deque<std::pair<std::uint64_t, bool>>> open;  // by group; the thread's
   };
   struct Waiter {
     std::shared_ptr<Recipient> recipient;
     std::uint64_t ticket = 0;
+    RequestId begins{};  // of a reservation
     std::function<void(Result<void>)> done;  // of what is no request's
   };
   struct Submitted {
@@ -125,6 +130,7 @@ class Holder {
   };
 
   Result<void> push(Submitted submitted);
+  void peer_is(const std::string& node, bool up);
   void run();
   void work();
   void take_in(std::vector<Submitted>& submitted);
@@ -154,6 +160,7 @@ class Holder {
   std::condition_variable arrived_;
   std::vector<Submitted> submitted_;
   std::vector<std::pair<std::string, shard::Message>> received_;
+  std::vector<std::pair<std::string, bool>> links_;  // that came up or went down
   bool woken_ = false;
   bool hastened_ = false;
   bool stop_ = false;

@@ -16,7 +16,7 @@ namespace {
 constexpr std::int64_t ms = 1'000'000;
 constexpr std::int64_t told_interval_ns = 500 * ms;
 constexpr std::int64_t retry_ns = 200 * ms;   // after the shared log could not be read
-constexpr std::size_t tasks_max = 262'144;
+constexpr std::size_t tasks_max = 4'096;  // messages that wait: each may be large, and is sent again
 constexpr int exit_status_doubt = 70;
 
 // As in a node on its own: after a failed write nobody knows what is on disk.
@@ -79,10 +79,10 @@ ShardHost::~ShardHost() {
   if (thread_.joinable()) thread_.join();
 }
 
-bool ShardHost::post(Task task) const {
+bool ShardHost::post(Task task, bool may_be_lost) const {
   {
     const std::lock_guard lock(mutex_);
-    if (stop_ || tasks_.size() >= tasks_max) return false;
+    if (stop_ || (may_be_lost && tasks_.size() >= tasks_max)) return false;
     tasks_.push_back(std::move(task));
   }
   arrived_.notify_one();
@@ -129,8 +129,9 @@ void ShardHost::lead(std::uint64_t epoch) {
     }
     OwnerOptions owner;
     owner.shard = options_.shard;
+    owner.node = options_.node;
     owner_ = std::make_unique<ShardOwner>(owner, *writer_, clock_);
-    if (budgets_ && !keep(owner_->set_budgets(*budgets_))) return;
+    working_.mirrors = false;
     end_gone();
     if (!owner_) return;
     working_.epoch = epoch;
@@ -154,13 +155,20 @@ void ShardHost::receive(std::string node, shard::Message message) {
       return;
     }
     if (auto answer = answer_of_no_owner(message)) ports_.send(node, std::move(*answer));
-  });
+  }, true);
 }
 
 void ShardHost::set_budgets(std::shared_ptr<const std::vector<Budget>> budgets) {
   post([this, budgets = std::move(budgets)] {
     budgets_ = budgets;
-    if (owner_) keep(owner_->set_budgets(*budgets_));
+    if (owner_ && working_.mirrors) keep(owner_->set_budgets(*budgets_));
+  });
+}
+
+void ShardHost::mirror(std::uint64_t epoch) {
+  post([this, epoch] {
+    if (!owner_ || epoch != working_.epoch || !budgets_) return;
+    working_.mirrors = keep(owner_->set_budgets(*budgets_));
   });
 }
 
@@ -333,7 +341,12 @@ void ShardHost::own() {
 void ShardHost::follow() {
   const std::int64_t now_ns = clock_.monotonic_ns();
   const bool due = grew_ || now_ns - polled_ns_ >= options_.poll_interval_ms * ms;
-  if (!due || working_.behind) return;
+  if (!due) return;
+  if (working_.behind) {
+    polled_ns_ = now_ns;
+    grew_ = false;
+    return ports_.behind(options_.shard);
+  }
   polled_ns_ = now_ns;
   // A tail read after the claim: whoever owned the shard before cannot add to it any more.
   std::optional<std::uint64_t> end;
@@ -395,6 +408,8 @@ void ShardHost::sync_if_due() {
   const std::int64_t now_ns = clock_.monotonic_ns();
   if (now_ns - synced_ns_ < options_.sync_interval_ms * ms) return;
   synced_ns_ = now_ns;
+  log_->drop_ids_before(writer_->time_ms() - storage::dedup_age_ms_max);
+  if (const Result<void> folded = writer_->fold(); !folded) die(options_.shard, folded.error());
   const std::uint64_t applied = owner_ ? writer_->next_index() - writer_->pending_entries() : writer_->next_index();
   if (durable_ == applied) return;
   if (const Result<void> synced = log_->sync(); !synced) die(options_.shard, synced.error());

@@ -50,6 +50,7 @@ struct HostStatus {
   std::uint64_t commit_us_last = 0;
   bool behind = false;              // the log was trimmed above what this replica has: it needs a checkpoint
   std::string problem;              // why it does not get on; empty when it does
+  bool mirrors = false;             // as the owner: the control log's budgets are its own
 };
 
 // Called on the host's thread; must not block.
@@ -57,8 +58,10 @@ struct ShardHostPorts {
   std::function<void(const std::string& node, shard::Message)> send;  // to this node, too
   // The owner's log has grown to that index: a hint for replicas.
   std::function<void(ShardId, std::uint64_t next_index)> grew;
-  // After each batch, and at least once a second.
+  // Once it has read to the log's end: after each batch, and at least once a second.
   std::function<void(const HostStatus&)> progress;
+  // The shared log was trimmed above what this replica has: it needs a checkpoint, and follows no more.
+  std::function<void(ShardId)> behind;
   std::function<void(ShardId, std::uint64_t epoch)> caught_up;
   std::function<void(ShardId, std::uint64_t epoch)> stepped_down;
   std::function<void(ShardId, std::uint64_t epoch)> failed;  // cannot lead: it follows again
@@ -96,8 +99,11 @@ class ShardHost {
   void step_down(std::uint64_t epoch);
   // For the owner; a replica answers that it is none.
   void receive(std::string node, shard::Message message);
-  // Of the control shard, for the owner of a ledger shard to mirror.
+  // Of the control shard, for the owner of a ledger shard to mirror once it was told mirror(): a replica of the control log
+  // that lags must not take a budget for removed.
   void set_budgets(std::shared_ptr<const std::vector<Budget>> budgets);
+  // The budgets are those of a control log that was current after this host began to lead.
+  void mirror(std::uint64_t epoch);
   // Processes of nodes that were removed: what they held counts as spent.
   void set_gone(std::shared_ptr<const std::vector<Incarnation>> gone);
   // Entries below may leave the shared log. As the owner.
@@ -123,8 +129,8 @@ class ShardHost {
   ShardHost(ShardHostOptions options, const Clock& clock, const Clock& boot_clock, std::unique_ptr<SharedLog> shared,
             std::unique_ptr<storage::RocksLog> log, std::shared_ptr<const std::atomic<std::int64_t>> lead_deadline_ns,
             ShardHostPorts ports);
-  // False when the host is stopping.
-  bool post(Task task) const;
+  // False when the host is stopping, or has too many tasks and this one may be lost.
+  bool post(Task task, bool may_be_lost = false) const;
   // Runs on the thread and waits.
   template <class T>
   std::optional<T> ask(std::function<T()> question) const;

@@ -31,6 +31,8 @@ bool is_allowed(const proto::EntryBody& body, ShardId shard) {
         } else if constexpr (is_one_of<Body, proto::IncarnationStarted, proto::OwnerStarted, proto::HolderEnded,
                                        proto::SliceGranted, proto::SliceReturned, proto::BudgetRolled>) {
           return false;
+        } else if constexpr (is_one_of<Body, proto::CommitmentAdded, proto::CommitmentEnded>) {
+          return shard == 0;  // of a cluster of one shard: ClusterLedger sees to it
         } else {
           return shard == control_shard;
         }

@@ -5,6 +5,7 @@
 #include <map>
 #include <utility>
 
+#include <caf/scoped_actor.hpp>
 #include <caf/send.hpp>
 #include <caf/typed_event_based_actor.hpp>
 
@@ -142,6 +143,7 @@ Result<void> ClusterPart::start_join(const std::string& key_secret) {
 }
 
 void ClusterPart::serve(caf::actor_system& system, std::function<std::uint64_t()> requests_in_flight, OnChange changed) {
+  system_ = &system;
   requests_in_flight_ = std::move(requests_in_flight);
   peer_port_ = std::make_unique<Port>(node_->links());
   remote_ = std::make_unique<actors::RemoteActors>(system, *peer_port_, clock_);
@@ -174,11 +176,16 @@ void ClusterPart::stop_serving() {
   node_->control().forget();
   node_->watch_nodes(nullptr);
   node_->set_control_channel({});
+  remote_->stop_serving(std::string(actor_name));
+  {
+    caf::scoped_actor self(*system_);  // its handlers use what goes next
+    self->send_exit(actor_, caf::exit_reason::kill);
+    self->wait_for(actor_);
+  }
+  actor_ = nullptr;
   channel_.reset();
   workers_.reset();
   remote_.reset();
-  caf::anon_send_exit(actor_, caf::exit_reason::kill);
-  actor_ = nullptr;
 }
 
 void ClusterPart::tell_clients(cluster::ClientListener& listener) {

@@ -54,6 +54,7 @@ class ClusterPart {
   // Clients learn which nodes there are.
   void tell_clients(cluster::ClientListener& listener);
   void drain() { node_->drain(); }
+  [[nodiscard]] bool drained() const { return node_->drained(); }
 
  private:
   ClusterPart(const NodeConfig& config, const Clock& clock) : config_(config), clock_(clock) {}
@@ -74,6 +75,7 @@ class ClusterPart {
   std::unique_ptr<cluster::Enrolment> enrolment_;
   std::unique_ptr<cluster::JoinListener> join_;
   ClusterPort port_;
+  caf::actor_system* system_ = nullptr;
   std::function<std::uint64_t()> requests_in_flight_;
   std::unique_ptr<actors::PeerPort> peer_port_;
   std::unique_ptr<actors::RemoteActors> remote_;

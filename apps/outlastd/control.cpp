@@ -23,6 +23,7 @@ namespace {
 
 namespace asio = boost::asio;
 constexpr auto drain_look_period = std::chrono::milliseconds(10);
+constexpr auto handover_max = std::chrono::seconds(3);  // then the lease's end says that the shards are free
 
 std::string admin_protocol_error(unsigned, http::HttpError, std::string_view message) {
   return admin_error_body(message, "bad_request");
@@ -117,6 +118,11 @@ class Control {
     }
     if (const auto left = daemon_.requests_in_flight(); left > 0) {
       log::warning("drain_timed_out", {{"requests", left}, {"hint", "raise limits.drain_timeout_ms"}});
+    }
+    const auto handed_by = std::min(std::chrono::steady_clock::now() + handover_max, until);
+    while (!daemon_.shards_handed_over() && std::chrono::steady_clock::now() < handed_by) {
+      timer.expires_after(drain_look_period);
+      co_await timer.async_wait(asio::use_awaitable);
     }
     log::info("drained");
     finish();

@@ -87,12 +87,15 @@ void warn_of_fixed_keys(const NodeConfig& running, const NodeConfig& read) {
 
 }  // namespace
 
-Daemon::Daemon(NodeConfig config) : config_(std::move(config)), started_ms_(clock_.wall_ms()) {}
+Daemon::Daemon(NodeConfig config)
+    : config_(std::move(config)),
+      started_ms_(clock_.wall_ms()),
+      from_file_(std::make_shared<const NodeConfig>(config_)) {}
 
 Result<std::unique_ptr<Daemon>> Daemon::start(NodeConfig config) {
   std::unique_ptr<Daemon> daemon(new Daemon(std::move(config)));
   for (const auto step : {&Daemon::open_ledger, &Daemon::start_actors, &Daemon::start_spend_breakers, &Daemon::start_lanes,
-                          &Daemon::start_listener}) {
+                          &Daemon::start_listener, &Daemon::follow_cluster}) {
     if (const auto done = ((*daemon).*step)(); !done) return fail(done.error());
   }
   return daemon;
@@ -212,7 +215,6 @@ Result<void> Daemon::start_actors() {
   const auto published = ask_now<actors::Done>(*system_, (*children)->router, actors::KeysChanged{ledger().keys()});
   if (!published) return fail(published.error());
   outcome_sink_ = std::make_unique<ActorOutcomeSink>(node_);
-  if (cluster_) follow_cluster();
   return {};
 }
 
@@ -298,11 +300,16 @@ Result<NodeConfig> Daemon::with_cluster_routes(NodeConfig config) const {
   return config;
 }
 
+std::shared_ptr<const NodeConfig> Daemon::from_file() {
+  const std::lock_guard lock(file_mutex_);
+  return from_file_;
+}
+
 void Daemon::apply_routes(const cluster::ControlView& view) {
   const auto toml = view.members.settings.find(std::string(routes_setting));
   const std::string text = toml == view.members.settings.end() ? std::string() : toml->second;
   if (text == cluster_routes_) return;
-  const auto effective = with_cluster_routes(config_);
+  const auto effective = with_cluster_routes(*from_file());
   const auto config = effective ? gateway_config(*effective, board_.get().get()) : fail(effective.error());
   if (!config) {
     log::error("cluster_routes_refused", {{"error", config.error().message}, {"effect", "the routes before stay"}});
@@ -314,19 +321,24 @@ void Daemon::apply_routes(const cluster::ControlView& view) {
 }
 
 // What other nodes change in the control log reaches this node's actors.
-void Daemon::follow_cluster() {
-  const auto children = ask_now<actors::ChildrenReply>(*system_, node_, actors::children_atom::value);
+Result<void> Daemon::follow_cluster() {
+  if (!cluster_) return {};
   cluster_->serve(*system_, [this] { return requests_in_flight(); },
                   [this](const std::shared_ptr<const cluster::ControlView>& view, const cluster::ControlChanges& changes) {
                     caf::anon_send(node_, actors::LedgerNews{changes.keys || changes.budgets || changes.commitments,
                                                              changes.breakers});
                     if (changes.settings) apply_routes(*view);
                   });
+  return {};
 }
 
 boost::asio::awaitable<Result<void>> Daemon::reload(boost::asio::io_context& loop) {
   auto from_file = load_node_config(config_.file);
   if (!from_file) co_return fail(from_file.error());
+  {
+    const std::lock_guard lock(file_mutex_);
+    from_file_ = std::make_shared<const NodeConfig>(*from_file);
+  }
   const auto read = with_cluster_routes(std::move(*from_file));
   if (!read) co_return fail(read.error());
   const auto config = gateway_config(*read, board_.get().get());

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,8 @@ class Daemon {
   void drain();
   [[nodiscard]] std::uint64_t requests_in_flight() const;
   [[nodiscard]] bool draining() const { return draining_; }
+  // Other nodes own what this one did; true for a node on its own.
+  [[nodiscard]] bool shards_handed_over() const { return !cluster_ || cluster_->drained(); }
 
   [[nodiscard]] const NodeConfig& config() const { return config_; }
   [[nodiscard]] storage::LedgerStore& ledger() { return cluster_ ? cluster_->ledger() : *ledger_; }
@@ -71,7 +74,8 @@ class Daemon {
   explicit Daemon(NodeConfig config);
   Result<void> open_ledger();
   Result<void> open_own_ledger();
-  void follow_cluster();
+  Result<void> follow_cluster();
+  [[nodiscard]] std::shared_ptr<const NodeConfig> from_file();
   [[nodiscard]] Result<NodeConfig> with_cluster_routes(NodeConfig config) const;
   void apply_routes(const cluster::ControlView& view);
   Result<void> start_actors();
@@ -104,6 +108,8 @@ class Daemon {
   std::string http_address_;
   std::string admin_url_;
   std::string cluster_routes_;  // that are applied; of the control shard's thread
+  std::mutex file_mutex_;       // of the next: what the file says, as it was read last
+  std::shared_ptr<const NodeConfig> from_file_;
   bool draining_ = false;
 };
 

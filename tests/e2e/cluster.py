@@ -293,8 +293,16 @@ class Cluster:
         return True
 
     def ledgers(self):
-        """{node: {shard: entries}}."""
-        return {node.name: node.ledger() for node in self}
+        """{node: {shard: entries}}. Read again while a shard that moves gets its new owner's first entry in between."""
+        deadline = time.monotonic() + 10
+        while True:
+            ledgers = {node.name: node.ledger() for node in self}
+            ends = {}
+            for shards in ledgers.values():
+                for shard, entries in shards.items():
+                    ends.setdefault(shard, set()).add(len(entries))
+            if all(len(of_shard) == 1 for of_shard in ends.values()) or time.monotonic() > deadline:
+                return ledgers
 
     def _kill_nodes(self):
         for node in self:
