@@ -15,6 +15,7 @@ constexpr std::size_t input_bytes_initial = 16 * 1024;
 // Room behind the head for chunked bytes and for what the caller sends while its answer is pending.
 constexpr std::size_t input_bytes_spare = 1024;
 constexpr std::uint32_t watch_after_ms = 100;
+constexpr std::uint32_t first_request_ms_when_draining = 500;
 
 }  // namespace
 
@@ -92,6 +93,7 @@ asio::awaitable<void> ServerConnection::serve() {
       co_return;
     }
     ++state_->counters.requests;
+    asked_once_ = true;
     phase_ = Phase::handling;
     set_deadline(watch_after_ms);
     bool thrown = false;
@@ -369,6 +371,8 @@ void ServerConnection::drain() {
   // A request that is already here is still answered.
   char first = 0;
   if (::recv(stream_.socket().native_handle(), &first, 1, MSG_PEEK | MSG_DONTWAIT) > 0) return;
+  // So is the first one of a caller that has just connected: its bytes are on their way, and a close would be an error.
+  if (!asked_once_) return set_deadline(first_request_ms_when_draining);
   close();
 }
 

@@ -139,6 +139,7 @@ class ServerConnection final : public Response,
   bool waiting_ready_ = false;  // for the socket, in a write or a handshake
   bool input_ended_ = false;    // no more bytes come: closed, reset or closed by us
   bool expired_ = false;        // the deadline of the present phase passed
+  bool asked_once_ = false;     // a request has come
   bool write_stalled_ = false;
   bool close_after_ = false;  // the answer says "Connection: close"
   bool is_head_method_ = false;

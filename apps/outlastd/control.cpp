@@ -23,6 +23,7 @@ namespace {
 
 namespace asio = boost::asio;
 constexpr auto drain_look_period = std::chrono::milliseconds(10);
+constexpr auto last_callers_max = std::chrono::milliseconds(600);  // those who had just connected
 constexpr auto handover_max = std::chrono::seconds(3);  // then the lease's end says that the shards are free
 
 std::string admin_protocol_error(unsigned, http::HttpError, std::string_view message) {
@@ -113,6 +114,11 @@ class Control {
     asio::steady_timer timer(loop_);
     const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(daemon_.config().limits.drain_timeout_ms);
     while (daemon_.requests_in_flight() > 0 && std::chrono::steady_clock::now() < until) {
+      timer.expires_after(drain_look_period);
+      co_await timer.async_wait(asio::use_awaitable);
+    }
+    const auto callers_by = std::min(std::chrono::steady_clock::now() + last_callers_max, until);
+    while (daemon_.connections_open() > 0 && std::chrono::steady_clock::now() < callers_by) {
       timer.expires_after(drain_look_period);
       co_await timer.async_wait(asio::use_awaitable);
     }

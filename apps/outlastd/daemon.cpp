@@ -367,6 +367,12 @@ void Daemon::drain() {
   if (cluster_) cluster_->drain();
 }
 
+std::uint64_t Daemon::connections_open() const {
+  std::uint64_t count = 0;
+  for (const auto& lane : lanes_) count += lane->metrics().connections_open.value();
+  return count;
+}
+
 std::uint64_t Daemon::requests_in_flight() const {
   std::uint64_t count = listener_ ? listener_->counters().calls_in_flight : 0;
   for (const auto& lane : lanes_) count += lane->requests_in_flight();

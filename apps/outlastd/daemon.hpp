@@ -45,6 +45,8 @@ class Daemon {
   // No new connections, requests or calls; those under way go on.
   void drain();
   [[nodiscard]] std::uint64_t requests_in_flight() const;
+  // Of callers, by HTTP; as of some milliseconds ago.
+  [[nodiscard]] std::uint64_t connections_open() const;
   [[nodiscard]] bool draining() const { return draining_; }
   // Other nodes own what this one did; true for a node on its own.
   [[nodiscard]] bool shards_handed_over() const { return !cluster_ || cluster_->drained(); }

@@ -11,6 +11,7 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import time
 
 from etcd_members import EtcdMembers, why_no_etcd
 from network import Loopback, Namespaces, run, why_no_namespaces
