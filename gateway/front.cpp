@@ -155,11 +155,6 @@ asio::awaitable<void> Front::chat_completions(http::Request& request, http::Resp
                         "invalid_request_error", "invalid_api_key", {"www-authenticate", "Bearer"});
     co_return;
   }
-  if (!ready_()) {
-    co_await send_error(response, 503, "this node is draining; ask another", "server_error", "draining",
-                        {"retry-after", "1"});
-    co_return;
-  }
   auto head = scanner_.scan(request.body);
   if (!head) {
     co_await send_error(response, 400, head.error().message, "invalid_request_error",

@@ -18,7 +18,8 @@ namespace outlast::gateway {
 
 class Front {
  public:
-  // `ready` says whether new requests are welcome (not while draining).
+  // `ready` is what monitors and load balancers are told: not while draining. What comes all the same is answered: it was
+  // on its way, and the server closes the connection after it.
   Front(LaneServices& lane, SnapshotReader& snapshots, std::function<bool()> ready)
       : lane_(lane), snapshots_(snapshots), ready_(std::move(ready)) {}
 
