@@ -77,7 +77,10 @@ void SimWorld::make_budgets(ShardId shards) {
     lanes.refuse_after_ms = 2'000;
     lanes.begins_of = 6 + random_.below(20);
     audits_[shard] = std::make_unique<Audit>(clock_);
-    lanes.stands = [audit = audits_[shard].get()](const RequestId& id) { return audit->auditor.requests.contains(id); };
+    lanes.stands = [this, audit = audits_[shard].get()](const RequestId& id) {
+      this->audit();
+      return audit->auditor.requests.contains(id);
+    };
     cluster_.lanes[shard] = std::move(lanes);
   }
   audits_[control_shard] = std::make_unique<Audit>(clock_);
@@ -218,21 +221,10 @@ void SimWorld::see_links() {
 // ---- a step
 
 void SimWorld::run_node(SimNode& node, bool may_begin) {
-  std::map<ShardId, std::uint64_t> before;
-  for (const auto& [shard, owner] : agreement_.owners()) before[shard] = owner.epoch;
+  owners_before_.clear();
+  for (const auto& [shard, owner] : agreement_.owners()) owners_before_[shard] = owner.epoch;
   node.step(may_begin);
   if (!node.broken.empty()) broke(node.name + ": " + node.broken);
-  for (auto& [shard, audit] : audits_) {
-    const auto& batches = agreement_.batches(shard);
-    for (std::size_t i = audit->batches; i < batches.size(); ++i) {
-      const auto owner = agreement_.owners().find(shard);
-      const bool now = owner != agreement_.owners().end() && owner->second.epoch == batches[i].epoch;
-      const auto then = before.find(shard);
-      if (!now && (then == before.end() || then->second != batches[i].epoch)) {
-        broke(name_of_shard(shard) + " took a batch of epoch " + std::to_string(batches[i].epoch) + ", which does not own it");
-      }
-    }
-  }
   audit();
 }
 
@@ -241,6 +233,11 @@ void SimWorld::audit() {
     const auto& batches = agreement_.batches(shard);
     for (; audit->batches < batches.size(); ++audit->batches) {
       const SharedBatch& batch = batches[audit->batches];
+      const auto owner = agreement_.owners().find(shard);
+      const bool now = owner != agreement_.owners().end() && owner->second.epoch == batch.epoch;
+      const auto before = owners_before_.find(shard);
+      if (!now && (before == owners_before_.end() || before->second != batch.epoch))
+        broke(name_of_shard(shard) + " took a batch of epoch " + std::to_string(batch.epoch) + ", which does not own it");
       if (batch.epoch < audit->epoch) broke(name_of_shard(shard) + " goes back to an earlier epoch");
       if (batch.first_index != audit->next_index) broke(name_of_shard(shard) + " has a gap");
       if (batch.epoch > audit->epoch) ++report_.owners;
@@ -284,6 +281,8 @@ void SimWorld::compare_digests() {
 void SimWorld::step(bool may_begin) {
   clock_.advance_ms(1 + static_cast<std::int64_t>(random_.below(step_ms_max_)));
   trace_.at(trace_.step() + 1, clock_.wall_ms() - 1'750'000'000'000);
+  owners_before_.clear();
+  for (const auto& [shard, owner] : agreement_.owners()) owners_before_[shard] = owner.epoch;
   agreement_.tick();
   if (may_begin) fault();
   for (const auto& node : nodes_) node->serve_calls();

@@ -70,6 +70,7 @@ class SimWorld {
   std::map<ShardId, std::unique_ptr<Audit>> audits_;
   std::vector<std::unique_ptr<SimNode>> nodes_;
   std::map<std::pair<ShardId, std::uint64_t>, Digest> digests_;  // by shard and next index
+  std::map<ShardId, std::uint64_t> owners_before_;  // their epochs, when the step of this node began
   std::set<int> faults_;      // those that this seed knows
   std::uint64_t fault_of_ = 0;  // one in so many steps; 0: none
   std::uint64_t step_ms_max_ = 0;
