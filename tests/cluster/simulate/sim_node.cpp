@@ -73,6 +73,7 @@ void SimNode::start() {
 }
 
 void SimNode::end_process() {
+  for (Lane& lane : lanes_) lane = {};  // who waits for their answers is gone
   hosts_.clear();
   election_.reset();
   coordination_.reset();
