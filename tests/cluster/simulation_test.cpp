@@ -7,7 +7,7 @@ using outlast::cluster::simulation::SimReport;
 using outlast::cluster::simulation::SimWorld;
 
 TEST_CASE("Whatever happens to a cluster, its ledgers keep their promises and it comes to rest", "[cluster][simulation]") {
-  constexpr std::uint64_t seeds = 40;
+  constexpr std::uint64_t seeds = 60;
   std::uint64_t served = 0;
   std::uint64_t spooled = 0;
   std::uint64_t owners = 0;
