@@ -3,6 +3,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -38,10 +39,26 @@ struct HolderCounts {
   std::uint64_t replayed = 0;
 };
 
+// Of which shard it is, how fast it gives up, and how busy its lanes are.
+struct HolderSetup {
+  ShardId shard = the_shard;
+  std::string organisation = "acme";
+  std::string key = "key_ann";
+  std::uint32_t resend_ms = 40;
+  std::uint32_t retry_ms = 10;
+  std::uint32_t spool_after_ms = 60;
+  std::uint32_t refuse_after_ms = 250;
+  std::uint64_t begins_of = 1;  // one of so many times that lanes run, a request begins
+  // Whether the shared log has the request: asked when its reservation is told durable and is not in the spool.
+  std::function<bool(const RequestId&)> stands;
+};
+
 class HolderNode {
  public:
-  HolderNode(std::string node, std::vector<std::string> budgets, Random& random, const Clock& clock, UuidGenerator& ids)
-      : name(std::move(node)), budgets_(std::move(budgets)), random_(random), clock_(clock), ids_(ids) {}
+  HolderNode(std::string node, std::vector<std::string> budgets, Random& random, const Clock& clock, UuidGenerator& ids,
+             HolderSetup setup = {})
+      : name(std::move(node)), setup_(std::move(setup)), budgets_(std::move(budgets)), random_(random), clock_(clock),
+        ids_(ids) {}
 
   const std::string name;
   bool up = false;
@@ -53,34 +70,36 @@ class HolderNode {
   std::string linked_to;  // the owner's node; empty: none
   std::uint64_t linked_epoch = 0;
 
-  void start() {
+  void start() { start(ids_.next()); }
+  void start(const Incarnation& me) {
     up = true;
     const std::vector<Incarnation> record = on_record;
-    me_ = ids_.next();
+    me_ = me;
+    in_spool_.clear();
     on_record.push_back(me_);
     std::vector<EarlierHolder> earlier = earlier_holders(disk_holders_, record, me_);
     std::erase_if(earlier, [this](const EarlierHolder& holder) { return done_.contains(holder.holder); });
     for (EarlierHolder& holder : earlier) {
       if (const auto spool = disk_spools_.find(holder.holder); spool != disk_spools_.end()) {
         counts.replayed += spool->second.size();
-        holder.spools[the_shard] = spool->second;
+        holder.spools[setup_.shard] = spool->second;
       }
     }
     if (!disk_holders_) disk_holders_.emplace();
     disk_holders_->push_back(me_);
-    const ShardId shards[] = {the_shard};
+    const ShardId shards[] = {setup_.shard};
     handover_ = std::make_unique<HolderHandover>(std::move(earlier), shards, me_, clock_);
     StreamOptions options;
-    options.shard = the_shard;
+    options.shard = setup_.shard;
     options.holder = me_;
     options.lazy_ms = 3;
-    options.resend_ms = 40;
-    options.retry_ms = 10;
-    options.spool_after_ms = 60;
-    options.refuse_after_ms = 250;
+    options.resend_ms = setup_.resend_ms;
+    options.retry_ms = setup_.retry_ms;
+    options.spool_after_ms = setup_.spool_after_ms;
+    options.refuse_after_ms = setup_.refuse_after_ms;
     options.spool_bytes_max = 64U << 10;
     stream_ = std::make_unique<ShardStream>(options, clock_);
-    keeper_ = std::make_unique<SliceKeeper>(KeeperOptions{the_shard, me_, 2, 20, 1'000}, clock_);
+    keeper_ = std::make_unique<SliceKeeper>(KeeperOptions{setup_.shard, me_, 2, 20, 1'000}, clock_);
     for (const std::string& budget : budgets_) slices_.push_back(keeper_->slice_of(budget));
   }
   // What was not synced may be there or not. `wipe`: the disk is lost too.
@@ -109,13 +128,13 @@ class HolderNode {
     linked_epoch = epoch;
     stream_->connected(node, epoch);
     keeper_->connected(node, epoch);
-    handover_->connected(the_shard, node, epoch);
+    handover_->connected(setup_.shard, node, epoch);
   }
   void unlink() {
     linked_to.clear();
     stream_->disconnected();
     keeper_->disconnected();
-    handover_->disconnected(the_shard);
+    handover_->disconnected(setup_.shard);
   }
   void receive(const std::string& from, const shard::Message& message) {
     stream_->receive(from, message);
@@ -125,7 +144,7 @@ class HolderNode {
 
   // Lanes do something. They run on threads of their own, so what they submit lies between them and the stream for a while.
   void run_lanes(bool may_begin) {
-    if (may_begin && running_.size() < 24) begin();
+    if (may_begin && running_.size() < 24 && (setup_.begins_of <= 1 || random_.below(setup_.begins_of) == 0)) begin();
     for (std::uint64_t i = 1 + random_.below(3); i > 0 && !running_.empty(); --i) {
       auto at = running_.begin();
       std::advance(at, static_cast<std::ptrdiff_t>(random_.below(running_.size())));
@@ -202,8 +221,8 @@ class HolderNode {
   void begin() {
     Reservation reservation;
     reservation.request_id = ids_.next();
-    reservation.tenant = {"acme", "search", "ann"};
-    reservation.key_id = "key_ann";
+    reservation.tenant = {setup_.organisation, "search", "ann"};
+    reservation.key_id = setup_.key;
     reservation.price_known = true;
     reservation.holder = me_;
     reservation.amount = {static_cast<__int128>(1 + random_.below(2'000))};
@@ -316,6 +335,8 @@ class HolderNode {
       const auto running = running_.find(told.id);
       switch (told.what) {
         case What::reserve:
+          if (setup_.stands && !in_spool_.contains(sequence) && !setup_.stands(told.id))
+            broken = "a reservation is acknowledged that is neither in the log nor in the spool";
           promise.durable = true;
           promise.reserved += told.amount;
           if (running != running_.end()) running->second.durable = true;
@@ -388,8 +409,10 @@ class HolderNode {
   void append_spool(const std::vector<storage::SpoolRecord>& records) {
     auto& spool = disk_spools_[me_];
     spool.insert(spool.end(), records.begin(), records.end());
+    for (const storage::SpoolRecord& record : records) in_spool_.insert(record.sequence);
   }
 
+  const HolderSetup setup_;
   const std::vector<std::string> budgets_;
   Random& random_;
   const Clock& clock_;
@@ -397,6 +420,7 @@ class HolderNode {
   Incarnation me_;
   std::optional<std::vector<Incarnation>> disk_holders_;
   std::map<Incarnation, std::vector<storage::SpoolRecord>> disk_spools_;
+  std::set<std::uint64_t> in_spool_;  // sequences of this process
   std::set<Incarnation> done_;  // ended everywhere: the cluster forgot them
   std::unique_ptr<ShardStream> stream_;
   std::unique_ptr<SliceKeeper> keeper_;

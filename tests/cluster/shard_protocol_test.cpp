@@ -8,6 +8,7 @@
 #include <string>
 
 #include "tests/cluster/shard_holder.hpp"
+#include "tests/cluster/shard_verdict.hpp"
 #include "tests/cluster/shard_world.hpp"
 
 namespace outlast::cluster::simulation {
@@ -224,65 +225,9 @@ class World {
       if (node->owner == nullptr) node->follow();
       if (node->writer().state_digest() != auditor_.writer().state_digest()) wrong_ = "replicas differ";
     }
-    if (auditor_.writer().state().open_count() != 0) wrong_ = "a reservation stays open";
-    for (const auto& node : holders_) check_promises(*node);
-    PicoUsd charged;
-    for (const auto& [id, charges] : auditor_.requests) {
-      charged += charges.charged;
-      if (charges.ends != 1) wrong_ = "a request has no end";
-    }
-    for (const Budget& budget : budgets_) {
-      const storage::BudgetAccount& account = *auditor_.writer().state().budgets().find(budget.id);
-      if (account.status.held.value != 0) wrong_ = "something is held of " + budget.id;
-      if (account.status.used != charged + auditor_.spent[budget.id]) wrong_ = "what is used of " + budget.id + " does not add up";
-      PicoUsd sliced;
-      for (const auto& node : holders_) {
-        const auto* const slice = storage::BudgetState::slice_of(account, node->me());
-        if (slice == nullptr) {
-          if (node->keeper().left(budget.id).value != 0) wrong_ = "a slice of " + budget.id + " is not the ledger's";
-          continue;
-        }
-        // All that a holder has not heard of is what it was granted meanwhile.
-        const PicoUsd unseen = slice->granted - slice->returned - node->keeper().seen(budget.id);
-        if (unseen.value < 0 || slice->left != node->keeper().left(budget.id) + unseen)
-          wrong_ = "the slice of " + node->name + " is not that of the ledger";
-        sliced += slice->left;
-      }
-      if (sliced != account.status.sliced) wrong_ = "somebody who is gone has a slice of " + budget.id;
-    }
-  }
-  // What callers were told stands in the ledger; of a holder whose disk was lost, it is covered by what counts as spent.
-  void check_promises(const HolderNode& node) {
-    std::map<Incarnation, PicoUsd> exposed;
-    std::map<Incarnation, PicoUsd> entered;
-    for (const auto& [id, promise] : node.promises) {
-      const auto entry = auditor_.requests.find(id);
-      const bool stands = entry != auditor_.requests.end();
-      if (node.wiped.contains(promise.holder)) {
-        if (promise.durable) exposed[promise.holder] += promise.settled ? promise.cost : promise.reserved;
-        if (stands) entered[promise.holder] += entry->second.charged;
-        continue;
-      }
-      if (promise.durable && !stands) wrong_ = "a durable reservation is lost";
-      if (!stands) continue;
-      if (promise.end_durable && entry->second.charged != promise.cost) wrong_ = "a request is charged something else";
-      if (!std::includes(entry->second.attempts.begin(), entry->second.attempts.end(), promise.attempts.begin(),
-                         promise.attempts.end())) {
-        wrong_ = "a durable attempt is lost";
-      }
-      if (!std::includes(entry->second.extensions.begin(), entry->second.extensions.end(), promise.extensions.begin(),
-                         promise.extensions.end())) {
-        wrong_ = "a durable extension is lost";
-      }
-    }
-    for (const auto& [holder, amount] : exposed) {
-      for (const Budget& budget : budgets_) {
-        const auto spent = auditor_.presumed_spent.find(holder);
-        const PicoUsd covered =
-            entered[holder] + (spent == auditor_.presumed_spent.end() ? PicoUsd{} : spent->second[budget.id]);
-        if (amount > covered) wrong_ = "a lost disk took money with it that is not presumed spent";
-      }
-    }
+    std::vector<const HolderNode*> holders;
+    for (const auto& node : holders_) holders.push_back(node.get());
+    if (std::string wrong = verdict_at_rest(auditor_, budgets_, holders); !wrong.empty()) wrong_ = std::move(wrong);
   }
   void note_waited(OwnerNode& node) {
     if (node.owner != nullptr) waited += node.owner->counters().waited;

@@ -158,14 +158,15 @@ class Auditor {
 
   void follow(const SharedShard& shared) {
     for (; batches_ < shared.batches.size(); ++batches_) {
-      const SharedShard::Batch& batch = shared.batches[batches_];
-      const Result<void> parsed =
-          storage::parse_batch({batch.first, batch.records}, [this](const storage::LogRecord& record) {
-            take(record);
-            return true;
-          });
-      check(parsed.has_value(), "a batch can be read");
+      follow(shared.batches[batches_].first, shared.batches[batches_].records);
     }
+  }
+  void follow(std::uint64_t first, std::string_view records) {
+    const Result<void> parsed = storage::parse_batch({first, records}, [this](const storage::LogRecord& record) {
+      take(record);
+      return true;
+    });
+    check(parsed.has_value(), "a batch can be read");
   }
   [[nodiscard]] storage::LedgerWriter& writer() { return *writer_; }
 
