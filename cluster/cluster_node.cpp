@@ -18,12 +18,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr auto upkeep_interval = std::chrono::milliseconds(500);
-constexpr std::int64_t trim_delay_ns = 10'000'000'000;  // what replicas applied so long ago is on their disks: they sync each second
-constexpr std::uint64_t trim_keep = 65'536;             // entries that stay, for a replica that was away for a moment
 constexpr std::uint32_t stop_ms_max = 8'000;
 constexpr auto await_step = std::chrono::milliseconds(20);
-constexpr std::int64_t look_interval_ns = 5'000'000'000;
 constexpr std::string_view shards_setting = "shards";
 
 Failure cannot_start(std::string why) { return fail(AgreementError::refused, std::move(why)); }
@@ -337,71 +333,6 @@ Result<void> ClusterNode::await(const char* what, const std::function<bool()>& r
   return {};
 }
 
-Result<std::shared_ptr<ShardHost>> ClusterNode::open_host(ShardId shard) {
-  ShardHostOptions options;
-  options.shard = shard;
-  options.folder = folder_of(shard);
-  options.node = options_.node;
-  options.incarnation = incarnation_;
-  options.software = options_.software;
-  const auto deadline = coordinator_ ? coordinator_->lead_deadline() : std::make_shared<const std::atomic<std::int64_t>>(0);
-  auto opened = ShardHost::open(std::move(options), clock_, boot_clock_, agreement_.log(shard), deadline, host_ports(shard));
-  if (!opened) return fail(opened.error());
-  std::shared_ptr<ShardHost> host = std::move(*opened);
-  const std::lock_guard lock(mutex_);
-  hosts_[shard] = host;
-  return host;
-}
-
-ShardHostPorts ClusterNode::host_ports(ShardId shard) {
-  ShardHostPorts ports;
-  ports.send = [this](const std::string& node, shard::Message message) { send(node, std::move(message)); };
-  ports.grew = [this](ShardId id, std::uint64_t next_index) {
-    std::vector<std::string> replicas;
-    {
-      const std::lock_guard lock(mutex_);
-      const auto found = replicas_.find(id);
-      if (found != replicas_.end()) replicas = found->second;
-    }
-    for (const std::string& replica : replicas) send(replica, {id, 0, shard::Tail{next_index}});
-  };
-  ports.behind = [this](ShardId id) { fetch(id); };
-  ports.progress = [this](const HostStatus& status) { host_progress(status); };
-  ports.caught_up = [this](ShardId id, std::uint64_t epoch) {
-    coordinator_->with([id, epoch](Election& election) { election.caught_up(id, epoch); });
-  };
-  ports.stepped_down = [this](ShardId id, std::uint64_t epoch) {
-    coordinator_->with([id, epoch](Election& election) { election.stepped_down(id, epoch); });
-  };
-  ports.failed = [this](ShardId id, std::uint64_t epoch) {
-    coordinator_->with([id, epoch](Election& election) { election.failed(id, epoch); });
-  };
-  if (shard == control_shard) {
-    ports.applied = [this](const storage::LedgerState& state, const storage::LedgerView& view,
-                           const std::vector<storage::StoredEntry>& entries) { control_.applied(state, view, entries); };
-  }
-  return ports;
-}
-
-void ClusterNode::follow(ShardId shard) {
-  if (host_of(shard)) return;
-  const auto host = open_host(shard);
-  if (!host) {
-    log::error("shard_not_opened", {{"shard", name_of_shard(shard)}, {"error", host.error().message}});
-    return;
-  }
-  prepare(**host);
-}
-
-void ClusterNode::drop(ShardId shard) {
-  std::shared_ptr<ShardHost> dropped;
-  const std::lock_guard lock(mutex_);
-  const auto at = hosts_.find(shard);
-  if (at == hosts_.end() || shard == control_shard) return;
-  dropped = std::move(at->second);
-  hosts_.erase(at);
-}
-
 void ClusterNode::take_view(const CoordinationView& view) {
   {
     const std::lock_guard lock(mutex_);
@@ -410,70 +341,6 @@ void ClusterNode::take_view(const CoordinationView& view) {
     if (changed && on_nodes_) on_nodes_(view_);
   }
   holder_->set_owners(view.owners);
-}
-
-void ClusterNode::host_progress(const HostStatus& status) {
-  if (coordinator_) {
-    coordinator_->with([&status](Election& election) { election.own_progress(status.shard, status.applied, status.tail); });
-  }
-}
-
-// Takes the store from a peer that has the shard, instead of this node's own.
-void ClusterNode::fetch(ShardId shard) {
-  if (coordinator_ == nullptr || sender_ == nullptr) return;  // asked again
-  const auto peers = coordinator_->look<std::vector<std::string>>([shard](const Election& election) { return election.peers_of(shard); });
-  std::string from;
-  {
-    const auto up = links_->up();
-    const auto is_up = [&up](const std::string& name) {
-      return std::any_of(up.begin(), up.end(), [&name](const Peer& peer) { return peer.node == name; });
-    };
-    const auto found = std::find_if(peers.begin(), peers.end(), is_up);
-    if (found == peers.end()) return;
-    from = *found;
-    const std::lock_guard lock(mutex_);
-    if (!fetching_.emplace(shard, from).second) return;
-  }
-  const std::string folder = options_.data + "/shards/" + name_of_shard(shard) + "/taken";
-  checkpoints_->take(shard, from, folder, [this, shard, folder](Result<std::uint64_t> taken) {
-    if (taken) replace_store(shard, folder, *taken);
-    const std::lock_guard lock(mutex_);
-    fetching_.erase(shard);
-  });
-}
-
-void ClusterNode::replace_store(ShardId shard, const std::string& folder, std::uint64_t next_index) {
-  std::shared_ptr<ShardHost> old;
-  {
-    const std::lock_guard lock(mutex_);
-    const auto at = hosts_.find(shard);
-    if (at == hosts_.end()) return;
-    old = std::move(at->second);
-    hosts_.erase(at);
-  }
-  while (old.use_count() > 1) std::this_thread::sleep_for(await_step);  // readers of a moment
-  old.reset();
-  std::error_code error;
-  const std::string place = folder_of(shard);
-  const std::string aside = place + ".old";
-  fs::remove_all(aside, error);
-  fs::rename(place, aside, error);
-  fs::rename(folder, place, error);
-  if (error) {
-    log::error("checkpoint_not_placed", {{"shard", name_of_shard(shard)}, {"error", error.message()}});
-    fs::rename(aside, place, error);
-  }
-  auto host = open_host(shard);
-  if (!host) {
-    log::error("checkpoint_not_opened", {{"shard", name_of_shard(shard)}, {"error", host.error().message}});
-    fs::remove_all(place, error);
-    fs::rename(aside, place, error);
-    host = open_host(shard);
-    if (!host) return;
-  }
-  fs::remove_all(aside, error);
-  prepare(**host);
-  log::info("checkpoint_taken", {{"shard", name_of_shard(shard)}, {"entries", next_index}});
 }
 
 void ClusterNode::on_frame(const Peer& peer, Channel channel, FramePtr frame) {
@@ -510,7 +377,7 @@ void ClusterNode::on_message(const std::string& node, shard::Message message) {
     if (const auto host = host_of(shard)) host->log_grew();
   } else if (is_for_owner(message)) {
     if (const auto host = host_of(shard)) return host->receive(node, std::move(message));
-    if (auto answer = answer_of_no_owner(message)) send(node, std::move(*answer));
+    if (auto answer = not_owner(message, {}, 0)) send(node, std::move(*answer));
   } else {
     holder_->receive(node, std::move(message));
   }
@@ -633,68 +500,6 @@ ClusterNodeStatus ClusterNode::status() const {
   return status;
 }
 
-void ClusterNode::run_upkeep() {
-  std::unique_lock lock(mutex_);
-  while (!stop_) {
-    upkeep_.wait_for(lock, upkeep_interval, [this] { return stop_.load(); });
-    if (stop_) return;
-    lock.unlock();
-    gossip();
-    trim();
-    disk_->release_ballast_if_full();
-    mirror_budgets();
-    look_at_agreement();
-    raise_log_format();
-    lock.lock();
-  }
-}
-
-// Peers learn how far this node's replicas are.
-void ClusterNode::gossip() {
-  shard::NodeProgress progress;
-  progress.incarnation = incarnation_;
-  const auto report = coordinator_->look<std::vector<ShardProgress>>([](const Election& election) { return election.progress_report(); });
-  for (const ShardProgress& one : report) progress.shards.push_back({one.shard, one.applied, one.takes});
-  for (const Peer& peer : links_->up()) send(peer.node, {control_shard, 0, progress});
-  for (const auto& host : hosts()) {
-    const ShardId shard = host->options().shard;
-    auto peers = coordinator_->look<std::vector<std::string>>([shard](const Election& election) { return election.peers_of(shard); });
-    const std::lock_guard lock(mutex_);
-    replicas_[shard] = std::move(peers);
-  }
-}
-
-void ClusterNode::look_at_agreement() {
-  const std::int64_t now_ns = clock_.monotonic_ns();
-  {
-    const std::lock_guard lock(mutex_);
-    if (looking_ || (looked_ns_ != 0 && now_ns - looked_ns_ < look_interval_ns)) return;
-    looking_ = true;
-    looked_ns_ = now_ns;
-  }
-  members_thread_.push([this] {
-    auto members = agreement_.calls->members();
-    const std::lock_guard lock(mutex_);
-    members_ = std::move(members);
-    looking_ = false;
-  });
-}
-
-// New owners take the control log's budgets over once this node's copy of it is surely not older than theirs.
-void ClusterNode::mirror_budgets() {
-  std::vector<std::pair<std::shared_ptr<ShardHost>, std::uint64_t>> wanting;
-  for (const auto& host : hosts()) {
-    const HostStatus status = host->status();
-    if (status.leading && !status.mirrors && status.shard != control_shard) wanting.emplace_back(host, status.epoch);
-  }
-  if (wanting.empty() || mirroring_.exchange(true)) return;
-  host_of(control_shard)->when_current([this, wanting](const Result<void>& current) {
-    mirroring_ = false;
-    if (!current) return;  // later
-    for (const auto& [host, epoch] : wanting) host->mirror(epoch);
-  });
-}
-
 // The control shard's owner lets the log's format rise once every node can read the next one.
 void ClusterNode::raise_log_format() {
   const auto control = host_of(control_shard);
@@ -714,26 +519,6 @@ void ClusterNode::raise_log_format() {
                            raising_ = false;
                            if (done) log::info("log_format_raised", {{"format", *rise}});
                          });
-}
-
-void ClusterNode::trim() {
-  const std::int64_t now_ns = clock_.monotonic_ns();
-  for (const auto& host : hosts()) {
-    const ShardId shard = host->options().shard;
-    // The control log stays whole: a node that joins has nobody to take a copy from yet.
-    if (shard == control_shard || !host->status().leading) continue;
-    const auto lowest = coordinator_->look<std::optional<std::uint64_t>>(
-        [shard](const Election& election) { return election.lowest_applied(shard); });
-    if (!lowest || *lowest <= trim_keep) continue;
-    auto& seen = trimmable_[shard];
-    seen.emplace_back(now_ns, *lowest - trim_keep);
-    std::uint64_t below = 0;
-    while (!seen.empty() && seen.front().first + trim_delay_ns < now_ns) {
-      below = seen.front().second;
-      seen.erase(seen.begin());
-    }
-    if (below > 0) host->trim(below);
-  }
 }
 
 }  // namespace outlast::cluster

@@ -33,12 +33,6 @@ bool is_for_owner(const shard::Message& message) {
          std::holds_alternative<shard::ReplicaProgress>(message.body);
 }
 
-std::optional<shard::Message> answer_of_no_owner(const shard::Message& message) {
-  const auto* operations = std::get_if<shard::Operations>(&message.body);
-  if (operations == nullptr) return std::nullopt;
-  return shard::Message{message.shard, message.epoch, shard::NotOwner{operations->holder, operations->stream, 0, {}, 0}};
-}
-
 Result<std::unique_ptr<ShardHost>> ShardHost::open(ShardHostOptions options, const Clock& clock, const Clock& boot_clock,
                                                    std::unique_ptr<SharedLog> log,
                                                    std::shared_ptr<const std::atomic<std::int64_t>> lead_deadline_ns,
@@ -154,7 +148,7 @@ void ShardHost::receive(std::string node, shard::Message message) {
       keep(owner_->receive(node, message));
       return;
     }
-    if (auto answer = answer_of_no_owner(message)) ports_.send(node, std::move(*answer));
+    if (auto answer = not_owner(message, {}, 0)) ports_.send(node, std::move(*answer));
   }, true);
 }
 

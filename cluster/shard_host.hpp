@@ -71,9 +71,8 @@ struct ShardHostPorts {
       applied;
 };
 
-// What an owner takes in; and what whoever is none answers, if anything.
+// What an owner takes in.
 bool is_for_owner(const shard::Message& message);
-std::optional<shard::Message> answer_of_no_owner(const shard::Message& message);
 
 // Any thread.
 class ShardHost {
