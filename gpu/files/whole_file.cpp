@@ -1,0 +1,85 @@
+#include "gpu/files/whole_file.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+
+#include "gpu/gpu_error.hpp"
+
+namespace outlast::gpu {
+namespace {
+
+Failure failed(const std::string& what, const std::string& path) {
+  return fail(GpuError::io, "cannot " + what + " " + path + ": " + std::strerror(errno));
+}
+
+class Descriptor {
+ public:
+  Descriptor(const char* path, int flags, mode_t mode = 0) : number_(::open(path, flags | O_CLOEXEC, mode)) {}
+  ~Descriptor() {
+    if (number_ >= 0) ::close(number_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  [[nodiscard]] bool is_open() const { return number_ >= 0; }
+  [[nodiscard]] int number() const { return number_; }
+
+ private:
+  const int number_;
+};
+
+}  // namespace
+
+Result<std::string> read_whole_file(const std::string& path, std::size_t bytes_max) {
+  const Descriptor file(path.c_str(), O_RDONLY);
+  if (!file.is_open()) return failed("open", path);
+  struct stat status {};
+  if (::fstat(file.number(), &status) != 0) return failed("look at", path);
+  if (!S_ISREG(status.st_mode)) return fail(GpuError::io, path + " is not a file");
+  if (static_cast<std::size_t>(status.st_size) > bytes_max)
+    return fail(GpuError::too_large, path + " has " + std::to_string(status.st_size) + " bytes; at most " +
+                                         std::to_string(bytes_max) + " are read");
+  std::string bytes(static_cast<std::size_t>(status.st_size), '\0');
+  std::size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t got = ::read(file.number(), bytes.data() + done, bytes.size() - done);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return failed("read", path);
+    if (got == 0) break;
+    done += static_cast<std::size_t>(got);
+  }
+  bytes.resize(done);
+  return bytes;
+}
+
+Result<void> sync_folder(const std::string& folder) {
+  const Descriptor opened(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY);
+  if (!opened.is_open()) return failed("open", folder);
+  if (::fsync(opened.number()) != 0) return failed("sync", folder);
+  return {};
+}
+
+Result<void> write_whole_file(const std::string& path, std::string_view bytes) {
+  const std::string beside = path + ".new";
+  {
+    const Descriptor file(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    if (!file.is_open()) return failed("make", beside);
+    std::size_t done = 0;
+    while (done < bytes.size()) {
+      const ssize_t put = ::write(file.number(), bytes.data() + done, bytes.size() - done);
+      if (put < 0 && errno == EINTR) continue;
+      if (put < 0) return failed("write", beside);
+      done += static_cast<std::size_t>(put);
+    }
+    if (::fsync(file.number()) != 0) return failed("sync", beside);
+  }
+  if (std::rename(beside.c_str(), path.c_str()) != 0) return failed("place", path);
+  return sync_folder(std::filesystem::path(path).parent_path().string());
+}
+
+}  // namespace outlast::gpu
