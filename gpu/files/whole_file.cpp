@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <utility>
 
 #include "gpu/gpu_error.hpp"
 
@@ -64,22 +65,44 @@ Result<void> sync_folder(const std::string& folder) {
   return {};
 }
 
-Result<void> write_whole_file(const std::string& path, std::string_view bytes) {
-  const std::string beside = path + ".new";
-  {
-    const Descriptor file(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    if (!file.is_open()) return failed("make", beside);
-    std::size_t done = 0;
-    while (done < bytes.size()) {
-      const ssize_t put = ::write(file.number(), bytes.data() + done, bytes.size() - done);
-      if (put < 0 && errno == EINTR) continue;
-      if (put < 0) return failed("write", beside);
-      done += static_cast<std::size_t>(put);
-    }
-    if (::fsync(file.number()) != 0) return failed("sync", beside);
+NewFile::NewFile(std::string path)
+    : path_(std::move(path)),
+      beside_(path_ + ".new"),
+      descriptor_(::open(beside_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)),
+      open_error_(descriptor_ < 0 ? errno : 0) {}
+
+NewFile::~NewFile() {
+  if (descriptor_ < 0) return;
+  ::close(descriptor_);
+  if (!finished_) ::unlink(beside_.c_str());
+}
+
+Result<void> NewFile::append(std::span<const std::byte> bytes) {
+  if (descriptor_ < 0) {
+    errno = open_error_;
+    return failed("make", beside_);
   }
-  if (std::rename(beside.c_str(), path.c_str()) != 0) return failed("place", path);
-  return sync_folder(std::filesystem::path(path).parent_path().string());
+  while (!bytes.empty()) {
+    const ssize_t put = ::write(descriptor_, bytes.data(), bytes.size());
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return failed("write", beside_);
+    bytes = bytes.subspan(static_cast<std::size_t>(put));
+  }
+  return {};
+}
+
+Result<void> NewFile::finish() {
+  if (Result<void> made = append({}); !made) return made;
+  if (::fsync(descriptor_) != 0) return failed("sync", beside_);
+  if (std::rename(beside_.c_str(), path_.c_str()) != 0) return failed("place", path_);
+  finished_ = true;
+  return sync_folder(std::filesystem::path(path_).parent_path().string());
+}
+
+Result<void> write_whole_file(const std::string& path, std::string_view bytes) {
+  NewFile file(path);
+  if (Result<void> put = file.append(std::as_bytes(std::span(bytes))); !put) return put;
+  return file.finish();
 }
 
 }  // namespace outlast::gpu
