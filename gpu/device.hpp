@@ -1,0 +1,71 @@
+// Device: where arrays live and operations run; a CPU or a CUDA device. Operations on one device happen in the order in which
+// they are called, and may still be running when the call returns: synchronize() waits, and tells what went wrong since.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "core/result.hpp"
+#include "gpu/array.hpp"
+#include "gpu/operations.hpp"
+
+namespace outlast::gpu {
+
+struct DeviceMemory {
+  std::uint64_t total_bytes = 0;
+  std::uint64_t free_bytes = 0;
+};
+
+// Owns what an Array shows. Freed on destruction.
+class Memory {
+ public:
+  virtual ~Memory() = default;
+  Memory() = default;
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  [[nodiscard]] virtual Array array() const = 0;
+};
+
+// One owner, one thread at a time.
+class Device : public Operations {
+ public:
+  [[nodiscard]] virtual std::string name() const = 0;  // "cpu", or "cuda:0 (NVIDIA H200)"
+  // Of weights in use and of activations: f32 on a CPU, bf16 on CUDA. Statistics, losses and optimizer state are f32.
+  [[nodiscard]] virtual Dtype compute_dtype() const = 0;
+  [[nodiscard]] virtual DeviceMemory memory() const = 0;
+
+  // All zero. Errors: too_large, with what is free.
+  virtual Result<std::unique_ptr<Memory>> allocate(std::size_t count, Dtype dtype) = 0;
+  // Bytes to the device and back, in the order of operations. The host's memory may be used again at once, and after
+  // download() holds the numbers.
+  virtual void upload(const Array& to, std::span<const std::byte> from) = 0;
+  virtual Result<void> download(std::span<std::byte> to, const Array& from) = 0;
+  virtual void copy(const Array& to, const Array& from) = 0;  // same count; f32 and the compute type become each other
+  virtual void fill_zero(const Array& array) = 0;
+
+  // Errors: device, once, of any operation since the last call.
+  virtual Result<void> synchronize() = 0;
+};
+
+// Cuts one Memory into arrays, so that a step allocates nothing. One owner.
+class Arena {
+ public:
+  explicit Arena(Array whole) : whole_(whole) {}
+  // Bytes that count, with the alignment that take() keeps.
+  [[nodiscard]] static std::size_t bytes_of(std::size_t count, Dtype dtype) {
+    return (count * size_of(dtype) + alignment - 1) / alignment * alignment;
+  }
+  Array take(std::size_t count, Dtype dtype);
+  [[nodiscard]] std::size_t taken() const { return taken_; }
+  void rewind(std::size_t taken) { taken_ = taken; }
+
+ private:
+  static constexpr std::size_t alignment = 256;
+  Array whole_;  // u8
+  std::size_t taken_ = 0;
+};
+
+}  // namespace outlast::gpu

@@ -1,0 +1,377 @@
+#include "gpu/model/decoder.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/check.hpp"
+#include "gpu/gpu_error.hpp"
+
+namespace outlast::gpu {
+
+struct Decoder::LayerStates {
+  Array input;        // c [rows, hidden]: the residual stream before the layer
+  Array norm1;        // c [rows, hidden]
+  Array norm1_scale;  // f32 [rows]
+  Array qkv;          // c [rows, qkv_width]
+  Array q;            // c [rows, q_width]
+  Array k;            // c [rows, kv_width]
+  Array qk_scale;     // f32 [rows, heads + kv_heads], or empty
+  Array attention;    // c [rows, q_width]
+  Array log_sum;      // f32 [rows, heads]
+  Array middle;       // c [rows, hidden]: the residual stream after attention
+  Array norm2;        // c [rows, hidden]
+  Array norm2_scale;  // f32 [rows]
+  Array gate_up;      // c [rows, 2 · intermediate]
+  Array mlp;          // c [rows, intermediate]
+};
+
+struct Decoder::Arrays {
+  std::vector<LayerStates> layers;  // where nothing is kept: one for all
+  Array cosines;                    // f32 [positions, head_dim / 2]
+  Array sines;
+  Array delta;       // c [rows, hidden]: what the part of a layer that ran last adds to the stream
+  Array last;        // c [rows, hidden]: the stream after the last layer
+  Array last_norm;   // c [rows, hidden]
+  Array last_scale;  // f32 [rows]
+  Array gathered;    // c [loss_rows, hidden]
+  Array losses;      // f32 [loss_rows]
+  Array logits;      // c [chunk_rows, vocabulary]
+  Array teacher_logits;
+  Array d_gathered;  // c [loss_rows, hidden]
+  Array d_stream;    // c [rows, hidden]
+  Array d_norm;      // c [rows, hidden]
+  Array d_attention; // c [rows, q_width]
+  Array d_q;         // c [rows, q_width]
+  Array d_k;         // c [rows, kv_width]
+  Array d_qkv;       // c [rows, qkv_width]
+  Array d_mlp;       // c [rows, intermediate]
+
+  // `take(count, dtype)` gives each array its place, or only counts.
+  template <class Take>
+  static Arrays cut(const ModelConfig& config, const DecoderLimits& limits, Dtype compute, const Take& take) {
+    const std::size_t rows = limits.rows;
+    const HeadShape heads{config.heads, config.kv_heads, config.head_dim};
+    const auto states = [&](std::size_t width) { return take(rows * width, compute); };
+    const auto numbers = [&](std::size_t width) { return take(rows * width, Dtype::f32); };
+    Arrays arrays;
+    const bool keeps = limits.trains;
+    const auto layer = [&](const Array& input) {
+      LayerStates one;
+      one.input = input;
+      one.norm1 = states(config.hidden);
+      one.norm1_scale = numbers(1);
+      one.qkv = states(heads.qkv_width());
+      one.q = states(heads.q_width());
+      one.k = states(heads.kv_width());
+      if (config.has_qk_norm()) one.qk_scale = numbers(heads.heads + heads.kv_heads);
+      one.attention = states(heads.q_width());
+      one.log_sum = numbers(heads.heads);
+      one.middle = states(config.hidden);
+      one.norm2 = states(config.hidden);
+      one.norm2_scale = numbers(1);
+      one.gate_up = states(2 * config.intermediate);
+      one.mlp = states(config.intermediate);
+      return one;
+    };
+    const bool one_for_all = !keeps || limits.keep == Keep::inputs;
+    for (std::size_t i = 0; i < config.layers; ++i) {
+      if (i == 0 || !one_for_all) {
+        arrays.layers.push_back(layer(states(config.hidden)));
+      } else {
+        arrays.layers.push_back(arrays.layers.front());
+        if (keeps) arrays.layers.back().input = states(config.hidden);
+      }
+    }
+    arrays.cosines = take(limits.positions * config.head_dim / 2, Dtype::f32);
+    arrays.sines = take(limits.positions * config.head_dim / 2, Dtype::f32);
+    arrays.delta = states(config.hidden);
+    arrays.last = states(config.hidden);
+    arrays.last_norm = states(config.hidden);
+    arrays.last_scale = numbers(1);
+    arrays.gathered = take(limits.loss_rows * config.hidden, compute);
+    arrays.losses = take(limits.loss_rows, Dtype::f32);
+    arrays.logits = take(limits.chunk_rows * config.vocabulary, compute);
+    if (limits.teacher_width > 0) arrays.teacher_logits = take(limits.chunk_rows * config.vocabulary, compute);
+    if (!limits.trains) return arrays;
+    arrays.d_gathered = take(limits.loss_rows * config.hidden, compute);
+    arrays.d_stream = states(config.hidden);
+    arrays.d_norm = states(config.hidden);
+    arrays.d_attention = states(heads.q_width());
+    arrays.d_q = states(heads.q_width());
+    arrays.d_k = states(heads.kv_width());
+    arrays.d_qkv = states(heads.qkv_width());
+    arrays.d_mlp = states(config.intermediate);
+    return arrays;
+  }
+};
+
+std::size_t Decoder::bytes_of(const ModelConfig& config, const DecoderLimits& limits, Dtype compute) {
+  std::size_t bytes = 0;
+  Arrays::cut(config, limits, compute, [&bytes](std::size_t count, Dtype dtype) {
+    bytes += Arena::bytes_of(count, dtype);
+    return Array{nullptr, count, dtype};
+  });
+  return bytes;
+}
+
+Decoder::Decoder(Device& device, const ModelConfig& config, const DecoderLimits& limits) : device_(device), config_(config), limits_(limits) {}
+Decoder::~Decoder() = default;
+
+Result<std::unique_ptr<Decoder>> Decoder::make(Device& device, const ModelConfig& config, const DecoderLimits& limits) {
+  if (Result<void> good = check_model_config(config); !good) return fail(std::move(good.error()));
+  if (limits.rows == 0 || limits.positions == 0 || (limits.loss_rows > 0 && limits.chunk_rows == 0))
+    return fail(GpuError::invalid, "a decoder takes at least one token, one position and one row of logits");
+  std::unique_ptr<Decoder> decoder(new Decoder(device, config, limits));
+  auto memory = device.allocate(bytes_of(config, limits, device.compute_dtype()), Dtype::u8);
+  if (!memory) return fail(Error{memory.error().module, memory.error().code, "the model's activations do not fit: " + memory.error().message});
+  decoder->memory_ = std::move(*memory);
+  Arena arena(decoder->memory_->array());
+  decoder->arrays_ = std::make_unique<Arrays>(
+      Arrays::cut(config, limits, device.compute_dtype(), [&arena](std::size_t count, Dtype dtype) { return arena.take(count, dtype); }));
+  decoder->upload_rope();
+  return decoder;
+}
+
+// In fp32 as the models were taught: an angle is a position times a rounded frequency, rounded.
+void Decoder::upload_rope() {
+  const std::size_t half = config_.head_dim / 2;
+  std::vector<float> cosines(limits_.positions * half);
+  std::vector<float> sines(limits_.positions * half);
+  for (std::size_t i = 0; i < half; ++i) {
+    const float exponent = static_cast<float>(2 * i) / static_cast<float>(config_.head_dim);
+    const float frequency = 1.0F / std::pow(static_cast<float>(config_.rope_theta), exponent);
+    for (std::size_t position = 0; position < limits_.positions; ++position) {
+      const float angle = static_cast<float>(position) * frequency;
+      cosines[position * half + i] = std::cos(angle);
+      sines[position * half + i] = std::sin(angle);
+    }
+  }
+  device_.upload(arrays_->cosines, std::as_bytes(std::span(cosines)));
+  device_.upload(arrays_->sines, std::as_bytes(std::span(sines)));
+}
+
+const Decoder::LayerStates& Decoder::states_of(std::size_t layer) const { return arrays_->layers[layer]; }
+
+Array Decoder::forward(const DecoderWeights& weights, const DecoderBatch& batch) {
+  rows_ = batch.tokens.count;
+  check(rows_ > 0 && rows_ <= limits_.rows && batch.longest <= limits_.positions, "a batch is within the decoder's limits");
+  device_.run(Embedding{rows_of(states_of(0).input, config_.hidden), weights.embedding, batch.tokens, config_.hidden});
+  Array before;
+  for (std::size_t layer = 0; layer < config_.layers; ++layer) {
+    forward_layer(weights.layers[layer], states_of(layer), batch, before);
+    before = states_of(layer).middle;
+  }
+  const std::size_t hidden = config_.hidden;
+  RmsNorm norm;
+  norm.out = rows_of(arrays_->last_norm, hidden);
+  norm.scale = rows_of(arrays_->last_scale, 1);
+  norm.x = rows_of(before, hidden);
+  norm.delta = rows_of(arrays_->delta, hidden);
+  norm.sum = rows_of(arrays_->last, hidden);
+  norm.weight = weights.norm;
+  norm.width = hidden;
+  norm.epsilon = static_cast<float>(config_.norm_epsilon);
+  device_.run(norm);
+  return norm.out;
+}
+
+void Decoder::forward_layer(const LayerWeights& weights, const LayerStates& states, const DecoderBatch& batch, const Array& before) {
+  forward_to_mlp(weights, states, batch, before);
+  device_.run(Linear{rows_of(arrays_->delta, config_.hidden), rows_of(states.mlp, config_.intermediate), weights.down, {}, config_.intermediate, config_.hidden});
+}
+
+void Decoder::forward_to_mlp(const LayerWeights& weights, const LayerStates& states, const DecoderBatch& batch, const Array& before) {
+  const std::size_t hidden = config_.hidden;
+  const HeadShape shape = heads();
+  RmsNorm norm;
+  norm.out = rows_of(states.norm1, hidden);
+  norm.scale = rows_of(states.norm1_scale, 1);
+  norm.x = rows_of(before.empty() ? states.input : before, hidden);
+  if (!before.empty()) {
+    norm.delta = rows_of(arrays_->delta, hidden);
+    norm.sum = rows_of(states.input, hidden);
+  }
+  norm.weight = weights.attention_norm;
+  norm.width = hidden;
+  norm.epsilon = static_cast<float>(config_.norm_epsilon);
+  device_.run(norm);
+
+  const Array qkv = rows_of(states.qkv, shape.qkv_width());
+  const Array q = rows_of(states.q, shape.q_width());
+  const Array k = rows_of(states.k, shape.kv_width());
+  device_.run(Linear{qkv, norm.out, weights.qkv, weights.qkv_bias, hidden, shape.qkv_width()});
+  QkRope rope;
+  rope.q = q;
+  rope.k = k;
+  if (!states.qk_scale.empty()) rope.scale = rows_of(states.qk_scale, shape.heads + shape.kv_heads);
+  rope.qkv = qkv;
+  rope.q_weight = weights.q_norm;
+  rope.k_weight = weights.k_norm;
+  rope.positions = batch.positions;
+  rope.cosines = arrays_->cosines;
+  rope.sines = arrays_->sines;
+  rope.shape = shape;
+  rope.epsilon = static_cast<float>(config_.norm_epsilon);
+  device_.run(rope);
+  const Array attention = rows_of(states.attention, shape.q_width());
+  device_.run(Attention{attention, rows_of(states.log_sum, shape.heads), q, k, qkv, batch.begins, batch.sequences, batch.longest, shape});
+  const Array delta = rows_of(arrays_->delta, hidden);
+  device_.run(Linear{delta, attention, weights.attention_out, {}, shape.q_width(), hidden});
+
+  norm.out = rows_of(states.norm2, hidden);
+  norm.scale = rows_of(states.norm2_scale, 1);
+  norm.x = rows_of(states.input, hidden);
+  norm.delta = delta;
+  norm.sum = rows_of(states.middle, hidden);
+  norm.weight = weights.mlp_norm;
+  device_.run(norm);
+  const Array gate_up = rows_of(states.gate_up, 2 * config_.intermediate);
+  device_.run(Linear{gate_up, norm.out, weights.gate_up, {}, hidden, 2 * config_.intermediate});
+  device_.run(SwiGlu{rows_of(states.mlp, config_.intermediate), gate_up, config_.intermediate});
+}
+
+HeadLoss Decoder::head_loss(const DecoderWeights& weights, const LossBatch& loss) {
+  const std::size_t count = loss.rows.count;
+  check(count > 0 && count <= limits_.loss_rows, "a batch bears loss within the decoder's limits");
+  HeadLoss head;
+  head.losses = arrays_->losses.part(0, count);
+  head.x = arrays_->gathered.part(0, count * config_.hidden);
+  head.head = weights.head;
+  head.targets = loss.targets;
+  head.weights = loss.weights;
+  head.logits = arrays_->logits;
+  head.teacher_logits = arrays_->teacher_logits;
+  head.width = config_.hidden;
+  head.vocabulary = config_.vocabulary;
+  head.tokens = loss.tokens;
+  head.chunk_rows = limits_.chunk_rows;
+  head.shape = loss.shape;
+  head.teacher = loss.teacher;
+  device_.run(Gather{head.x, rows_of(arrays_->last_norm, config_.hidden), loss.rows, config_.hidden});
+  return head;
+}
+
+Array Decoder::losses(const DecoderWeights& weights, const DecoderBatch& batch, const LossBatch& loss) {
+  forward(weights, batch);
+  const HeadLoss head = head_loss(weights, loss);
+  device_.run(head);
+  return head.losses;
+}
+
+Array Decoder::loss_and_gradients(const DecoderWeights& weights, const DecoderWeights& gradients, const DecoderBatch& batch, const LossBatch& loss) {
+  check(limits_.trains, "a decoder that does not train has no gradients");
+  forward(weights, batch);
+  const std::size_t hidden = config_.hidden;
+  HeadLoss head = head_loss(weights, loss);
+  head.d_x = arrays_->d_gathered.part(0, head.x.count);
+  head.d_head = gradients.head;
+  device_.run(head);
+
+  const Array d_norm = rows_of(arrays_->d_norm, hidden);
+  const Array d_stream = rows_of(arrays_->d_stream, hidden);
+  device_.fill_zero(d_norm);
+  device_.fill_zero(d_stream);
+  device_.run(Scatter{d_norm, head.d_x, loss.rows, hidden});
+  device_.run(RmsNormBackward{d_stream, gradients.norm, d_norm, rows_of(arrays_->last, hidden), rows_of(arrays_->last_scale, 1), weights.norm, hidden});
+  for (std::size_t layer = config_.layers; layer-- > 0;) {
+    const bool was_overwritten = limits_.keep == Keep::inputs && layer + 1 < config_.layers;
+    if (was_overwritten) forward_to_mlp(weights.layers[layer], states_of(layer), batch, {});
+    backward_layer(weights.layers[layer], gradients.layers[layer], states_of(layer), batch);
+  }
+  device_.run(EmbeddingBackward{gradients.embedding, d_stream, batch.tokens, hidden});
+  return head.losses;
+}
+
+void Decoder::backward_mlp(const LayerWeights& weights, const LayerWeights& gradients, const LayerStates& states) {
+  const std::size_t hidden = config_.hidden;
+  const std::size_t intermediate = config_.intermediate;
+  const Array d_stream = rows_of(arrays_->d_stream, hidden);
+  const Array d_mlp = rows_of(arrays_->d_mlp, intermediate);
+  LinearBackward down;
+  down.d_x = d_mlp;
+  down.d_weight = gradients.down;
+  down.d_out = d_stream;
+  down.x = rows_of(states.mlp, intermediate);
+  down.weight = weights.down;
+  down.inputs = intermediate;
+  down.outputs = hidden;
+  device_.run(down);
+  const Array gate_up = rows_of(states.gate_up, 2 * intermediate);
+  device_.run(SwiGluBackward{gate_up, d_mlp, gate_up, intermediate});
+  const Array d_norm = rows_of(arrays_->d_norm, hidden);
+  LinearBackward up;
+  up.d_x = d_norm;
+  up.d_weight = gradients.gate_up;
+  up.d_out = gate_up;
+  up.x = rows_of(states.norm2, hidden);
+  up.weight = weights.gate_up;
+  up.inputs = hidden;
+  up.outputs = 2 * intermediate;
+  device_.run(up);
+  device_.run(RmsNormBackward{d_stream, gradients.mlp_norm, d_norm, rows_of(states.middle, hidden), rows_of(states.norm2_scale, 1), weights.mlp_norm, hidden});
+}
+
+void Decoder::backward_layer(const LayerWeights& weights, const LayerWeights& gradients, const LayerStates& states, const DecoderBatch& batch) {
+  backward_mlp(weights, gradients, states);
+  const std::size_t hidden = config_.hidden;
+  const HeadShape shape = heads();
+  const Array d_stream = rows_of(arrays_->d_stream, hidden);
+  const Array d_attention = rows_of(arrays_->d_attention, shape.q_width());
+  const Array attention = rows_of(states.attention, shape.q_width());
+  LinearBackward out;
+  out.d_x = d_attention;
+  out.d_weight = gradients.attention_out;
+  out.d_out = d_stream;
+  out.x = attention;
+  out.weight = weights.attention_out;
+  out.inputs = shape.q_width();
+  out.outputs = hidden;
+  device_.run(out);
+
+  AttentionBackward attend;
+  attend.d_q = rows_of(arrays_->d_q, shape.q_width());
+  attend.d_k = rows_of(arrays_->d_k, shape.kv_width());
+  attend.d_qkv = rows_of(arrays_->d_qkv, shape.qkv_width());
+  attend.d_out = d_attention;
+  attend.out = attention;
+  attend.log_sum = rows_of(states.log_sum, shape.heads);
+  attend.q = rows_of(states.q, shape.q_width());
+  attend.k = rows_of(states.k, shape.kv_width());
+  attend.qkv = rows_of(states.qkv, shape.qkv_width());
+  attend.begins = batch.begins;
+  attend.sequences = batch.sequences;
+  attend.longest = batch.longest;
+  attend.shape = shape;
+  device_.run(attend);
+
+  QkRopeBackward rope;
+  rope.d_qkv = attend.d_qkv;
+  rope.d_q_weight = gradients.q_norm;
+  rope.d_k_weight = gradients.k_norm;
+  rope.d_q = attend.d_q;
+  rope.d_k = attend.d_k;
+  if (!states.qk_scale.empty()) rope.scale = rows_of(states.qk_scale, shape.heads + shape.kv_heads);
+  rope.qkv = attend.qkv;
+  rope.q_weight = weights.q_norm;
+  rope.k_weight = weights.k_norm;
+  rope.positions = batch.positions;
+  rope.cosines = arrays_->cosines;
+  rope.sines = arrays_->sines;
+  rope.shape = shape;
+  device_.run(rope);
+
+  const Array d_norm = rows_of(arrays_->d_norm, hidden);
+  LinearBackward in;
+  in.d_x = d_norm;
+  in.d_weight = gradients.qkv;
+  in.d_bias = gradients.qkv_bias;
+  in.d_out = attend.d_qkv;
+  in.x = rows_of(states.norm1, hidden);
+  in.weight = weights.qkv;
+  in.inputs = hidden;
+  in.outputs = shape.qkv_width();
+  device_.run(in);
+  device_.run(RmsNormBackward{d_stream, gradients.attention_norm, d_norm, rows_of(states.input, hidden), rows_of(states.norm1_scale, 1), weights.attention_norm, hidden});
+}
+
+}  // namespace outlast::gpu

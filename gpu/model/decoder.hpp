@@ -1,0 +1,94 @@
+// Decoder: the transformer of the Qwen family, forward and backward, as a list of operations on one device. To add an
+// architecture: its tensors in parameters.cpp, its block in decoder.cpp (docs/students.md).
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "core/result.hpp"
+#include "gpu/device.hpp"
+#include "gpu/files/model_config.hpp"
+#include "gpu/model/parameters.hpp"
+
+namespace outlast::gpu {
+
+// What is kept of a layer for its backward pass.
+enum class Keep : std::uint8_t {
+  everything,
+  inputs,  // and the rest is made again: a third more time for a fraction of the memory
+};
+
+struct DecoderLimits {
+  std::size_t rows = 0;       // tokens of one micro-batch
+  std::size_t loss_rows = 0;  // of these, those that may bear loss
+  std::size_t chunk_rows = 0; // rows whose logits exist at once
+  std::size_t positions = 0;  // the longest sequence
+  bool trains = true;         // else only forward(), and nothing is kept
+  Keep keep = Keep::everything;
+  std::size_t teacher_width = 0;  // of a teacher's own head; 0: none
+};
+
+// Packed sequences, on the device.
+struct DecoderBatch {
+  Array tokens;     // i32 [rows]
+  Array positions;  // i32 [rows]: from 0 in each sequence
+  Array begins;     // i32 [sequences + 1]
+  std::size_t sequences = 0;
+  std::size_t longest = 0;
+};
+// Which rows bear loss, and what they should say next.
+struct LossBatch {
+  Array rows;     // i32 [loss_rows], rising
+  Array targets;  // i32 [loss_rows]
+  Array weights;  // f32 [loss_rows]
+  std::size_t tokens = 0;  // the tokenizer's size: ids beyond are padding
+  LossShape shape;
+  Teacher teacher;
+};
+
+// One owner.
+class Decoder {
+ public:
+  // `device` outlives it. Errors: too_large, invalid.
+  static Result<std::unique_ptr<Decoder>> make(Device& device, const ModelConfig& config, const DecoderLimits& limits);
+  ~Decoder();
+  Decoder(const Decoder&) = delete;
+  Decoder& operator=(const Decoder&) = delete;
+  // Bytes of activations and scratch that one takes.
+  static std::size_t bytes_of(const ModelConfig& config, const DecoderLimits& limits, Dtype compute);
+
+  // The last layer's states after the final norm: c [rows, hidden], valid until the next call.
+  Array forward(const DecoderWeights& weights, const DecoderBatch& batch);
+  // Losses of the rows (f32 [loss_rows], valid until the next call), and gradients of Σ weight · loss, added to `gradients`.
+  Array loss_and_gradients(const DecoderWeights& weights, const DecoderWeights& gradients, const DecoderBatch& batch, const LossBatch& loss);
+  // Losses only.
+  Array losses(const DecoderWeights& weights, const DecoderBatch& batch, const LossBatch& loss);
+
+ private:
+  struct LayerStates;
+  struct Arrays;  // all of them, cut from one memory
+
+  Decoder(Device& device, const ModelConfig& config, const DecoderLimits& limits);
+  void upload_rope();
+  // From the layer's input, which `before` + delta_ become first where `before` is not empty.
+  void forward_layer(const LayerWeights& weights, const LayerStates& states, const DecoderBatch& batch, const Array& before);
+  void forward_to_mlp(const LayerWeights& weights, const LayerStates& states, const DecoderBatch& batch, const Array& before);
+  // d_stream_: from after the layer to before it.
+  void backward_layer(const LayerWeights& weights, const LayerWeights& gradients, const LayerStates& states, const DecoderBatch& batch);
+  void backward_mlp(const LayerWeights& weights, const LayerWeights& gradients, const LayerStates& states);
+  HeadLoss head_loss(const DecoderWeights& weights, const LossBatch& loss);
+  [[nodiscard]] HeadShape heads() const { return {config_.heads, config_.kv_heads, config_.head_dim}; }
+  [[nodiscard]] const LayerStates& states_of(std::size_t layer) const;
+  // The part of an array of [limits.rows, width] that the batch at hand has.
+  [[nodiscard]] Array rows_of(const Array& whole, std::size_t width) const { return whole.part(0, rows_ * width); }
+
+  Device& device_;
+  const ModelConfig config_;
+  const DecoderLimits limits_;
+  std::unique_ptr<Memory> memory_;
+  std::unique_ptr<Arrays> arrays_;
+  std::size_t rows_ = 0;  // of the batch at hand
+};
+
+}  // namespace outlast::gpu
