@@ -169,7 +169,7 @@ struct LossShape {
 // Where the teacher's distribution comes from; none: cross-entropy only.
 struct Teacher {
   // Its k likeliest tokens, the rest of the mass in one bucket: then q's rest is one bucket too.
-  Array top_tokens;  // i32 [loss_rows, k]; −1: no token
+  Array top_tokens;  // i32 [loss_rows, k]; −1: no token; a row that begins with one has no teacher
   Array top_log_p;   // f32 [loss_rows, k], at the loss's temperature
   std::size_t top_k = 0;
   // Or its own head: its logits are made chunk by chunk.
@@ -181,6 +181,7 @@ struct Teacher {
 // Logits, loss and gradients in one go, in chunks of rows, so that the logits of all rows never exist.
 struct HeadLoss {
   Array losses;     // f32 [loss_rows]: of each row, before its weight
+  Array best;       // i32 [loss_rows], or empty: the likeliest token, of equal ones the first
   Array d_x;        // c [loss_rows, width], or empty: no gradients
   Array d_head;     // f32 [vocabulary, width], or empty
   Array x;          // c [loss_rows, width]: the rows that bear loss, gathered

@@ -24,8 +24,13 @@ void CpuDevice::run(const HeadLoss& operation) {
     threads_.for_each(size, 1, [&](std::size_t begin, std::size_t end, std::size_t thread) {
       for (std::size_t i = begin; i < end; ++i) {
         const std::size_t row = from + i;
+        if (!operation.best.empty()) {
+          const float* const first = logits + i * vocabulary;
+          operation.best.as<std::int32_t>()[row] = static_cast<std::int32_t>(std::max_element(first, first + operation.tokens) - first);
+        }
         RowTeacher of_row;
-        if (teacher.top_k > 0) of_row = {teacher.top_tokens.as<std::int32_t>() + row * teacher.top_k, teacher.top_log_p.as<float>() + row * teacher.top_k, teacher.top_k, nullptr};
+        // A row whose teacher said nothing learns from its target alone.
+        if (teacher.top_k > 0 && teacher.top_tokens.as<std::int32_t>()[row * teacher.top_k] >= 0) of_row = {teacher.top_tokens.as<std::int32_t>() + row * teacher.top_k, teacher.top_log_p.as<float>() + row * teacher.top_k, teacher.top_k, nullptr};
         if (teacher.width > 0) of_row.logits = operation.teacher_logits.as<float>() + i * vocabulary;
         operation.losses.as<float>()[row] = row_loss(logits + i * vocabulary, operation.tokens, vocabulary, operation.targets.as<std::int32_t>()[row],
                                                      operation.weights.as<float>()[row], gradient, operation.shape, of_row, scratch[thread]);

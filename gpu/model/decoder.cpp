@@ -35,6 +35,7 @@ struct Decoder::Arrays {
   Array last_scale;  // f32 [rows]
   Array gathered;    // c [loss_rows, hidden]
   Array losses;      // f32 [loss_rows]
+  Array best;        // i32 [loss_rows]
   Array logits;      // c [chunk_rows, vocabulary]
   Array teacher_logits;
   Array d_gathered;  // c [loss_rows, hidden]
@@ -90,6 +91,7 @@ struct Decoder::Arrays {
     arrays.last_scale = numbers(1);
     arrays.gathered = take(limits.loss_rows * config.hidden, compute);
     arrays.losses = take(limits.loss_rows, Dtype::f32);
+    arrays.best = take(limits.loss_rows, Dtype::i32);
     arrays.logits = take(limits.chunk_rows * config.vocabulary, compute);
     if (limits.teacher_width > 0) arrays.teacher_logits = take(limits.chunk_rows * config.vocabulary, compute);
     if (!limits.trains) return arrays;
@@ -251,11 +253,12 @@ HeadLoss Decoder::head_loss(const DecoderWeights& weights, const LossBatch& loss
   return head;
 }
 
-Array Decoder::losses(const DecoderWeights& weights, const DecoderBatch& batch, const LossBatch& loss) {
+Decoder::Scores Decoder::scores(const DecoderWeights& weights, const DecoderBatch& batch, const LossBatch& loss) {
   forward(weights, batch);
-  const HeadLoss head = head_loss(weights, loss);
+  HeadLoss head = head_loss(weights, loss);
+  head.best = arrays_->best.part(0, head.losses.count);
   device_.run(head);
-  return head.losses;
+  return {head.losses, head.best};
 }
 
 Array Decoder::loss_and_gradients(const DecoderWeights& weights, const DecoderWeights& gradients, const DecoderBatch& batch, const LossBatch& loss) {

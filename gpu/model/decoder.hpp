@@ -62,8 +62,12 @@ class Decoder {
   Array forward(const DecoderWeights& weights, const DecoderBatch& batch);
   // Losses of the rows (f32 [loss_rows], valid until the next call), and gradients of Σ weight · loss, added to `gradients`.
   Array loss_and_gradients(const DecoderWeights& weights, const DecoderWeights& gradients, const DecoderBatch& batch, const LossBatch& loss);
-  // Losses only.
-  Array losses(const DecoderWeights& weights, const DecoderBatch& batch, const LossBatch& loss);
+  struct Scores {
+    Array losses;  // f32 [loss_rows]
+    Array best;    // i32 [loss_rows]: what the model itself would say
+  };
+  // Without gradients; valid until the next call.
+  Scores scores(const DecoderWeights& weights, const DecoderBatch& batch, const LossBatch& loss);
 
  private:
   struct LayerStates;

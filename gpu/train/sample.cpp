@@ -1,0 +1,90 @@
+#include "gpu/train/sample.hpp"
+
+#include <algorithm>
+#include <fstream>
+#include <numeric>
+
+#include <simdjson.h>
+
+#include "gpu/gpu_error.hpp"
+
+namespace outlast::gpu {
+namespace {
+
+namespace dom = simdjson::dom;
+using simdjson::SUCCESS;
+
+constexpr std::size_t messages_max = 4'096;
+
+Failure malformed(std::string message) { return fail(GpuError::malformed, std::move(message)); }
+
+}  // namespace
+
+std::size_t Sample::loss_rows() const {
+  return static_cast<std::size_t>(std::count_if(weights.begin() + (weights.empty() ? 0 : 1), weights.end(), [](float weight) { return weight != 0; }));
+}
+
+double Sample::weight_sum() const { return weights.empty() ? 0 : std::accumulate(weights.begin() + 1, weights.end(), 0.0); }
+
+Result<std::vector<ChatMessage>> parse_chat_line(std::string_view line) {
+  if (line.size() > sample_line_bytes_max) return malformed("it has more than " + std::to_string(sample_line_bytes_max >> 20) + " MiB");
+  dom::parser parser;
+  dom::element root;
+  const auto parsed = parser.parse(line.data(), line.size()).get(root);
+  if (parsed != SUCCESS) return malformed(std::string("it is not JSON: ") + simdjson::error_message(parsed));
+  dom::array messages;
+  if (root["messages"].get(messages) != SUCCESS) return malformed("it has no array 'messages'");
+  std::vector<ChatMessage> chat;
+  for (const dom::element message : messages) {
+    std::string_view role;
+    std::string_view content;
+    if (message["role"].get(role) != SUCCESS || message["content"].get(content) != SUCCESS)
+      return malformed("message " + std::to_string(chat.size() + 1) + " lacks a 'role' or a 'content' that is a text");
+    if (chat.size() == messages_max) return malformed("it has more than " + std::to_string(messages_max) + " messages");
+    chat.push_back({std::string(role), std::string(content)});
+  }
+  return chat;
+}
+
+Result<Sample> make_sample(TokenEncoder& encoder, const std::vector<ChatMessage>& messages, const SampleOptions& options) {
+  if (messages.empty() || messages.back().role != "assistant") return fail(GpuError::invalid, "a sample ends with what the assistant should say");
+  ChatOptions chat;
+  chat.format = options.format;
+  const auto pieces = render_chat(messages, chat);
+  if (!pieces) return fail(pieces.error());
+  auto encoded = encode_chat(encoder, *pieces);
+  if (!encoded) return fail(std::move(encoded.error()));
+  // What follows the last answer (the template's line break) teaches nothing.
+  std::size_t size = encoded->tokens.size();
+  while (size > 0 && encoded->learn[size - 1] == 0) --size;
+  const std::size_t from = size > options.positions ? size - options.positions : 0;
+  Sample sample;
+  sample.tokens.assign(encoded->tokens.begin() + static_cast<std::ptrdiff_t>(from), encoded->tokens.begin() + static_cast<std::ptrdiff_t>(size));
+  for (std::size_t i = from; i < size; ++i) sample.weights.push_back(encoded->learn[i] != 0 ? 1.0F : 0.0F);
+  if (sample.loss_rows() == 0) return fail(GpuError::invalid, "a sample has nothing to learn");
+  return sample;
+}
+
+Result<SampleFile> read_samples(const std::string& path, TokenEncoder& encoder, const SampleOptions& options) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return fail(GpuError::io, "cannot open " + path);
+  SampleFile read;
+  std::string line;
+  for (std::size_t number = 1; std::getline(file, line); ++number) {
+    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+    const auto wrong = [&path, number](const Error& error) {
+      return fail(Error{error.module, error.code, path + ", line " + std::to_string(number) + ": " + error.message});
+    };
+    auto chat = parse_chat_line(line);
+    if (!chat) return wrong(chat.error());
+    auto sample = make_sample(encoder, *chat, options);
+    if (!sample) return wrong(sample.error());
+    if (sample->tokens.size() == options.positions) ++read.cut;
+    read.chats.push_back(std::move(*chat));
+    read.samples.push_back(std::move(*sample));
+  }
+  if (read.samples.empty()) return fail(GpuError::invalid, path + " has no samples");
+  return read;
+}
+
+}  // namespace outlast::gpu

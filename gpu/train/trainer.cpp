@@ -1,0 +1,253 @@
+#include "gpu/train/trainer.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+
+#include "core/check.hpp"
+#include "core/json_writer.hpp"
+#include "gpu/gpu_error.hpp"
+
+namespace outlast::gpu {
+namespace {
+
+std::size_t top_k_of(std::span<const Sample> samples) {
+  std::size_t most = 0;
+  for (const Sample& sample : samples) {
+    for (const TopTokens& top : sample.teacher) most = std::max(most, top.tokens.size());
+  }
+  return most;
+}
+
+std::size_t longest_of(std::span<const Sample> samples) {
+  std::size_t most = 1;
+  for (const Sample& sample : samples) most = std::max(most, sample.tokens.size());
+  return most;
+}
+
+DecoderLimits limits_of(const TrainOptions& options, std::size_t positions) {
+  DecoderLimits limits;
+  limits.rows = options.rows;
+  limits.loss_rows = options.rows;
+  limits.chunk_rows = std::min(options.chunk_rows, options.rows);
+  limits.positions = positions;
+  limits.keep = options.keep;
+  return limits;
+}
+
+constexpr std::size_t longest_sample_rows_min = 128;
+
+std::string mib(std::uint64_t bytes) { return std::to_string((bytes + (1U << 20) - 1) >> 20) + " MiB"; }
+
+template <class T>
+Result<std::vector<T>> numbers_of(Device& device, const Array& array) {
+  std::vector<T> numbers(array.count);
+  if (Result<void> done = device.download(std::as_writable_bytes(std::span(numbers)), array); !done) return fail(std::move(done.error()));
+  return numbers;
+}
+
+}  // namespace
+
+std::string TrainOptions::fingerprint() const {
+  std::string text;
+  JsonWriter json(text);
+  json.begin_object().key("batch_samples").number(std::uint64_t{batch_samples}).key("rows").number(std::uint64_t{rows});
+  json.key("schedule").number(static_cast<unsigned>(schedule.kind)).key("peak").real(schedule.peak).key("least_share").real(schedule.least_share);
+  json.key("warm_up_steps").number(schedule.warm_up_steps).key("decay_steps").number(schedule.decay_steps).key("steps").number(schedule.steps);
+  json.key("decay").real(decay).key("beta1").real(beta1).key("beta2").real(beta2).key("epsilon").real(epsilon).key("clip").real(clip);
+  json.key("seed").number(seed).key("loss").number(static_cast<unsigned>(loss.kind)).key("temperature").real(static_cast<double>(loss.temperature));
+  json.key("mix").real(static_cast<double>(loss.mix)).key("cross_entropy").real(static_cast<double>(loss.cross_entropy)).end_object();
+  return text;
+}
+
+TrainMemory train_memory(const ModelConfig& config, const TrainOptions& options, std::size_t positions, Dtype compute) {
+  const std::uint64_t count = ParameterLayout(config).count();
+  TrainMemory memory;
+  memory.weights = count * 4 + (compute == Dtype::f32 ? 0 : count * size_of(compute));
+  memory.gradients = count * 4;
+  memory.optimizer = count * 8;
+  memory.activations = Decoder::bytes_of(config, limits_of(options, positions), compute);
+  return memory;
+}
+
+Result<void> check_fits(const ModelConfig& config, const TrainOptions& options, std::size_t positions, const Device& device) {
+  const std::uint64_t free = device.memory().free_bytes;
+  const TrainMemory memory = train_memory(config, options, positions, device.compute_dtype());
+  if (memory.total() <= free) return {};
+  std::string text = "the run takes " + mib(memory.total()) + " (weights " + mib(memory.weights) + ", gradients " + mib(memory.gradients) + ", optimizer " +
+                     mib(memory.optimizer) + ", activations " + mib(memory.activations) + ") and " + device.name() + " has " + mib(free) + " free; ";
+  TrainOptions smaller = options;
+  smaller.keep = Keep::inputs;
+  while (smaller.rows > longest_sample_rows_min && train_memory(config, smaller, positions, device.compute_dtype()).total() > free) smaller.rows /= 2;
+  if (train_memory(config, smaller, positions, device.compute_dtype()).total() <= free) {
+    text += "it fits with recomputation and micro-batches of " + std::to_string(smaller.rows) + " tokens";
+  } else {
+    text += "weights, gradients and optimizer alone take " + mib(memory.total() - memory.activations) + ": a smaller model fits";
+  }
+  return fail(GpuError::too_large, std::move(text));
+}
+
+Trainer::Trainer(Device& device, const ModelConfig& config, std::span<const Sample> samples, const TrainOptions& options)
+    : device_(device), config_(config), samples_(samples), options_(options), layout_(config), order_(samples.size(), options.seed) {}
+
+Trainer::~Trainer() = default;
+
+Result<std::unique_ptr<Trainer>> Trainer::make(Device& device, const ModelConfig& config, std::span<const float> weights, std::span<const Sample> samples,
+                                               const TrainOptions& options) {
+  if (samples.empty()) return fail(GpuError::invalid, "there are no samples to learn from");
+  if (options.batch_samples == 0 || options.rows == 0 || options.chunk_rows == 0)
+    return fail(GpuError::invalid, "a step has at least one sample, one token and one row of logits");
+  if (const std::size_t longest = longest_of(samples); longest > options.rows)
+    return fail(GpuError::invalid, "the longest sample has " + std::to_string(longest) + " tokens and a micro-batch takes " + std::to_string(options.rows));
+  for (const Sample& sample : samples) {
+    const bool within = std::all_of(sample.tokens.begin(), sample.tokens.end(), [&config](std::int32_t token) {
+      return token >= 0 && static_cast<std::uint32_t>(token) < config.vocabulary;
+    });
+    if (!within) return fail(GpuError::invalid, "a sample has a token that the model's vocabulary of " + std::to_string(config.vocabulary) + " does not have");
+  }
+  if (Result<void> fits = check_fits(config, options, longest_of(samples), device); !fits) return fail(std::move(fits.error()));
+  std::unique_ptr<Trainer> trainer(new Trainer(device, config, samples, options));
+  check(weights.size() == trainer->layout_.count(), "weights are of the model's layout");
+  if (Result<void> allocated = trainer->allocate(weights); !allocated) return fail(std::move(allocated.error()));
+  return trainer;
+}
+
+Result<void> Trainer::allocate(std::span<const float> weights) {
+  const std::size_t count = layout_.count();
+  const bool has_copy = device_.compute_dtype() != Dtype::f32;
+  for (auto* const memory : {&weights_, &gradients_, &first_, &second_}) {
+    auto made = device_.allocate(count, Dtype::f32);
+    if (!made) return fail(std::move(made.error()));
+    *memory = std::move(*made);
+  }
+  auto norm = device_.allocate(1, Dtype::f32);
+  if (!norm) return fail(std::move(norm.error()));
+  norm_ = std::move(*norm);
+  if (has_copy) {
+    auto made = device_.allocate(count, device_.compute_dtype());
+    if (!made) return fail(std::move(made.error()));
+    working_ = std::move(*made);
+  }
+  auto batch = BatchOnDevice::make(device_, options_.rows, top_k_of(samples_));
+  if (!batch) return fail(std::move(batch.error()));
+  batch_ = std::move(*batch);
+  auto decoder = Decoder::make(device_, config_, limits_of(options_, longest_of(samples_)));
+  if (!decoder) return fail(std::move(decoder.error()));
+  decoder_ = std::move(*decoder);
+  device_.upload(weights_->array(), std::as_bytes(weights));
+  if (has_copy) device_.copy(working_->array(), weights_->array());
+  weight_views_ = view_weights(config_, layout_, has_copy ? working_->array() : weights_->array());
+  gradient_views_ = view_weights(config_, layout_, gradients_->array());
+  return {};
+}
+
+Result<StepReport> Trainer::step() {
+  const auto begin = std::chrono::steady_clock::now();
+  std::vector<const Sample*> chosen;
+  double weight_sum = 0;
+  for (std::size_t i = 0; i < options_.batch_samples; ++i) {
+    chosen.push_back(&samples_[order_.sample_at(step_ * options_.batch_samples + i)]);
+    weight_sum += chosen.back()->weight_sum();
+  }
+  StepReport report;
+  report.step = step_ + 1;
+  report.rate = rate_at(options_.schedule, report.step);
+  device_.fill_zero(gradients_->array());
+  double attended = 0;  // Σ of keys over rows, halved by the mask
+  for (const MicroBatch& micro : pack(chosen, options_.rows, static_cast<float>(1 / weight_sum))) {
+    if (micro.loss_rows.empty()) continue;
+    batch_->load(micro);
+    LossBatch loss = batch_->loss();
+    loss.tokens = options_.tokens == 0 ? config_.vocabulary : options_.tokens;
+    loss.shape = options_.loss;
+    const Array losses = decoder_->loss_and_gradients(weight_views_, gradient_views_, batch_->batch(), loss);
+    const auto of_rows = numbers_of<float>(device_, losses);
+    if (!of_rows) return fail(of_rows.error());
+    for (std::size_t i = 0; i < of_rows->size(); ++i) report.loss += static_cast<double>((*of_rows)[i]) * static_cast<double>(micro.weights[i]);
+    report.rows += micro.tokens.size();
+    report.loss_rows += micro.loss_rows.size();
+    for (std::size_t i = 0; i + 1 < micro.begins.size(); ++i) {
+      const double size = micro.begins[i + 1] - micro.begins[i];
+      attended += size * size / 2;
+    }
+  }
+  device_.fill_zero(norm_->array());
+  device_.add_square_sum(norm_->array(), gradients_->array());
+  const auto square = numbers_of<float>(device_, norm_->array());
+  if (!square) return fail(square.error());
+  report.gradient_norm = std::sqrt(static_cast<double>(square->front()));
+  if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) {
+    return fail(GpuError::invalid, "step " + std::to_string(report.step) + ": the loss is " + std::to_string(report.loss) + " and the gradient's norm " +
+                                       std::to_string(report.gradient_norm) + "; a lower rate, more warm-up or other data may help");
+  }
+  const bool clips = options_.clip > 0 && report.gradient_norm > options_.clip;
+  update(report.rate, clips ? static_cast<float>(options_.clip / report.gradient_norm) : 1.0F);
+  if (Result<void> done = device_.synchronize(); !done) return fail(std::move(done.error()));
+  ++step_;
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  report.flops = 6.0 * static_cast<double>(config_.matmul_parameters()) * static_cast<double>(report.rows) +
+                 12.0 * config_.layers * config_.q_width() * attended;
+  return report;
+}
+
+void Trainer::update(double rate, float gradient_scale) {
+  for (const Parameter& parameter : layout_.parameters()) {
+    const auto view = [&parameter](const std::unique_ptr<Memory>& memory) {
+      return memory ? memory->array().part(parameter.offset, parameter.count) : Array{};
+    };
+    AdamW one{view(weights_), view(working_), view(gradients_), view(first_), view(second_)};
+    one.rate = static_cast<float>(rate);
+    one.beta1 = static_cast<float>(options_.beta1);
+    one.beta2 = static_cast<float>(options_.beta2);
+    one.epsilon = static_cast<float>(options_.epsilon);
+    one.decay = parameter.decays ? static_cast<float>(options_.decay) : 0.0F;
+    one.gradient_scale = gradient_scale;
+    one.step = step_ + 1;
+    device_.run(one);
+  }
+}
+
+Result<EvalReport> Trainer::evaluate(std::span<const Sample> samples) {
+  EvalReport report;
+  std::vector<const Sample*> all;
+  double weight_sum = 0;
+  for (const Sample& sample : samples) {
+    if (sample.tokens.size() > longest_of(samples_) || sample.tokens.size() > options_.rows)
+      return fail(GpuError::invalid, "a sample of the evaluation has " + std::to_string(sample.tokens.size()) + " tokens, more than any of the training");
+    all.push_back(&sample);
+    weight_sum += sample.weight_sum();
+  }
+  std::size_t rows = 0;
+  std::size_t right = 0;
+  std::size_t exact = 0;
+  for (const MicroBatch& micro : pack(all, options_.rows, static_cast<float>(1 / weight_sum))) {
+    if (micro.loss_rows.empty()) continue;
+    batch_->load(micro);
+    LossBatch loss = batch_->loss();
+    loss.tokens = options_.tokens == 0 ? config_.vocabulary : options_.tokens;
+    loss.teacher = {};
+    const Decoder::Scores scores = decoder_->scores(weight_views_, batch_->batch(), loss);
+    const auto losses = numbers_of<float>(device_, scores.losses);
+    const auto best = numbers_of<std::int32_t>(device_, scores.best);
+    if (!losses) return fail(losses.error());
+    if (!best) return fail(best.error());
+    std::vector<bool> all_right(micro.samples.size(), true);
+    for (std::size_t i = 0; i < losses->size(); ++i) {
+      report.loss += static_cast<double>((*losses)[i]) * static_cast<double>(micro.weights[i]);
+      const bool same = (*best)[i] == micro.targets[i];
+      right += same ? 1 : 0;
+      if (!same) all_right[micro.loss_samples[i]] = false;
+    }
+    rows += losses->size();
+    exact += static_cast<std::size_t>(std::count(all_right.begin(), all_right.end(), true));
+  }
+  report.samples = samples.size();
+  report.tokens = rows == 0 ? 0 : static_cast<double>(right) / static_cast<double>(rows);
+  report.exact = samples.empty() ? 0 : static_cast<double>(exact) / static_cast<double>(samples.size());
+  return report;
+}
+
+Result<std::vector<float>> Trainer::weights() { return numbers_of<float>(device_, weights_->array()); }
+
+}  // namespace outlast::gpu

@@ -1,0 +1,262 @@
+#include <filesystem>
+#include <set>
+
+#include "gpu/gpu_error.hpp"
+#include "gpu/train/trainer.hpp"
+#include "tests/gpu/decoder_fixture.hpp"
+#include "tests/gpu/scratch_folder.hpp"
+
+namespace outlast::gpu {
+namespace {
+
+ModelConfig tiny() {
+  ModelConfig config;
+  config.vocabulary = 40;
+  config.hidden = 16;
+  config.intermediate = 32;
+  config.layers = 2;
+  config.heads = 4;
+  config.kv_heads = 2;
+  config.head_dim = 8;
+  config.positions = 64;
+  config.initializer_range = 0.1;
+  return config;
+}
+
+// Tokens that count up from the first; the second half bears loss.
+std::vector<Sample> counting(std::size_t count) {
+  std::vector<Sample> samples;
+  for (std::size_t i = 0; i < count; ++i) {
+    Sample sample;
+    const std::size_t size = 4 + i % 9;
+    for (std::size_t at = 0; at < size; ++at) {
+      sample.tokens.push_back(static_cast<std::int32_t>((i * 7 + at) % 40));
+      sample.weights.push_back(at >= size / 2 ? 1.0F : 0.0F);
+    }
+    samples.push_back(std::move(sample));
+  }
+  return samples;
+}
+
+TrainOptions quick() {
+  TrainOptions options;
+  options.rows = 48;
+  options.chunk_rows = 16;
+  options.batch_samples = 8;
+  options.schedule.peak = 1e-2;
+  options.schedule.warm_up_steps = 3;
+  options.schedule.steps = 150;
+  return options;
+}
+
+struct Run {
+  explicit Run(TrainOptions options = quick(), std::size_t threads = 1) : device(need(CpuDevice::make(threads))) {
+    const ModelConfig config = tiny();
+    trainer = need(Trainer::make(*device, config, random_weights(config, ParameterLayout(config), 5), samples, options));
+  }
+  std::vector<double> go(int steps) {
+    std::vector<double> losses;
+    for (int i = 0; i < steps; ++i) losses.push_back(need(trainer->step()).loss);
+    return losses;
+  }
+  std::unique_ptr<CpuDevice> device;
+  std::vector<Sample> samples = counting(50);
+  std::unique_ptr<Trainer> trainer;
+};
+
+TEST_CASE("a student learns to count", "[gpu]") {
+  Run run;
+  const EvalReport before = need(run.trainer->evaluate(run.samples));
+  run.go(150);
+  const EvalReport after = need(run.trainer->evaluate(run.samples));
+  CHECK(before.loss > 3);
+  CHECK(before.exact < 0.1);
+  CHECK(after.loss < 0.1);
+  CHECK(after.exact > 0.95);
+  CHECK(after.samples == 50);
+}
+
+TEST_CASE("the same run gives the same numbers, and another seed others", "[gpu]") {
+  CHECK(Run().go(5) == Run().go(5));
+  TrainOptions other = quick();
+  other.seed = 2;
+  CHECK(Run().go(5) != Run(other).go(5));
+}
+
+TEST_CASE("a run that goes on from a checkpoint is the run that never stopped, to the bit", "[gpu]") {
+  const ScratchFolder folder;
+  Run whole;
+  const auto losses = whole.go(9);
+  Run first;
+  first.go(4);
+  REQUIRE(first.trainer->save(folder.path()));
+  first.go(2);  // lost with the process
+  Run second;
+  REQUIRE(need(second.trainer->resume(folder.path())));
+  CHECK(second.trainer->steps_done() == 4);
+  const auto rest = second.go(5);
+  CHECK(std::vector<double>(losses.begin() + 4, losses.end()) == rest);
+  CHECK(need(second.trainer->weights()) == need(whole.trainer->weights()));
+}
+
+TEST_CASE("a checkpoint that was never finished is not seen, and is cleared away", "[gpu]") {
+  const ScratchFolder folder;
+  Run run;
+  CHECK_FALSE(need(run.trainer->resume(folder.path())));
+  run.go(1);
+  REQUIRE(run.trainer->save(folder.path()));
+  run.go(1);
+  REQUIRE(run.trainer->save(folder.path()));
+  std::filesystem::create_directories(folder.path("step-00000009.unfinished"));
+  Run other;
+  REQUIRE(need(other.trainer->resume(folder.path())));
+  CHECK(other.trainer->steps_done() == 2);
+  REQUIRE(prune_checkpoints(folder.path(), 1));
+  std::set<std::string> left;
+  for (const auto& entry : std::filesystem::directory_iterator(folder.path())) left.insert(entry.path().filename().string());
+  CHECK(left == std::set<std::string>{"step-00000002"});
+}
+
+TEST_CASE("a checkpoint of another run is refused", "[gpu]") {
+  const ScratchFolder folder;
+  Run run;
+  run.go(1);
+  REQUIRE(run.trainer->save(folder.path()));
+  TrainOptions other = quick();
+  other.schedule.peak = 2e-2;
+  const auto resumed = Run(other).trainer->resume(folder.path());
+  REQUIRE_FALSE(resumed);
+  CHECK(is(resumed.error(), GpuError::invalid));
+  REQUIRE(write_whole_file(folder.path("step-00000001/place.json"), "{}"));
+  const auto broken = Run().trainer->resume(folder.path());
+  REQUIRE_FALSE(broken);
+  CHECK(is(broken.error(), GpuError::malformed));
+}
+
+TEST_CASE("micro-batches, recomputation and threads change nothing but rounding", "[gpu]") {
+  const auto reference = Run().go(6);
+  TrainOptions options = quick();
+  options.rows = GENERATE(13U, 200U);
+  options.keep = GENERATE(Keep::everything, Keep::inputs);
+  const auto losses = Run(options, GENERATE(1U, 2U, 3U)).go(6);
+  for (std::size_t i = 0; i < losses.size(); ++i) CHECK(losses[i] == Approx(reference[i]).epsilon(1e-4));
+}
+
+TEST_CASE("a teacher's top tokens teach", "[gpu]") {
+  TrainOptions options = quick();
+  options.loss.kind = LossKind::forward_kl;
+  options.schedule.steps = 120;
+  auto device = need(CpuDevice::make(1));
+  auto samples = counting(30);
+  for (Sample& sample : samples) {
+    for (const std::int32_t token : sample.tokens) sample.teacher.push_back({{token, (token + 1) % 40}, {std::log(0.9F), std::log(0.05F)}});
+  }
+  const ModelConfig config = tiny();
+  auto trainer = need(Trainer::make(*device, config, random_weights(config, ParameterLayout(config), 5), samples, options));
+  double loss = 0;
+  for (int i = 0; i < 120; ++i) loss = need(trainer->step()).loss;
+  CHECK(loss < 0.1);
+  CHECK(need(trainer->evaluate(samples)).exact > 0.9);
+}
+
+TEST_CASE("a run that does not fit is refused with what would", "[gpu]") {
+  auto device = need(CpuDevice::make(1));
+  ModelConfig config = tiny();
+  config.hidden = 1U << 19;
+  config.intermediate = 1U << 19;
+  const auto refused = check_fits(config, quick(), 64, *device);
+  REQUIRE_FALSE(refused);
+  CHECK(is(refused.error(), GpuError::too_large));
+  CHECK(refused.error().message.find("a smaller model fits") != std::string::npos);
+  TrainOptions wide = quick();
+  wide.rows = 1U << 27;
+  const auto narrower = check_fits(tiny(), wide, 64, *device);
+  REQUIRE_FALSE(narrower);
+  CHECK(narrower.error().message.find("it fits with recomputation") != std::string::npos);
+}
+
+TEST_CASE("what cannot be learned from is refused", "[gpu]") {
+  auto device = need(CpuDevice::make(1));
+  const ModelConfig config = tiny();
+  const auto weights = random_weights(config, ParameterLayout(config), 5);
+  const auto make = [&](const std::vector<Sample>& samples, const TrainOptions& options) {
+    const auto made = Trainer::make(*device, config, weights, samples, options);
+    REQUIRE_FALSE(made);
+    return made.error().message;
+  };
+  CHECK(make({}, quick()).find("no samples") != std::string::npos);
+  auto samples = counting(3);
+  samples[1].tokens[0] = 40;
+  CHECK(make(samples, quick()).find("vocabulary of 40") != std::string::npos);
+  TrainOptions narrow = quick();
+  narrow.rows = 4;
+  CHECK(make(counting(3), narrow).find("the longest sample") != std::string::npos);
+}
+
+TEST_CASE("a loss that is no number stops the run before the weights follow it", "[gpu]") {
+  auto device = need(CpuDevice::make(1));
+  const ModelConfig config = tiny();
+  auto weights = random_weights(config, ParameterLayout(config), 5);
+  weights[3] = NAN;
+  const auto samples = counting(10);
+  auto trainer = need(Trainer::make(*device, config, weights, samples, quick()));
+  const auto step = trainer->step();
+  REQUIRE_FALSE(step);
+  CHECK(is(step.error(), GpuError::invalid));
+  CHECK(trainer->steps_done() == 0);
+}
+
+TEST_CASE("every epoch has each sample once, in an order of its own", "[gpu]") {
+  for (const std::uint64_t samples : {1U, 2U, 3U, 50U, 1'000U}) {
+    const DataOrder order(samples, 3);
+    std::vector<std::uint64_t> first;
+    for (std::uint64_t epoch = 0; epoch < 3; ++epoch) {
+      std::vector<std::uint64_t> seen;
+      for (std::uint64_t i = 0; i < samples; ++i) seen.push_back(order.sample_at(epoch * samples + i));
+      if (epoch == 0) first = seen;
+      else if (samples > 10) CHECK(seen != first);
+      std::sort(seen.begin(), seen.end());
+      for (std::uint64_t i = 0; i < samples; ++i) CHECK(seen[i] == i);
+    }
+  }
+}
+
+TEST_CASE("rates rise, stay and fall as scheduled", "[gpu]") {
+  Schedule schedule;
+  schedule.peak = 1;
+  schedule.least_share = 0.1;
+  schedule.warm_up_steps = 10;
+  schedule.steps = 110;
+  schedule.kind = ScheduleKind::constant;
+  CHECK(rate_at(schedule, 5) == Approx(0.5));
+  CHECK(rate_at(schedule, 110) == 1);
+  schedule.kind = ScheduleKind::cosine;
+  CHECK(rate_at(schedule, 10) == Approx(1));
+  CHECK(rate_at(schedule, 60) == Approx(0.55));
+  CHECK(rate_at(schedule, 110) == Approx(0.1));
+  schedule.kind = ScheduleKind::warm_up_stable_decay;
+  schedule.decay_steps = 20;
+  CHECK(rate_at(schedule, 90) == 1);
+  CHECK(rate_at(schedule, 100) == Approx(0.55));
+  CHECK(rate_at(schedule, 110) == Approx(0.1));
+  CHECK(parse_schedule("wsd") == ScheduleKind::warm_up_stable_decay);
+  CHECK_FALSE(parse_schedule("linear"));
+}
+
+TEST_CASE("samples are packed side by side, and no further than fits", "[gpu]") {
+  const auto samples = counting(5);  // of 4, 5, 6, 7 and 8 tokens
+  std::vector<const Sample*> all;
+  for (const Sample& sample : samples) all.push_back(&sample);
+  const auto batches = pack(all, 15, 0.5F);
+  REQUIRE(batches.size() == 2);
+  CHECK(batches[0].begins == std::vector<std::int32_t>{0, 4, 9, 15});
+  CHECK(batches[0].positions[9] == 0);
+  CHECK(batches[0].longest == 6);
+  CHECK(batches[1].samples == std::vector<std::size_t>{3, 4});
+  CHECK(batches[0].loss_rows == std::vector<std::int32_t>{1, 2, 5, 6, 7, 11, 12, 13});
+  CHECK(batches[0].targets[0] == batches[0].tokens[2]);
+  CHECK(batches[0].weights[0] == 0.5F);
+}
+
+}  // namespace
+}  // namespace outlast::gpu
