@@ -1,0 +1,59 @@
+// The part of CommitmentState that has to do with allotments: what a commitment's home gives to the ledgers of other
+// shards.
+#include "storage/commitment_state.hpp"
+#include "storage/rows.hpp"
+
+namespace outlast::storage {
+namespace {
+
+AllotmentSide side_of(const CommitmentAccount& account) {
+  return {account.status.away, false, false, account.unheld()};
+}
+
+}  // namespace
+
+void CommitmentState::allotted(CommitmentAccount& account, std::uint16_t shard) {
+  touch(account);
+  account.stale_allotments.insert(shard);
+  account.status.allotted = allotted_of(account.allotments, account.status.away);
+}
+
+std::optional<LedgerError> CommitmentState::grant(const proto::AllotmentGranted& body,
+                                                  std::uint64_t index) {
+  CommitmentAccount* const account = find(body.subject);
+  if (account == nullptr) return LedgerError::unknown_commitment;
+  const std::optional<LedgerError> error =
+      take_grant(account->allotments, side_of(*account), body, index);
+  if (!error) allotted(*account, body.shard);
+  return error;
+}
+
+std::optional<LedgerError> CommitmentState::take_back(const proto::AllotmentReturned& body) {
+  CommitmentAccount* const account = find(body.subject);
+  if (account == nullptr) return LedgerError::unknown_commitment;
+  const std::optional<LedgerError> error =
+      take_return(account->allotments, side_of(*account), body);
+  if (!error) allotted(*account, body.shard);
+  return error;
+}
+
+bool CommitmentState::restore(const AllotmentRow& row) {
+  CommitmentAccount* const account = find(row.subject);
+  if (account == nullptr) return false;
+  CommitmentStatus& status = account->status;
+  if (!restore_allotment(account->allotments, status.away, row.shard, row.allotment)) return false;
+  status.allotted = allotted_of(account->allotments, status.away);
+  return true;
+}
+
+void CommitmentState::collect_allotments(CommitmentAccount& account, TableChanges& changes) {
+  for (const std::uint16_t shard : account.stale_allotments) {
+    const AllotmentRow allotment{true, account.status.commitment.id, shard, account.allotments.at(shard)};
+    row_.clear();
+    encode(row_, allotment);
+    changes.put(Table::meta, allotment_key(allotment), row_);
+  }
+  account.stale_allotments.clear();
+}
+
+}  // namespace outlast::storage
