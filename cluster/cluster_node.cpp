@@ -307,6 +307,8 @@ Result<void> ClusterNode::enrol() {
   self.by = "founder";
   // First, so that no node ever cuts the ledger in another way.
   if (Result<void> set = record(SettingSet{std::string(shards_setting), std::to_string(shards_), "founder"}); !set) return set;
+  // All of its nodes can read what this one can.
+  if (Result<void> set = record(SettingSet{std::string(log_format_setting), std::to_string(link_version_max), "founder"}); !set) return set;
   if (Result<void> enrolled = record(self); !enrolled) return enrolled;
   log::info("cluster_founded", {{"cluster", options_.cluster}, {"shards", shards_}});
   return {};
@@ -392,24 +394,30 @@ void ClusterNode::send(const std::string& node, shard::Message message) {
   static_cast<void>(sent);
 }
 
+void ClusterNode::send_to_owner(ShardId shard, shard::Message message) {
+  std::string owner;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = std::find_if(view_.owners.begin(), view_.owners.end(), [shard](const Ownership& one) { return one.shard == shard; });
+    if (found == view_.owners.end()) return;
+    owner = found->node;
+  }
+  send(owner, std::move(message));
+}
+
 void ClusterNode::control_changed(const std::shared_ptr<const ControlView>& view, const ControlChanges& changes) {
   if (changes.members && !view->members.nodes.empty()) {
     set_peers(*view);
     coordinator_->with([&view](Election& election) { election.set_members(members_of(view->members)); });
     end_removed(*view);
   }
-  if (!changes.budgets && !changes.keys) return;
-  std::map<std::string, std::string, std::less<>> organisations;
-  for (const VirtualKey& key : view->keys) organisations.emplace(key.id, key.tenant.organisation);
-  const auto organisation_of = [&organisations](std::string_view key_id) {
-    const auto found = organisations.find(key_id);
-    return found == organisations.end() ? std::string() : found->second;
-  };
-  std::map<ShardId, std::vector<Budget>> homes;
-  for (const Budget& budget : view->budgets) {
-    if (const auto home = home_of(budget.scope, shards_, organisation_of)) homes[*home].push_back(budget);
+  if (!changes.budgets && !changes.keys && !changes.commitments) return;
+  auto money = std::make_shared<const std::vector<ShardMoney>>(money_of_shards(*view, shards_));
+  holder_->set_money(money);
+  {
+    const std::lock_guard lock(mutex_);
+    money_ = std::move(money);
   }
-  holder_->set_budgets(homes);
   for (const auto& host : hosts()) prepare(*host);
 }
 
@@ -434,8 +442,8 @@ void ClusterNode::end_removed(const ControlView& view) {
 void ClusterNode::prepare(ShardHost& host) {
   const ShardId shard = host.options().shard;
   if (shard == control_shard) return;
-  host.set_budgets(std::make_shared<const std::vector<Budget>>(holder_->budgets_of(shard)));
   const std::lock_guard lock(mutex_);
+  if (money_) host.set_money(money_);
   if (gone_) host.set_gone(gone_);
 }
 

@@ -128,6 +128,7 @@ class ClusterNode {
   void on_frame(const Peer& peer, Channel channel, FramePtr frame);
   void on_message(const std::string& node, shard::Message message);
   void send(const std::string& node, shard::Message message);
+  void send_to_owner(ShardId shard, shard::Message message);  // lost where nobody owns it: it is said again
   // Of the control board.
   void control_changed(const std::shared_ptr<const ControlView>& view, const ControlChanges& changes);
   void set_peers(const ControlView& view);
@@ -161,6 +162,7 @@ class ClusterNode {
   std::map<ShardId, std::string> fetching_;  // shards that wait for a copy, and from whom
   CoordinationView view_;
   std::shared_ptr<const std::vector<Incarnation>> gone_;  // processes of removed nodes
+  std::shared_ptr<const std::vector<ShardMoney>> money_;  // by shard
   std::function<void(const CoordinationView&)> on_nodes_;
   std::map<std::string, std::map<ShardId, std::uint64_t>> heard_;
   std::vector<AgreementMember> members_;

@@ -18,6 +18,7 @@ constexpr auto readers_look = std::chrono::milliseconds(20);
 Result<std::shared_ptr<ShardHost>> ClusterNode::open_host(ShardId shard) {
   ShardHostOptions options;
   options.shard = shard;
+  options.shards = shards_;
   options.folder = folder_of(shard);
   options.node = options_.node;
   options.incarnation = incarnation_;
@@ -34,6 +35,7 @@ Result<std::shared_ptr<ShardHost>> ClusterNode::open_host(ShardId shard) {
 ShardHostPorts ClusterNode::host_ports(ShardId shard) {
   ShardHostPorts ports;
   ports.send = [this](const std::string& node, shard::Message message) { send(node, std::move(message)); };
+  ports.send_to_shard = [this](ShardId to, shard::Message message) { send_to_owner(to, std::move(message)); };
   ports.grew = [this](ShardId id, std::uint64_t next_index) {
     std::vector<std::string> replicas;
     {

@@ -222,31 +222,37 @@ void Holder::receive(std::string node, shard::Message message) {
   arrived_.notify_one();
 }
 
-void Holder::set_budgets(std::map<ShardId, std::vector<Budget>> homes) {
+void Holder::set_money(std::shared_ptr<const std::vector<ShardMoney>> money) {
   const std::lock_guard lock(work_mutex_);
-  std::set<std::string> kept;
+  std::map<std::string_view, BudgetBook::Entry> crossing;
+  std::vector<std::set<std::string_view>> kept(money->size());
   auto book = std::make_shared<BudgetBook>();
-  for (const auto& [shard, budgets] : homes) {
-    const auto part = parts_.find(shard);
-    if (part == parts_.end()) continue;
-    for (const Budget& budget : budgets) {
-      kept.insert(budget.id);
-      book->by_scope.add(budget.scope, {budget, budget.soft ? nullptr : part->second.keeper->slice_of(budget.id)});
+  const ShardId shards = shards_;
+  book->shard_of = [shards](std::string_view organisation) { return std::size_t{shard_of(organisation, shards)}; };
+  for (ShardId shard = 0; shard < money->size(); ++shard) {
+    SliceKeeper& keeper = *parts_.at(shard).keeper;
+    for (const auto& [budget, away] : (*money)[shard].budgets) {
+      kept[shard].insert(budget.id);
+      if (!crosses_shards(budget.scope) || shards == 1) {
+        book->by_scope.add(budget.scope, {budget, budget.soft ? nullptr : keeper.slice_of(budget.id), {}});
+        continue;
+      }
+      BudgetBook::Entry& entry = crossing[budget.id];
+      entry.budget = budget;
+      if (!budget.soft) entry.of_shards.push_back(keeper.slice_of(budget.id));
     }
   }
-  for (const auto& [shard, budgets] : homes_) {
-    for (const Budget& budget : budgets) {
-      if (!kept.contains(budget.id)) parts_.at(shard).keeper->forget(budget.id);
+  for (auto& [id, entry] : crossing) {
+    const Scope scope = entry.budget.scope;
+    book->by_scope.add(scope, std::move(entry));
+  }
+  for (ShardId shard = 0; shard < money_->size(); ++shard) {
+    for (const auto& [budget, away] : (*money_)[shard].budgets) {
+      if (!kept[shard].contains(budget.id)) parts_.at(shard).keeper->forget(budget.id);
     }
   }
-  homes_ = std::move(homes);
+  money_ = std::move(money);
   book_ = std::move(book);
-}
-
-std::vector<Budget> Holder::budgets_of(ShardId shard) const {
-  const std::lock_guard lock(work_mutex_);
-  const auto home = homes_.find(shard);
-  return home == homes_.end() ? std::vector<Budget>() : home->second;
 }
 
 std::shared_ptr<const BudgetBook> Holder::budget_book() const {

@@ -29,7 +29,8 @@ constexpr int exit_status_doubt = 70;
 
 bool is_for_owner(const shard::Message& message) {
   return std::holds_alternative<shard::Operations>(message.body) || std::holds_alternative<shard::Demand>(message.body) ||
-         std::holds_alternative<shard::EndHolder>(message.body) ||
+         std::holds_alternative<shard::EndHolder>(message.body) || std::holds_alternative<shard::AllotmentDemand>(message.body) ||
+         std::holds_alternative<shard::AllotmentTerms>(message.body) ||
          std::holds_alternative<shard::ReplicaProgress>(message.body);
 }
 
@@ -124,6 +125,7 @@ void ShardHost::lead(std::uint64_t epoch) {
     OwnerOptions owner;
     owner.shard = options_.shard;
     owner.node = options_.node;
+    owner.shards = options_.shards;
     owner_ = std::make_unique<ShardOwner>(owner, *writer_, clock_);
     working_.mirrors = false;
     end_gone();
@@ -152,17 +154,17 @@ void ShardHost::receive(std::string node, shard::Message message) {
   }, true);
 }
 
-void ShardHost::set_budgets(std::shared_ptr<const std::vector<Budget>> budgets) {
-  post([this, budgets = std::move(budgets)] {
-    budgets_ = budgets;
-    if (owner_ && working_.mirrors) keep(owner_->set_budgets(*budgets_));
+void ShardHost::set_money(std::shared_ptr<const std::vector<ShardMoney>> money) {
+  post([this, money = std::move(money)] {
+    money_ = money;
+    if (owner_ && working_.mirrors) keep(owner_->set_money(own_money()));
   });
 }
 
 void ShardHost::mirror(std::uint64_t epoch) {
   post([this, epoch] {
-    if (!owner_ || epoch != working_.epoch || !budgets_) return;
-    working_.mirrors = keep(owner_->set_budgets(*budgets_));
+    if (!owner_ || epoch != working_.epoch || !money_) return;
+    working_.mirrors = keep(owner_->set_money(own_money()));
   });
 }
 
@@ -328,6 +330,7 @@ void ShardHost::own() {
   }
   for (OwnerEffect& effect : owner_->take_effects()) {
     if (auto* send = std::get_if<SendToNode>(&effect)) ports_.send(send->node, std::move(send->message));
+    else if (auto* to_shard = std::get_if<SendToShard>(&effect)) ports_.send_to_shard(to_shard->shard, std::move(to_shard->message));
     else if (const auto* tail = std::get_if<TailGrew>(&effect)) ports_.grew(options_.shard, tail->next_index);
   }
 }

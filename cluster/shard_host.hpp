@@ -30,6 +30,7 @@ namespace outlast::cluster {
 
 struct ShardHostOptions {
   ShardId shard = 0;
+  ShardId shards = 1;  // of the cluster
   std::string folder;  // of its store; made when absent
   std::string node;
   Incarnation incarnation;
@@ -56,6 +57,8 @@ struct HostStatus {
 // Called on the host's thread; must not block.
 struct ShardHostPorts {
   std::function<void(const std::string& node, shard::Message)> send;  // to this node, too
+  // To whoever owns that shard now; lost where nobody does.
+  std::function<void(ShardId, shard::Message)> send_to_shard;
   // The owner's log has grown to that index: a hint for replicas.
   std::function<void(ShardId, std::uint64_t next_index)> grew;
   // Once it has read to the log's end: after each batch, and at least once a second.
@@ -100,7 +103,7 @@ class ShardHost {
   void receive(std::string node, shard::Message message);
   // Of the control shard, for the owner of a ledger shard to mirror once it was told mirror(): a replica of the control log
   // that lags must not take a budget for removed.
-  void set_budgets(std::shared_ptr<const std::vector<Budget>> budgets);
+  void set_money(std::shared_ptr<const std::vector<ShardMoney>> money);
   // The budgets are those of a control log that was current after this host began to lead.
   void mirror(std::uint64_t epoch);
   // Processes of nodes that were removed: what they held counts as spent.
@@ -139,6 +142,7 @@ class ShardHost {
   void follow_later(const Error& error);
   void answer_currents();
   void own();
+  [[nodiscard]] const ShardMoney& own_money() const { return (*money_)[options_.shard]; }
   bool keep(const Result<void>& done);
   void end_gone();
   Result<void> open_writer();
@@ -163,7 +167,7 @@ class ShardHost {
   std::unique_ptr<storage::LedgerWriter> writer_;
   std::unique_ptr<ShardOwner> owner_;
   std::optional<std::uint64_t> catching_up_;  // an epoch that was claimed
-  std::shared_ptr<const std::vector<Budget>> budgets_;
+  std::shared_ptr<const std::vector<ShardMoney>> money_;
   std::shared_ptr<const std::vector<Incarnation>> gone_;
   std::vector<std::pair<std::uint64_t, std::function<void(Result<void>)>>> currents_;  // who waits for an index
   bool grew_ = true;

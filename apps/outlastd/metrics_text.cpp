@@ -127,7 +127,7 @@ void budget_metrics(MetricsWriter& text, const Daemon& daemon) {
   const BudgetBook& book = *snapshot->budgets;
   text.head("outlast_budget_refusals_total", "counter", "Requests and streams refused, by the budget that was short.");
   book.by_scope.visit_all([&text](const BudgetBook::Entry& entry) {
-    if (entry.slice) text.value("outlast_budget_refusals_total", metric_label("budget", entry.budget.id), entry.slice->refusals());
+    if (!entry.budget.soft) text.value("outlast_budget_refusals_total", metric_label("budget", entry.budget.id), entry.refusals());
   });
 }
 

@@ -224,6 +224,8 @@ class HolderNode {
     reservation.tenant = {setup_.organisation, "search", "ann"};
     reservation.key_id = setup_.key;
     reservation.price_known = true;
+    reservation.tags = {"daily", "shared"};
+    reservation.candidates = {{"alpha", "fable"}};
     reservation.holder = me_;
     reservation.amount = {static_cast<__int128>(1 + random_.below(2'000))};
     reservation.from_slices = take(reservation.amount);

@@ -26,8 +26,13 @@ struct Bench {
     owner = std::make_unique<ShardOwner>(options, *writer, clock);
     for (Incarnation& holder : holders) holder = ids.next();
     budgets = {{"bud_1", "search", *Scope::parse("organisation:acme"), {amount}, BudgetPeriod::total, "UTC", false}};
-    REQUIRE(owner->set_budgets(budgets));
+    set_budgets(budgets);
     commit();
+  }
+  void set_budgets(const std::vector<Budget>& all) {
+    ShardMoney money;
+    for (const Budget& budget : all) money.budgets.push_back({budget, false});
+    REQUIRE(owner->set_money(money));
   }
   void commit() {
     REQUIRE(owner->commit());
@@ -348,31 +353,17 @@ TEST_CASE("a budget whose amount is lowered has its surplus recalled", "[cluster
   bench.ask(0, 1'000'000, 0, 0);
   bench.commit();
   bench.budgets[0].amount = {200'000};
-  REQUIRE(bench.owner->set_budgets(bench.budgets));
+  bench.set_budgets(bench.budgets);
   bench.commit();
   const auto recalls = bench.all<shard::Recall>();
   REQUIRE(recalls.size() == 1);
   CHECK(recalls[0].budgets[0].keep == PicoUsd{5'000});
   // Nothing is entered when nothing differs; one that the control log has no more is removed.
   const std::uint64_t index = bench.writer->next_index();
-  REQUIRE(bench.owner->set_budgets(bench.budgets));
+  bench.set_budgets(bench.budgets);
   CHECK(bench.writer->next_index() == index);
-  REQUIRE(bench.owner->set_budgets({}));
+  bench.set_budgets({});
   CHECK(bench.writer->state().budgets().size() == 0);
-}
-
-TEST_CASE("a shard mirrors the budgets of its own organisations", "[cluster][owner]") {
-  const ShardId acme = shard_of("acme", 16);
-  std::map<std::string, VirtualKey, std::less<>> keys;
-  keys["key_1"].tenant = {"acme", "search", "ann"};
-  std::vector<Budget> budgets;
-  for (const char* scope : {"organisation:acme", "team:acme/search", "user:acme/search/ann", "key:key_1", "key:key_2",
-                            "tag:nightly", "model:m", "provider:p"}) {
-    budgets.push_back({scope, "", *Scope::parse(scope), {1}, BudgetPeriod::total, "UTC", false});
-  }
-  const std::vector<Budget> found = budgets_of_shard(budgets, keys, acme, 16);
-  CHECK(found == std::vector<Budget>(budgets.begin(), budgets.begin() + 4));
-  CHECK(budgets_of_shard(budgets, keys, static_cast<ShardId>((acme + 1) % 16), 16).empty());
 }
 
 }  // namespace outlast::cluster

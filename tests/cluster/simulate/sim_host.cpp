@@ -17,7 +17,7 @@ constexpr std::int64_t retry_ns = 200 * ms;
 
 SimHost::SimHost(ShardId shard, std::string node, Incarnation incarnation, const Clock& clock,
                  std::unique_ptr<SharedLog> shared, LossyLog& disk, const std::int64_t& deadline_ns, Election& election,
-                 std::vector<Budget> budgets, SimHostPorts ports)
+                 ShardId shards, ShardMoney money, SimHostPorts ports)
     : shard_(shard),
       node_(std::move(node)),
       incarnation_(incarnation),
@@ -26,7 +26,8 @@ SimHost::SimHost(ShardId shard, std::string node, Incarnation incarnation, const
       disk_(disk),
       deadline_ns_(deadline_ns),
       election_(election),
-      budgets_(std::move(budgets)),
+      shards_(shards),
+      money_(std::move(money)),
       ports_(std::move(ports)) {
   open_writer();
 }
@@ -61,9 +62,10 @@ void SimHost::lead(std::uint64_t epoch) {
     OwnerOptions options;
     options.shard = shard_;
     options.node = node_;
+    options.shards = shards_;
     owner_ = std::make_unique<ShardOwner>(options, *writer_, clock_);
     ports_.note("leads " + name_of_shard(shard_) + " in epoch " + std::to_string(epoch));
-    keep(owner_->set_budgets(budgets_));
+    keep(owner_->set_money(money_));
   });
 }
 
@@ -115,6 +117,7 @@ void SimHost::own() {
   if (!keep(owner_->commit())) return;
   for (OwnerEffect& effect : owner_->take_effects()) {
     if (auto* send = std::get_if<SendToNode>(&effect)) ports_.send(send->node, send->message);
+    else if (auto* to_shard = std::get_if<SendToShard>(&effect)) ports_.send_to_shard(to_shard->shard, to_shard->message);
     else if (const auto* grown = std::get_if<TailGrew>(&effect)) ports_.grew(shard_, grown->next_index);
   }
 }

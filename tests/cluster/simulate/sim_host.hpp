@@ -18,6 +18,7 @@ namespace outlast::cluster::simulation {
 
 struct SimHostPorts {
   std::function<void(const std::string& node, const shard::Message&)> send;
+  std::function<void(ShardId, const shard::Message&)> send_to_shard;
   std::function<void(ShardId, std::uint64_t next_index)> grew;
   std::function<void(const std::string&)> note;
 };
@@ -26,7 +27,7 @@ class SimHost {
  public:
   // All references outlive it. `deadline_ns`: until when the node may believe in its lease.
   SimHost(ShardId shard, std::string node, Incarnation incarnation, const Clock& clock, std::unique_ptr<SharedLog> shared,
-          LossyLog& disk, const std::int64_t& deadline_ns, Election& election, std::vector<Budget> budgets,
+          LossyLog& disk, const std::int64_t& deadline_ns, Election& election, ShardId shards, ShardMoney money,
           SimHostPorts ports);
 
   void log_grew() { grew_ = true; }
@@ -61,7 +62,8 @@ class SimHost {
   LossyLog& disk_;
   const std::int64_t& deadline_ns_;
   Election& election_;
-  const std::vector<Budget> budgets_;
+  const ShardId shards_;
+  const ShardMoney money_;
   const SimHostPorts ports_;
   std::unique_ptr<ReplicatedLog> replicated_;
   std::unique_ptr<storage::LedgerWriter> writer_;
