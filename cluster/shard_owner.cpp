@@ -29,7 +29,8 @@ bool is_allowed(const proto::EntryBody& body, ShardId shard) {
         if constexpr (is_one_of<Body, Reservation, AttemptLine, proto::Settled, proto::Voided, ReservationExtension>) {
           return shard != control_shard;
         } else if constexpr (is_one_of<Body, proto::IncarnationStarted, proto::OwnerStarted, proto::HolderEnded,
-                                       proto::SliceGranted, proto::SliceReturned, proto::BudgetRolled>) {
+                                       proto::SliceGranted, proto::SliceReturned, proto::BudgetRolled,
+                                       proto::AllotmentGranted, proto::AllotmentReturned>) {
           return false;
         } else if constexpr (is_one_of<Body, proto::CommitmentAdded, proto::CommitmentEnded>) {
           return shard == 0;  // of a cluster of one shard: ClusterLedger sees to it
