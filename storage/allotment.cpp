@@ -44,7 +44,10 @@ std::optional<LedgerError> take_grant(Allotments& allotments, const AllotmentSid
 std::optional<LedgerError> take_return(Allotments& allotments, const AllotmentSide& side,
                                        const proto::AllotmentReturned& body) {
   const auto at = allotments.find(body.shard);
-  if (at == allotments.end() || at->second.opened != body.opened || body.amount <= 0) return LedgerError::invalid;
+  if (at == allotments.end() || at->second.opened != body.opened || body.amount <= 0 ||
+      body.amount > allotment_amount_max) {
+    return LedgerError::invalid;
+  }
   Allotment& known = at->second;
   // Away nothing goes back that is used or held; at home nothing comes back that was not given.
   if (body.amount > known.out() || (side.away && body.amount > side.free)) return LedgerError::invalid;

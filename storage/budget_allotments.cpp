@@ -1,4 +1,6 @@
 // The part of BudgetState that has to do with allotments: what a budget's home gives to the ledgers of other shards.
+#include <utility>
+
 #include "storage/budget_state.hpp"
 #include "storage/rows.hpp"
 
@@ -12,9 +14,9 @@ AllotmentSide side_of(const BudgetAccount& account) {
 
 }  // namespace
 
-void BudgetState::allotted(BudgetAccount& account, std::uint16_t shard) {
+void BudgetState::allotted(BudgetAccount& account) {
   touch(account);
-  account.stale_allotments.insert(shard);
+  account.stale_allotments = true;
   account.status.allotted = {allotted_of(account.allotments, account.status.away)};
 }
 
@@ -24,7 +26,7 @@ std::optional<LedgerError> BudgetState::grant(const proto::AllotmentGranted& bod
   if (account == nullptr) return LedgerError::unknown_budget;
   const std::optional<LedgerError> error =
       take_grant(account->allotments, side_of(*account), body, index);
-  if (!error) allotted(*account, body.shard);
+  if (!error) allotted(*account);
   return error;
 }
 
@@ -33,7 +35,7 @@ std::optional<LedgerError> BudgetState::take_back(const proto::AllotmentReturned
   if (account == nullptr) return LedgerError::unknown_budget;
   const std::optional<LedgerError> error =
       take_return(account->allotments, side_of(*account), body);
-  if (!error) allotted(*account, body.shard);
+  if (!error) allotted(*account);
   return error;
 }
 
@@ -53,13 +55,13 @@ bool BudgetState::restore(const AllotmentRow& row) {
 }
 
 void BudgetState::collect_allotments(BudgetAccount& account, TableChanges& changes) {
-  for (const std::uint16_t shard : account.stale_allotments) {
-    const AllotmentRow allotment{false, account.status.budget.id, shard, account.allotments.at(shard)};
+  if (!std::exchange(account.stale_allotments, false)) return;
+  for (const auto& [shard, allotment] : account.allotments) {
+    const AllotmentRow whole{false, account.status.budget.id, shard, allotment};
     row_.clear();
-    encode(row_, allotment);
-    changes.put(Table::meta, allotment_key(allotment), row_);
+    encode(row_, whole);
+    changes.put(Table::meta, allotment_key(whole), row_);
   }
-  account.stale_allotments.clear();
 }
 
 }  // namespace outlast::storage

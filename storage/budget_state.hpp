@@ -54,7 +54,7 @@ struct BudgetAccount {
   SliceAccount own;  // the nil holder's
   std::map<Incarnation, HolderSlice> slices;
   Allotments allotments;
-  std::set<std::uint16_t> stale_allotments;  // whose rows are not what they are
+  bool stale_allotments = false;  // their rows are not what they are
   std::size_t open = 0;  // reservations that hold of it; it stays while there are any
   bool removed = false;
   bool dirty = false;    // its row is not what it is
@@ -163,7 +163,7 @@ class BudgetState {
   void end_slices(BudgetAccount& account);
   static SliceRow row_of(const Incarnation& holder, const SliceAccount& slice);
   void collect_slices(BudgetAccount& account, TableChanges& changes);
-  void allotted(BudgetAccount& account, std::uint16_t shard);
+  void allotted(BudgetAccount& account);
   void erase_allotments(const BudgetAccount& account);
   void collect_allotments(BudgetAccount& account, TableChanges& changes);
   void drop(BudgetAccount& account);

@@ -1,5 +1,7 @@
 // The part of CommitmentState that has to do with allotments: what a commitment's home gives to the ledgers of other
 // shards.
+#include <utility>
+
 #include "storage/commitment_state.hpp"
 #include "storage/rows.hpp"
 
@@ -12,9 +14,9 @@ AllotmentSide side_of(const CommitmentAccount& account) {
 
 }  // namespace
 
-void CommitmentState::allotted(CommitmentAccount& account, std::uint16_t shard) {
+void CommitmentState::allotted(CommitmentAccount& account) {
   touch(account);
-  account.stale_allotments.insert(shard);
+  account.stale_allotments = true;
   account.status.allotted = allotted_of(account.allotments, account.status.away);
 }
 
@@ -24,7 +26,7 @@ std::optional<LedgerError> CommitmentState::grant(const proto::AllotmentGranted&
   if (account == nullptr) return LedgerError::unknown_commitment;
   const std::optional<LedgerError> error =
       take_grant(account->allotments, side_of(*account), body, index);
-  if (!error) allotted(*account, body.shard);
+  if (!error) allotted(*account);
   return error;
 }
 
@@ -33,7 +35,7 @@ std::optional<LedgerError> CommitmentState::take_back(const proto::AllotmentRetu
   if (account == nullptr) return LedgerError::unknown_commitment;
   const std::optional<LedgerError> error =
       take_return(account->allotments, side_of(*account), body);
-  if (!error) allotted(*account, body.shard);
+  if (!error) allotted(*account);
   return error;
 }
 
@@ -47,13 +49,13 @@ bool CommitmentState::restore(const AllotmentRow& row) {
 }
 
 void CommitmentState::collect_allotments(CommitmentAccount& account, TableChanges& changes) {
-  for (const std::uint16_t shard : account.stale_allotments) {
-    const AllotmentRow allotment{true, account.status.commitment.id, shard, account.allotments.at(shard)};
+  if (!std::exchange(account.stale_allotments, false)) return;
+  for (const auto& [shard, allotment] : account.allotments) {
+    const AllotmentRow whole{true, account.status.commitment.id, shard, allotment};
     row_.clear();
-    encode(row_, allotment);
-    changes.put(Table::meta, allotment_key(allotment), row_);
+    encode(row_, whole);
+    changes.put(Table::meta, allotment_key(whole), row_);
   }
-  account.stale_allotments.clear();
 }
 
 }  // namespace outlast::storage

@@ -7,7 +7,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,7 +30,7 @@ struct CommitmentAccount {
   CommitmentStatus status;
   bool dirty = false;  // its row is not what it is
   Allotments allotments;
-  std::set<std::uint16_t> stale_allotments;  // whose rows are not what they are
+  bool stale_allotments = false;  // their rows are not what they are
 
   [[nodiscard]] __int128 unheld() const { return status.part() - status.used - status.held; }
   // Whether what is not held may be drawn.
@@ -106,7 +105,7 @@ class CommitmentState {
  private:
   void touch(CommitmentAccount& account);
   void index(CommitmentAccount& account);
-  void allotted(CommitmentAccount& account, std::uint16_t shard);
+  void allotted(CommitmentAccount& account);
   void collect_allotments(CommitmentAccount& account, TableChanges& changes);
 
   std::map<std::string, std::unique_ptr<CommitmentAccount>, std::less<>> commitments_;
