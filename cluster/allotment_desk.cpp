@@ -53,6 +53,7 @@ AllotmentDesk::AllotmentDesk(ShardId shard, ShardId shards, storage::LedgerWrite
 Result<void> AllotmentDesk::receive(const shard::AllotmentDemand& demand) {
   if (demand.from >= shards_ || demand.from == shard_) return {};
   silent_.erase(demand.from);
+  writer_.roll_periods();  // else one that has ended would keep money waiting while nobody spends
   for (const shard::AllotmentAsk& ask : demand.asks) {
     if (Result<void> taken = take(demand.from, ask); !taken) return taken;
   }

@@ -78,6 +78,7 @@ bool AllotmentKeeper::ask(const std::string& budget, __int128 short_by) {
 }
 
 Result<void> AllotmentKeeper::receive(const shard::AllotmentTerms& terms, const std::function<bool(const std::string& budget)>& ask_holders) {
+  writer_.roll_periods();  // else one that has ended would keep money waiting while nobody spends
   for (const shard::AllotmentTerm& term : terms.terms) {
     if (Result<void> taken = take(terms.from, term, ask_holders); !taken) return taken;
   }
@@ -101,6 +102,7 @@ Result<void> AllotmentKeeper::take(ShardId home, const shard::AllotmentTerm& ter
     if (granted->outcome == storage::Outcome::applied) {
       held.last_free += more;
       held.failed = 0;
+      if (is_new) held.looked = false;  // what an allotment before it had is not drawn
     }
     activate(subject);  // the home tells it until it hears that it has come
   }
@@ -194,7 +196,7 @@ bool AllotmentKeeper::tell_one(const AllotmentSubject& subject, std::int64_t now
     ask.needed = held.needed;
     ask.ask = held.ask;
   }
-  ask.wanted = wanted_of(held, *account);
+  if (now_ns - held.wanted_ns >= ahead_interval_ns) ask.wanted = wanted_of(held, *account);
   if (ask.wanted > 0) {
     held.wanted_ns = now_ns;
     held.drawn /= 2;
