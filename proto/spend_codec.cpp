@@ -1,4 +1,4 @@
-// The batches of spend that nodes tell each other. Keys and texts stand once in a batch, because most events repeat them.
+// The batches of spend that nodes tell each other. Keys and texts stand once in a batch: most events repeat them.
 #include <string_view>
 #include <unordered_map>
 
@@ -65,8 +65,7 @@ SpendItem read(schema::SpendEvent::Reader in, const std::vector<std::shared_ptr<
   item.model = text_at(texts, in.getModel());
   item.conversation = in.getConversation();
   item.request = in.getRequest();
-  item.cost.value = static_cast<__int128>(static_cast<unsigned __int128>(static_cast<__int128>(in.getCostHigh())) << 64 |
-                                          in.getCostLow());
+  item.cost.value = static_cast<__int128>(static_cast<unsigned __int128>(in.getCostHigh()) << 64 | in.getCostLow());
   item.age_ms = in.getAgeMs();
   item.duration_ms = in.getDurationMs();
   item.ended = in.getEnded();
