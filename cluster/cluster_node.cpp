@@ -477,6 +477,11 @@ void ClusterNode::set_control_channel(ControlChannelPorts ports) {
   for (const Peer& peer : up) control_channel_.on_up(peer);
 }
 
+bool ClusterNode::leads(ShardId shard) const {
+  const auto host = host_of(shard);
+  return host && host->status().leading;
+}
+
 void ClusterNode::drain() { coordinator_->drain(); }
 
 void ClusterNode::watch_nodes(std::function<void(const CoordinationView&)> call) {

@@ -94,6 +94,8 @@ class ClusterNode {
   [[nodiscard]] PeerLinks& links() { return *links_; }
   [[nodiscard]] const Incarnation& incarnation() const { return incarnation_; }
   [[nodiscard]] ShardId shards() const { return shards_; }
+  // Whether this node owns the shard, as far as it knows.
+  [[nodiscard]] bool leads(ShardId shard) const;
   // Once, before peers matter; those that are up already are told.
   void set_control_channel(ControlChannelPorts ports);
   // Gives its shards away and takes none; reservations of this node go on. `drained` once nothing is left.

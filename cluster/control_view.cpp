@@ -27,9 +27,9 @@ ControlChanges changes_of(const std::vector<storage::StoredEntry>& entries) {
       case EntryKind::node_changed:
       case EntryKind::join_token_made: changes.members = true; break;
       case EntryKind::setting_set: changes.settings = true; break;
-      case EntryKind::breaker_tripped: changes.breakers.emplace_back(std::get<BreakerTripped>(entry.body)); break;
-      case EntryKind::breaker_reset: changes.breakers.emplace_back(std::get<BreakerReset>(entry.body)); break;
-      case EntryKind::breaker_rule: changes.breakers.emplace_back(std::get<BreakerRuleChange>(entry.body)); break;
+      case EntryKind::breaker_tripped: changes.breakers.push_back({std::get<BreakerTripped>(entry.body), entry.header.time_ms}); break;
+      case EntryKind::breaker_reset: changes.breakers.push_back({std::get<BreakerReset>(entry.body), entry.header.time_ms}); break;
+      case EntryKind::breaker_rule: changes.breakers.push_back({std::get<BreakerRuleChange>(entry.body), entry.header.time_ms}); break;
       default: break;
     }
   }

@@ -45,7 +45,7 @@ struct ControlChanges {
   bool commitments = false;
   bool members = false;
   bool settings = false;
-  std::vector<BreakerOperation> breakers;
+  std::vector<BreakerEntry> breakers;
 };
 
 // Any thread.

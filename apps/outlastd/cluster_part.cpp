@@ -88,6 +88,7 @@ Result<std::unique_ptr<ClusterPart>> ClusterPart::start(const NodeConfig& config
   auto node = cluster::ClusterNode::start(std::move(options), std::move(agreement), clock);
   if (!node) return fail(node.error());
   part->node_ = std::move(*node);
+  part->peer_port_ = std::make_unique<Port>(part->node_->links());
   if (const auto joins = part->start_join(key_secret); !joins) return fail(joins.error());
   part->port_.cluster = config.cluster.name;
   part->port_.public_key = keys->public_key;
@@ -142,13 +143,13 @@ Result<void> ClusterPart::start_join(const std::string& key_secret) {
   return {};
 }
 
-void ClusterPart::serve(caf::actor_system& system, std::function<std::uint64_t()> requests_in_flight, OnChange changed) {
+void ClusterPart::serve(caf::actor_system& system, std::function<std::uint64_t()> requests_in_flight,
+                        actors::SpendSharing& spend, OnChange changed) {
   system_ = &system;
   requests_in_flight_ = std::move(requests_in_flight);
-  peer_port_ = std::make_unique<Port>(node_->links());
   remote_ = std::make_unique<actors::RemoteActors>(system, *peer_port_, clock_);
   workers_ = std::make_unique<actors::WorkerRegistry>(config_.name, *remote_, *peer_port_);
-  channel_ = std::make_unique<actors::ControlChannel>(*remote_, *workers_);
+  channel_ = std::make_unique<actors::ControlChannel>(*remote_, *workers_, &spend);
   actor_ = system.spawn(cluster_node_actor, [this] { return report(); }, [this] { drain(); });
   if (const auto served = remote_->serve(std::string(actor_name), actor_); !served) {
     log::error("node_not_served", {{"error", served.error().message}});
