@@ -65,24 +65,25 @@ def test_a_hard_budget_of_a_tag_holds_over_all_shards_and_what_fits_is_served(cl
     keys = keys_of(cluster, "tagged")
     amount = 40 * MOST
     budget = set_budget(cluster, "tag:nightly", amount)
-    time_of_all = time.monotonic() + 60
-    answers = []
-    # Until it is used up for a request of any organisation.
-    while time.monotonic() < time_of_all:
-        batch = ask_all(cluster, keys, 48, "nightly")
-        answers += batch
-        assert {answer.status for answer in batch} <= {200, 429}
-        if all(answer.status == 429 for answer in batch):
-            break
-    else:
-        pytest.fail("the budget is never used up")
+    answers = ask_all(cluster, keys, 120, "nightly")
+    assert {answer.status for answer in answers} == {200, 429}
+    # What is left is somewhere: each organisation finds it, though perhaps not at once.
+    refused, number = 0, 0
+    until = time.monotonic() + 90
+    while refused < 2 * len(keys):
+        assert time.monotonic() < until, "the budget is never used up"
+        answer = ask(list(cluster)[number % 3], keys[number % len(keys)], "nightly")
+        number += 1
+        assert answer.status in (200, 429)
+        refused = 0 if answer.status == 200 else refused + 1
     settled(cluster)
-    assert history.check([], cluster.ledgers()) == []
-    status = budget_of(cluster.any(), budget)
-    used = float(status["used_usd"]) * USD
+    ledgers = cluster.ledgers()
+    assert history.check([], ledgers) == []
+    worst_case = max(int(entry["amount_pico_usd"]) for shard in ledgers["n1"].values() for entry in shard
+                     if entry["kind"] == "reserve" and "nightly" in entry["tags"])
+    used = float(budget_of(cluster.any(), budget)["used_usd"]) * USD
     assert used <= amount
-    # What is left does not cover a worst case more.
-    assert amount - used < MOST * 1.5
+    assert amount - used < worst_case
     # Requests without the tag go on.
     assert all(answer.status == 200 for answer in ask_all(cluster, keys, 8, "other"))
 
