@@ -145,7 +145,9 @@ void ShardHost::step_down(std::uint64_t epoch) {
 void ShardHost::receive(std::string node, shard::Message message) {
   post([this, node = std::move(node), message = std::move(message)]() mutable {
     if (owner_) {
-      keep(owner_->receive(node, message));
+      const std::uint64_t before = committed();
+      const std::int64_t start_ns = clock_.monotonic_ns();
+      if (keep(owner_->receive(node, message))) count_commit(before, start_ns);
       return;
     }
     if (auto answer = not_owner(message, {}, 0)) ports_.send(node, std::move(*answer));
@@ -319,17 +321,22 @@ void ShardHost::own() {
     keep(fail(AgreementError::lease_lost, "the lease's deadline has passed"));
     return;
   }
-  const std::uint64_t before = writer_->next_index() - writer_->pending_entries();
+  const std::uint64_t before = committed();
   const std::int64_t start_ns = clock_.monotonic_ns();
   if (!keep(owner_->commit())) return;
-  if (writer_->next_index() > before) {
-    ++working_.batches;
-    working_.commit_us_last = static_cast<std::uint64_t>((clock_.monotonic_ns() - start_ns) / 1'000);
-  }
+  count_commit(before, start_ns);
   for (OwnerEffect& effect : owner_->take_effects()) {
     if (auto* send = std::get_if<SendToNode>(&effect)) ports_.send(send->node, std::move(send->message));
     else if (const auto* tail = std::get_if<TailGrew>(&effect)) ports_.grew(options_.shard, tail->next_index);
   }
+}
+
+// A batch was appended since the log ended at `before`.
+void ShardHost::count_commit(std::uint64_t before, std::int64_t start_ns) {
+  if (committed() == before) return;
+  ++working_.batches;
+  working_.commit_us_last = static_cast<std::uint64_t>((clock_.monotonic_ns() - start_ns) / 1'000);
+  working_.commits.add(working_.commit_us_last);
 }
 
 void ShardHost::follow() {
@@ -404,7 +411,7 @@ void ShardHost::sync_if_due() {
   synced_ns_ = now_ns;
   log_->drop_ids_before(writer_->time_ms() - storage::dedup_age_ms_max);
   if (const Result<void> folded = writer_->fold(); !folded) die(options_.shard, folded.error());
-  const std::uint64_t applied = owner_ ? writer_->next_index() - writer_->pending_entries() : writer_->next_index();
+  const std::uint64_t applied = owner_ ? committed() : writer_->next_index();
   if (durable_ == applied) return;
   if (const Result<void> synced = log_->sync(); !synced) die(options_.shard, synced.error());
   durable_ = applied;
@@ -413,7 +420,7 @@ void ShardHost::sync_if_due() {
 void ShardHost::tell_progress(bool always) {
   const std::int64_t now_ns = clock_.monotonic_ns();
   working_.leading = owner_ != nullptr;
-  working_.applied = owner_ ? writer_->next_index() - writer_->pending_entries() : writer_->next_index();
+  working_.applied = owner_ ? committed() : writer_->next_index();
   if (working_.leading) working_.tail = working_.applied;
   working_.durable = durable_;
   working_.open_reservations = writer_->state().open_count();

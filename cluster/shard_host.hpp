@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "cluster/commit_times.hpp"
 #include "cluster/coordination.hpp"
 #include "cluster/replicated_log.hpp"
 #include "cluster/shard_id.hpp"
@@ -48,6 +49,7 @@ struct HostStatus {
   std::uint64_t open_reservations = 0;
   std::uint64_t batches = 0;        // that this node appended
   std::uint64_t commit_us_last = 0;
+  CommitTimes commits;              // of those batches, agreement included
   bool behind = false;              // the log was trimmed above what this replica has: it needs a checkpoint
   std::string problem;              // why it does not get on; empty when it does
   bool mirrors = false;             // as the owner: the control log's budgets are its own
@@ -139,6 +141,8 @@ class ShardHost {
   void follow_later(const Error& error);
   void answer_currents();
   void own();
+  void count_commit(std::uint64_t before, std::int64_t start_ns);
+  [[nodiscard]] std::uint64_t committed() const { return writer_->next_index() - writer_->pending_entries(); }
   bool keep(const Result<void>& done);
   void end_gone();
   Result<void> open_writer();
