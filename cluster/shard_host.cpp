@@ -16,6 +16,7 @@ namespace {
 constexpr std::int64_t ms = 1'000'000;
 constexpr std::int64_t told_interval_ns = 500 * ms;
 constexpr std::int64_t retry_ns = 200 * ms;   // after the shared log could not be read
+constexpr std::size_t sent_bytes_max = 16U << 20;
 constexpr std::size_t tasks_max = 4'096;  // messages that wait: each may be large, and is sent again
 constexpr int exit_status_doubt = 70;
 
@@ -100,7 +101,49 @@ void ShardHost::set_lead_deadline(std::shared_ptr<const std::atomic<std::int64_t
 }
 
 void ShardHost::log_grew() {
-  post([this] { grew_ = true; });
+  {
+    const std::lock_guard lock(mutex_);
+    if (status_.leading) return;  // by its own doing
+  }
+  post([this] {
+    if (hinted_ns_ == 0) hinted_ns_ = clock_.monotonic_ns();
+  });
+}
+
+void ShardHost::take_batch(std::string batch) {
+  const std::size_t size = batch.size();
+  {
+    const std::lock_guard lock(mutex_);
+    if (sent_bytes_ + size > sent_bytes_max) return;
+    sent_bytes_ += size;
+  }
+  Task take = [this, batch = std::move(batch)] {
+    take_sent(batch);
+    const std::lock_guard lock(mutex_);
+    sent_bytes_ -= batch.size();
+  };
+  if (post(std::move(take), true)) return;
+  const std::lock_guard lock(mutex_);
+  sent_bytes_ -= size;
+}
+
+void ShardHost::take_sent(std::string_view batch) {
+  if (owner_ || working_.behind) return;
+  const Result<SentBatch> taken = cluster::take_sent(codec_, batch, *writer_);
+  if (!taken) {
+    if (is(taken.error(), storage::LedgerError::io) || is(taken.error(), storage::LedgerError::disk_full)) {
+      die(options_.shard, taken.error());
+    }
+    // The shared log says what is right.
+    log::warning("sent_batch_refused", {{"shard", name_of_shard(options_.shard)}, {"error", taken.error().message}});
+    if (const Result<void> opened = open_writer(); !opened) die(options_.shard, opened.error());
+    grew_ = true;
+  } else if (*taken == SentBatch::applied) {
+    hinted_ns_ = 0;
+    answer_currents();
+  } else if (*taken != SentBatch::known) {
+    grew_ = true;
+  }
 }
 
 void ShardHost::catch_up(std::uint64_t epoch) {
@@ -246,7 +289,8 @@ Result<void> ShardHost::open_writer() {
   replicated_ = std::make_unique<ReplicatedLog>(
       *shared_, *log_,
       ReplicatedLogHooks{[this] { return may_lead(); },
-                         [](std::uint32_t wait_ms) { std::this_thread::sleep_for(std::chrono::milliseconds(wait_ms)); }});
+                         [](std::uint32_t wait_ms) { std::this_thread::sleep_for(std::chrono::milliseconds(wait_ms)); },
+                         [this](std::string_view batch) { ports_.appended(options_.shard, batch); }});
   auto writer = storage::LedgerWriter::open_replica(*replicated_, clock_);
   if (!writer) return fail(std::move(writer.error()));
   writer_ = std::move(*writer);
@@ -275,6 +319,7 @@ bool ShardHost::may_lead() const {
 std::int64_t ShardHost::wake_ns() const {
   std::int64_t wake = std::min(told_ns_ + told_interval_ns, synced_ns_ + options_.sync_interval_ms * ms);
   if (owner_) return std::min(wake, owner_->next_wake_ns());
+  if (hinted_ns_ != 0) wake = std::min(wake, hinted_ns_ + options_.sent_wait_ms * ms);
   return grew_ ? 0 : std::min(wake, polled_ns_ + options_.poll_interval_ms * ms);
 }
 
@@ -327,7 +372,6 @@ void ShardHost::own() {
   count_commit(before, start_ns);
   for (OwnerEffect& effect : owner_->take_effects()) {
     if (auto* send = std::get_if<SendToNode>(&effect)) ports_.send(send->node, std::move(send->message));
-    else if (const auto* tail = std::get_if<TailGrew>(&effect)) ports_.grew(options_.shard, tail->next_index);
   }
 }
 
@@ -341,8 +385,10 @@ void ShardHost::count_commit(std::uint64_t before, std::int64_t start_ns) {
 
 void ShardHost::follow() {
   const std::int64_t now_ns = clock_.monotonic_ns();
-  const bool due = grew_ || now_ns - polled_ns_ >= options_.poll_interval_ms * ms;
+  const bool due = grew_ || now_ns - polled_ns_ >= options_.poll_interval_ms * ms ||
+                   (hinted_ns_ != 0 && now_ns - hinted_ns_ >= options_.sent_wait_ms * ms);
   if (!due) return;
+  hinted_ns_ = 0;
   if (working_.behind) {
     polled_ns_ = now_ns;
     grew_ = false;

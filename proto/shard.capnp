@@ -129,5 +129,6 @@ struct ShardMessage @0xc4d90b6a17e53f10 {
       shards @35 :List(ShardProgress);
     }
     free @36 :Void;        # by a former owner: the shard is the receiver's to claim
+    batch @37 :Data;       # of the shared log, as it has it: it stands there
   }
 }

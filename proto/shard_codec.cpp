@@ -174,6 +174,11 @@ void write_body(const NodeProgress& body, schema::ShardMessage::Builder out) {
 
 void write_body(const ShardFree&, schema::ShardMessage::Builder out) { out.setFree(); }
 
+void write_body(const AppendedBatch& body, schema::ShardMessage::Builder out) {
+  count_of(body.bytes.size(), batch_bytes_max);
+  out.setBatch({reinterpret_cast<const kj::byte*>(body.bytes.data()), body.bytes.size()});
+}
+
 // ---- Cap'n Proto to plain
 
 // Thrown by readers below, caught in decode(): a getter of Cap'n Proto throws as well, so one way out serves both.
@@ -328,6 +333,10 @@ Body read_body(schema::ShardMessage::Reader in) {
     }
     case schema::ShardMessage::FREE:
       return ShardFree{};
+    case schema::ShardMessage::BATCH: {
+      const auto bytes = bounded(in.getBatch(), batch_bytes_max);
+      return AppendedBatch{std::string(reinterpret_cast<const char*>(bytes.begin()), bytes.size())};
+    }
   }
   throw Refused{FrameError::unknown_kind, "a message of a kind that this node does not know"};
 }
