@@ -16,6 +16,10 @@ namespace {
 constexpr std::int64_t ms = 1'000'000;
 constexpr std::int64_t told_interval_ns = 500 * ms;
 constexpr std::int64_t retry_ns = 200 * ms;   // after the shared log could not be read
+// A batch costs etcd about as much as a hundred entries. So commits that nobody waits for keep a distance, as long as
+// the last one took, but for this much; less when so many entries have come.
+constexpr std::int64_t commit_distance_ns_max = 20 * ms;
+constexpr std::uint64_t commit_entries_enough = 256;
 constexpr std::size_t sent_bytes_max = 16U << 20;
 constexpr std::size_t tasks_max = 4'096;  // messages that wait: each may be large, and is sent again
 constexpr int exit_status_doubt = 70;
@@ -318,7 +322,7 @@ bool ShardHost::may_lead() const {
 
 std::int64_t ShardHost::wake_ns() const {
   std::int64_t wake = std::min(told_ns_ + told_interval_ns, synced_ns_ + options_.sync_interval_ms * ms);
-  if (owner_) return std::min(wake, owner_->next_wake_ns());
+  if (owner_) return std::min({wake, owner_->next_wake_ns(), owner_->is_dirty() ? commit_after_ns_ : wake});
   if (hinted_ns_ != 0) wake = std::min(wake, hinted_ns_ + options_.sent_wait_ms * ms);
   return grew_ ? 0 : std::min(wake, polled_ns_ + options_.poll_interval_ms * ms);
 }
@@ -336,8 +340,9 @@ void ShardHost::run() {
     }
     for (const Task& task : tasks) task();
     tasks.clear();
-    if (owner_) own();
-    else follow();
+    if (!owner_) follow();
+    else if (commit_can_wait()) perform_effects();
+    else own();
     tell_applied();
     sync_if_due();
     tell_progress(false);
@@ -370,6 +375,17 @@ void ShardHost::own() {
   const std::int64_t start_ns = clock_.monotonic_ns();
   if (!keep(owner_->commit())) return;
   count_commit(before, start_ns);
+  perform_effects();
+}
+
+// What arrives meanwhile rides with the next batch.
+bool ShardHost::commit_can_wait() const {
+  const std::int64_t now_ns = clock_.monotonic_ns();
+  return now_ns < commit_after_ns_ && !owner_->is_urgent() && writer_->pending_entries() < commit_entries_enough &&
+         now_ns < owner_->next_wake_ns();
+}
+
+void ShardHost::perform_effects() {
   for (OwnerEffect& effect : owner_->take_effects()) {
     if (auto* send = std::get_if<SendToNode>(&effect)) ports_.send(send->node, std::move(send->message));
   }
@@ -379,7 +395,9 @@ void ShardHost::own() {
 void ShardHost::count_commit(std::uint64_t before, std::int64_t start_ns) {
   if (committed() == before) return;
   ++working_.batches;
-  working_.commit_us_last = static_cast<std::uint64_t>((clock_.monotonic_ns() - start_ns) / 1'000);
+  const std::int64_t now_ns = clock_.monotonic_ns();
+  working_.commit_us_last = static_cast<std::uint64_t>((now_ns - start_ns) / 1'000);
+  commit_after_ns_ = now_ns + std::min(now_ns - start_ns, commit_distance_ns_max);
   working_.commits.add(working_.commit_us_last);
 }
 

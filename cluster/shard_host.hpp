@@ -146,6 +146,8 @@ class ShardHost {
   void follow_later(const Error& error);
   void answer_currents();
   void own();
+  void perform_effects();
+  [[nodiscard]] bool commit_can_wait() const;
   void take_sent(std::string_view batch);
   void count_commit(std::uint64_t before, std::int64_t start_ns);
   [[nodiscard]] std::uint64_t committed() const { return writer_->next_index() - writer_->pending_entries(); }
@@ -181,6 +183,7 @@ class ShardHost {
   std::int64_t hinted_ns_ = 0;  // when the log was said to have grown by what has not come yet; 0: it was not
   bool read_to_end_ = false;
   std::int64_t polled_ns_ = 0;
+  std::int64_t commit_after_ns_ = 0;  // what nobody waits for
   std::int64_t synced_ns_ = 0;
   std::int64_t told_ns_ = 0;
   std::uint64_t durable_ = 0;
