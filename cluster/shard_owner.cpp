@@ -48,8 +48,7 @@ ShardOwner::ShardOwner(OwnerOptions options, storage::LedgerWriter& writer, cons
       clock_(clock),
       epoch_(writer.epoch()),
       // Later owners' recalls have larger numbers, so that no answer to an earlier one is taken for one to theirs.
-      next_recall_((epoch_ << 20) + 1),
-      told_index_(writer.next_index()) {
+      next_recall_((epoch_ << 20) + 1) {
   check(!writer.is_replica(), "the owner of a shard leads");
 }
 
@@ -246,7 +245,7 @@ Result<Applied> ShardOwner::add(const proto::EntryBody& body) { return writer_.a
 
 bool ShardOwner::is_dirty() const {
   return writer_.pending_entries() > 0 || !due_.empty() || !to_tell_.empty() || !ended_.empty() || desk_.has_reported() ||
-         told_index_ < writer_.next_index() || clock_.monotonic_ns() >= next_wake_ns();
+         clock_.monotonic_ns() >= next_wake_ns();
 }
 
 Result<void> ShardOwner::commit_if_large() {
@@ -266,10 +265,6 @@ Result<void> ShardOwner::commit() {
   tell_recalls();
   for (SendToNode& answer : ended_) effects_.emplace_back(std::move(answer));
   ended_.clear();
-  if (writer_.next_index() > told_index_) {
-    told_index_ = writer_.next_index();
-    effects_.emplace_back(TailGrew{told_index_});
-  }
   return {};
 }
 
