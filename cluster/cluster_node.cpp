@@ -377,6 +377,8 @@ void ClusterNode::on_message(const std::string& node, shard::Message message) {
     coordinator_->with([shard](Election& election) { election.told(shard); });
   } else if (std::holds_alternative<shard::Tail>(message.body)) {
     if (const auto host = host_of(shard)) host->log_grew();
+  } else if (auto* batch = std::get_if<shard::AppendedBatch>(&message.body)) {
+    if (const auto host = host_of(shard)) host->take_batch(std::move(batch->bytes));
   } else if (is_for_owner(message)) {
     if (const auto host = host_of(shard)) return host->receive(node, std::move(message));
     if (auto answer = not_owner(message, {}, 0)) send(node, std::move(*answer));

@@ -124,6 +124,7 @@ class ClusterNode {
   // Of a host, on its thread.
   ShardHostPorts host_ports(ShardId shard);
   void host_progress(const HostStatus& status);
+  void send_batch(ShardId shard, std::string_view batch);
   void fetch(ShardId shard);
   void replace_store(ShardId shard, const std::string& folder, std::uint64_t next_index);
   // Of the links, on the network thread.

@@ -36,15 +36,7 @@ ShardHostPorts ClusterNode::host_ports(ShardId shard) {
   ShardHostPorts ports;
   ports.send = [this](const std::string& node, shard::Message message) { send(node, std::move(message)); };
   ports.send_to_shard = [this](ShardId to, shard::Message message) { send_to_owner(to, std::move(message)); };
-  ports.grew = [this](ShardId id, std::uint64_t next_index) {
-    std::vector<std::string> replicas;
-    {
-      const std::lock_guard lock(mutex_);
-      const auto found = replicas_.find(id);
-      if (found != replicas_.end()) replicas = found->second;
-    }
-    for (const std::string& replica : replicas) send(replica, {id, 0, shard::Tail{next_index}});
-  };
+  ports.appended = [this](ShardId id, std::string_view batch) { send_batch(id, batch); };
   ports.behind = [this](ShardId id) { fetch(id); };
   ports.progress = [this](const HostStatus& status) { host_progress(status); };
   ports.caught_up = [this](ShardId id, std::uint64_t epoch) {
@@ -61,6 +53,24 @@ ShardHostPorts ClusterNode::host_ports(ShardId shard) {
                            const std::vector<storage::StoredEntry>& entries) { control_.applied(state, view, entries); };
   }
   return ports;
+}
+
+// Replicas that are not linked read it from the shared log.
+void ClusterNode::send_batch(ShardId shard, std::string_view batch) {
+  std::vector<std::string> replicas;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = replicas_.find(shard);
+    if (found == replicas_.end()) return;
+    for (const std::string& node : found->second) {
+      const auto heard = heard_.find(node);
+      if (heard != heard_.end() && heard->second.contains(shard)) replicas.push_back(node);
+    }
+  }
+  PeerLinks* const links = sender_;
+  if (links == nullptr || replicas.empty()) return;
+  const FramePtr frame = shard::encode({shard, 0, shard::AppendedBatch{std::string(batch)}});
+  for (const std::string& node : replicas) (void)links->send(node, Channel::ledger, frame);
 }
 
 void ClusterNode::follow(ShardId shard) {

@@ -16,6 +16,11 @@ namespace {
 constexpr std::int64_t ms = 1'000'000;
 constexpr std::int64_t told_interval_ns = 500 * ms;
 constexpr std::int64_t retry_ns = 200 * ms;   // after the shared log could not be read
+// A batch costs etcd about as much as a hundred entries. So commits that nobody waits for keep a distance, as long as
+// the last one took, but for this much; less when so many entries have come.
+constexpr std::int64_t commit_distance_ns_max = 20 * ms;
+constexpr std::uint64_t commit_entries_enough = 256;
+constexpr std::size_t sent_bytes_max = 16U << 20;
 constexpr std::size_t tasks_max = 4'096;  // messages that wait: each may be large, and is sent again
 constexpr int exit_status_doubt = 70;
 
@@ -101,7 +106,49 @@ void ShardHost::set_lead_deadline(std::shared_ptr<const std::atomic<std::int64_t
 }
 
 void ShardHost::log_grew() {
-  post([this] { grew_ = true; });
+  {
+    const std::lock_guard lock(mutex_);
+    if (status_.leading) return;  // by its own doing
+  }
+  post([this] {
+    if (hinted_ns_ == 0) hinted_ns_ = clock_.monotonic_ns();
+  });
+}
+
+void ShardHost::take_batch(std::string batch) {
+  const std::size_t size = batch.size();
+  {
+    const std::lock_guard lock(mutex_);
+    if (sent_bytes_ + size > sent_bytes_max) return;
+    sent_bytes_ += size;
+  }
+  Task take = [this, batch = std::move(batch)] {
+    take_sent(batch);
+    const std::lock_guard lock(mutex_);
+    sent_bytes_ -= batch.size();
+  };
+  if (post(std::move(take), true)) return;
+  const std::lock_guard lock(mutex_);
+  sent_bytes_ -= size;
+}
+
+void ShardHost::take_sent(std::string_view batch) {
+  if (owner_ || working_.behind) return;
+  const Result<SentBatch> taken = cluster::take_sent(codec_, batch, *writer_);
+  if (!taken) {
+    if (is(taken.error(), storage::LedgerError::io) || is(taken.error(), storage::LedgerError::disk_full)) {
+      die(options_.shard, taken.error());
+    }
+    // The shared log says what is right.
+    log::warning("sent_batch_refused", {{"shard", name_of_shard(options_.shard)}, {"error", taken.error().message}});
+    if (const Result<void> opened = open_writer(); !opened) die(options_.shard, opened.error());
+    grew_ = true;
+  } else if (*taken == SentBatch::applied) {
+    hinted_ns_ = 0;
+    answer_currents();
+  } else if (*taken != SentBatch::known) {
+    grew_ = true;
+  }
 }
 
 void ShardHost::catch_up(std::uint64_t epoch) {
@@ -147,7 +194,9 @@ void ShardHost::step_down(std::uint64_t epoch) {
 void ShardHost::receive(std::string node, shard::Message message) {
   post([this, node = std::move(node), message = std::move(message)]() mutable {
     if (owner_) {
-      keep(owner_->receive(node, message));
+      const std::uint64_t before = committed();
+      const std::int64_t start_ns = clock_.monotonic_ns();
+      if (keep(owner_->receive(node, message))) count_commit(before, start_ns);
       return;
     }
     if (auto answer = not_owner(message, {}, 0)) ports_.send(node, std::move(*answer));
@@ -246,7 +295,8 @@ Result<void> ShardHost::open_writer() {
   replicated_ = std::make_unique<ReplicatedLog>(
       *shared_, *log_,
       ReplicatedLogHooks{[this] { return may_lead(); },
-                         [](std::uint32_t wait_ms) { std::this_thread::sleep_for(std::chrono::milliseconds(wait_ms)); }});
+                         [](std::uint32_t wait_ms) { std::this_thread::sleep_for(std::chrono::milliseconds(wait_ms)); },
+                         [this](std::string_view batch) { ports_.appended(options_.shard, batch); }});
   auto writer = storage::LedgerWriter::open_replica(*replicated_, clock_);
   if (!writer) return fail(std::move(writer.error()));
   writer_ = std::move(*writer);
@@ -274,7 +324,8 @@ bool ShardHost::may_lead() const {
 
 std::int64_t ShardHost::wake_ns() const {
   std::int64_t wake = std::min(told_ns_ + told_interval_ns, synced_ns_ + options_.sync_interval_ms * ms);
-  if (owner_) return std::min(wake, owner_->next_wake_ns());
+  if (owner_) return std::min({wake, owner_->next_wake_ns(), owner_->is_dirty() ? commit_after_ns_ : wake});
+  if (hinted_ns_ != 0) wake = std::min(wake, hinted_ns_ + options_.sent_wait_ms * ms);
   return grew_ ? 0 : std::min(wake, polled_ns_ + options_.poll_interval_ms * ms);
 }
 
@@ -291,8 +342,9 @@ void ShardHost::run() {
     }
     for (const Task& task : tasks) task();
     tasks.clear();
-    if (owner_) own();
-    else follow();
+    if (!owner_) follow();
+    else if (commit_can_wait()) perform_effects();
+    else own();
     tell_applied();
     sync_if_due();
     tell_progress(false);
@@ -321,24 +373,43 @@ void ShardHost::own() {
     keep(fail(AgreementError::lease_lost, "the lease's deadline has passed"));
     return;
   }
-  const std::uint64_t before = writer_->next_index() - writer_->pending_entries();
+  const std::uint64_t before = committed();
   const std::int64_t start_ns = clock_.monotonic_ns();
   if (!keep(owner_->commit())) return;
-  if (writer_->next_index() > before) {
-    ++working_.batches;
-    working_.commit_us_last = static_cast<std::uint64_t>((clock_.monotonic_ns() - start_ns) / 1'000);
-  }
+  count_commit(before, start_ns);
+  perform_effects();
+}
+
+// What arrives meanwhile rides with the next batch.
+bool ShardHost::commit_can_wait() const {
+  const std::int64_t now_ns = clock_.monotonic_ns();
+  return now_ns < commit_after_ns_ && !owner_->is_urgent() && writer_->pending_entries() < commit_entries_enough &&
+         now_ns < owner_->next_wake_ns();
+}
+
+void ShardHost::perform_effects() {
   for (OwnerEffect& effect : owner_->take_effects()) {
     if (auto* send = std::get_if<SendToNode>(&effect)) ports_.send(send->node, std::move(send->message));
     else if (auto* to_shard = std::get_if<SendToShard>(&effect)) ports_.send_to_shard(to_shard->shard, std::move(to_shard->message));
-    else if (const auto* tail = std::get_if<TailGrew>(&effect)) ports_.grew(options_.shard, tail->next_index);
   }
+}
+
+// A batch was appended since the log ended at `before`.
+void ShardHost::count_commit(std::uint64_t before, std::int64_t start_ns) {
+  if (committed() == before) return;
+  ++working_.batches;
+  const std::int64_t now_ns = clock_.monotonic_ns();
+  working_.commit_us_last = static_cast<std::uint64_t>((now_ns - start_ns) / 1'000);
+  commit_after_ns_ = now_ns + std::min(now_ns - start_ns, commit_distance_ns_max);
+  working_.commits.add(working_.commit_us_last);
 }
 
 void ShardHost::follow() {
   const std::int64_t now_ns = clock_.monotonic_ns();
-  const bool due = grew_ || now_ns - polled_ns_ >= options_.poll_interval_ms * ms;
+  const bool due = grew_ || now_ns - polled_ns_ >= options_.poll_interval_ms * ms ||
+                   (hinted_ns_ != 0 && now_ns - hinted_ns_ >= options_.sent_wait_ms * ms);
   if (!due) return;
+  hinted_ns_ = 0;
   if (working_.behind) {
     polled_ns_ = now_ns;
     grew_ = false;
@@ -407,7 +478,7 @@ void ShardHost::sync_if_due() {
   synced_ns_ = now_ns;
   log_->drop_ids_before(writer_->time_ms() - storage::dedup_age_ms_max);
   if (const Result<void> folded = writer_->fold(); !folded) die(options_.shard, folded.error());
-  const std::uint64_t applied = owner_ ? writer_->next_index() - writer_->pending_entries() : writer_->next_index();
+  const std::uint64_t applied = owner_ ? committed() : writer_->next_index();
   if (durable_ == applied) return;
   if (const Result<void> synced = log_->sync(); !synced) die(options_.shard, synced.error());
   durable_ = applied;
@@ -416,7 +487,7 @@ void ShardHost::sync_if_due() {
 void ShardHost::tell_progress(bool always) {
   const std::int64_t now_ns = clock_.monotonic_ns();
   working_.leading = owner_ != nullptr;
-  working_.applied = owner_ ? writer_->next_index() - writer_->pending_entries() : writer_->next_index();
+  working_.applied = owner_ ? committed() : writer_->next_index();
   if (working_.leading) working_.tail = working_.applied;
   working_.durable = durable_;
   working_.open_reservations = writer_->state().open_count();

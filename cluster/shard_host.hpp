@@ -10,9 +10,12 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
+#include "cluster/batch_codec.hpp"
+#include "cluster/commit_times.hpp"
 #include "cluster/coordination.hpp"
 #include "cluster/replicated_log.hpp"
 #include "cluster/shard_id.hpp"
@@ -37,6 +40,7 @@ struct ShardHostOptions {
   std::string software;
   std::uint32_t sync_interval_ms = 1'000;   // of a replica's store
   std::uint32_t poll_interval_ms = 1'000;   // of the shared log, without a hint
+  std::uint32_t sent_wait_ms = 100;         // after a hint, for what the owner sends
 };
 
 struct HostStatus {
@@ -49,6 +53,7 @@ struct HostStatus {
   std::uint64_t open_reservations = 0;
   std::uint64_t batches = 0;        // that this node appended
   std::uint64_t commit_us_last = 0;
+  CommitTimes commits;              // of those batches, agreement included
   bool behind = false;              // the log was trimmed above what this replica has: it needs a checkpoint
   std::string problem;              // why it does not get on; empty when it does
   bool mirrors = false;             // as the owner: the control log's budgets are its own
@@ -59,8 +64,8 @@ struct ShardHostPorts {
   std::function<void(const std::string& node, shard::Message)> send;  // to this node, too
   // To whoever owns that shard now; lost where nobody does.
   std::function<void(ShardId, shard::Message)> send_to_shard;
-  // The owner's log has grown to that index: a hint for replicas.
-  std::function<void(ShardId, std::uint64_t next_index)> grew;
+  // A batch of the owner stands in the shared log: for replicas, which need not read it there then.
+  std::function<void(ShardId, std::string_view batch)> appended;
   // Once it has read to the log's end: after each batch, and at least once a second.
   std::function<void(const HostStatus&)> progress;
   // The shared log was trimmed above what this replica has: it needs a checkpoint, and follows no more.
@@ -92,8 +97,10 @@ class ShardHost {
 
   // Before it leads anything: for a host that was opened before there was an election.
   void set_lead_deadline(std::shared_ptr<const std::atomic<std::int64_t>> lead_deadline_ns);
-  // A hint.
+  // A hint. It is waited for a moment whether the owner sends what is new.
   void log_grew();
+  // What the owner sent. May be lost: the shared log has it.
+  void take_batch(std::string batch);
   // Reads the log to its end, then says caught_up.
   void catch_up(std::uint64_t epoch);
   void lead(std::uint64_t epoch);
@@ -143,6 +150,11 @@ class ShardHost {
   void answer_currents();
   void own();
   [[nodiscard]] const ShardMoney& own_money() const { return (*money_)[options_.shard]; }
+  void perform_effects();
+  [[nodiscard]] bool commit_can_wait() const;
+  void take_sent(std::string_view batch);
+  void count_commit(std::uint64_t before, std::int64_t start_ns);
+  [[nodiscard]] std::uint64_t committed() const { return writer_->next_index() - writer_->pending_entries(); }
   bool keep(const Result<void>& done);
   void end_gone();
   Result<void> open_writer();
@@ -170,9 +182,12 @@ class ShardHost {
   std::shared_ptr<const std::vector<ShardMoney>> money_;
   std::shared_ptr<const std::vector<Incarnation>> gone_;
   std::vector<std::pair<std::uint64_t, std::function<void(Result<void>)>>> currents_;  // who waits for an index
+  BatchCodec codec_;
   bool grew_ = true;
+  std::int64_t hinted_ns_ = 0;  // when the log was said to have grown by what has not come yet; 0: it was not
   bool read_to_end_ = false;
   std::int64_t polled_ns_ = 0;
+  std::int64_t commit_after_ns_ = 0;  // what nobody waits for
   std::int64_t synced_ns_ = 0;
   std::int64_t told_ns_ = 0;
   std::uint64_t durable_ = 0;
@@ -182,6 +197,7 @@ class ShardHost {
   mutable std::mutex mutex_;  // of what follows
   mutable std::condition_variable arrived_;
   mutable std::vector<Task> tasks_;
+  std::size_t sent_bytes_ = 0;  // of batches that wait in them
   HostStatus status_;
   bool stop_ = false;
   std::thread thread_;

@@ -49,8 +49,7 @@ ShardOwner::ShardOwner(OwnerOptions options, storage::LedgerWriter& writer, cons
       allotments_(options_.shard, options_.shards, writer, clock),
       parts_(options_.shard, options_.shards, writer, clock),
       // Later owners' recalls have larger numbers, so that no answer to an earlier one is taken for one to theirs.
-      next_recall_((epoch_ << 20) + 1),
-      told_index_(writer.next_index()) {
+      next_recall_((epoch_ << 20) + 1) {
   check(!writer.is_replica(), "the owner of a shard leads");
 }
 
@@ -233,7 +232,7 @@ Result<Applied> ShardOwner::add(const proto::EntryBody& body) { return writer_.a
 
 bool ShardOwner::is_dirty() const {
   return writer_.pending_entries() > 0 || !due_.empty() || !to_tell_.empty() || !ended_.empty() || desk_.has_reported() ||
-         allotments_.is_dirty() || parts_.is_dirty() || told_index_ < writer_.next_index() ||
+         allotments_.is_dirty() || parts_.is_dirty() ||
          clock_.monotonic_ns() >= next_wake_ns();
 }
 
@@ -256,10 +255,6 @@ Result<void> ShardOwner::commit() {
   tell_allotments();
   for (SendToNode& answer : ended_) effects_.emplace_back(std::move(answer));
   ended_.clear();
-  if (writer_.next_index() > told_index_) {
-    told_index_ = writer_.next_index();
-    effects_.emplace_back(TailGrew{told_index_});
-  }
   return {};
 }
 

@@ -53,11 +53,7 @@ struct OwnerOptions {
   std::size_t commit_bytes_max = 512U << 10;  // it commits by itself when a batch has so much
 };
 
-// The log grew to here: for replicas, which read it.
-struct TailGrew {
-  std::uint64_t next_index = 0;
-};
-using OwnerEffect = std::variant<SendToNode, SendToShard, TailGrew>;
+using OwnerEffect = std::variant<SendToNode, SendToShard>;
 
 class ShardOwner {
  public:
@@ -172,7 +168,6 @@ class ShardOwner {
   std::uint64_t next_recall_ = 1;
   std::vector<SendToNode> ended_;  // answers to EndHolder, to be sent once durable
   std::map<std::string, std::uint64_t> progress_;
-  std::uint64_t told_index_;
   bool urgent_ = false;
   Counters counters_;
   std::vector<OwnerEffect> effects_;

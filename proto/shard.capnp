@@ -163,5 +163,6 @@ struct ShardMessage @0xc4d90b6a17e53f10 {
       from @39 :UInt16;
       terms @40 :List(AllotmentTerm);
     }
+    batch @41 :Data;       # of the shared log, as it has it: it stands there
   }
 }

@@ -210,6 +210,11 @@ void write_body(const AllotmentTerms& body, schema::ShardMessage::Builder out) {
   write_list(body.terms, to.initTerms(count_of(body.terms.size(), subjects_max)));
 }
 
+void write_body(const AppendedBatch& body, schema::ShardMessage::Builder out) {
+  count_of(body.bytes.size(), batch_bytes_max);
+  out.setBatch({reinterpret_cast<const kj::byte*>(body.bytes.data()), body.bytes.size()});
+}
+
 // ---- Cap'n Proto to plain
 
 // Thrown by readers below, caught in decode(): a getter of Cap'n Proto throws as well, so one way out serves both.
@@ -381,6 +386,10 @@ Body read_body(schema::ShardMessage::Reader in) {
     case schema::ShardMessage::ALLOTMENT_TERMS:
       return AllotmentTerms{in.getAllotmentTerms().getFrom(),
                             read_list<AllotmentTerm>(in.getAllotmentTerms().getTerms(), subjects_max, read_term)};
+    case schema::ShardMessage::BATCH: {
+      const auto bytes = bounded(in.getBatch(), batch_bytes_max);
+      return AppendedBatch{std::string(reinterpret_cast<const char*>(bytes.begin()), bytes.size())};
+    }
   }
   throw Refused{FrameError::unknown_kind, "a message of a kind that this node does not know"};
 }

@@ -32,6 +32,7 @@ inline constexpr std::size_t budget_id_bytes_max = 64;
 inline constexpr std::size_t budget_name_bytes_max = 256;
 inline constexpr std::size_t node_name_bytes_max = 256;
 inline constexpr std::size_t reason_bytes_max = 1'024;  // longer ones are cut, since they are for people
+inline constexpr std::size_t batch_bytes_max = (1U << 20) + (16U << 10);  // a shared log's, where nothing could be compressed
 inline constexpr std::size_t message_bytes_max = 8U << 20;
 
 // ---- holder to owner
@@ -158,6 +159,11 @@ struct Tail {
   std::uint64_t next_index = 0;
   bool operator==(const Tail&) const = default;
 };
+// A batch that stands in the shared log, so that replicas need not read it there.
+struct AppendedBatch {
+  std::string bytes;  // as cluster/batch_codec.hpp
+  bool operator==(const AppendedBatch&) const = default;
+};
 struct ReplicaProgress {
   std::uint64_t applied = 0;  // the index after the last entry
   bool operator==(const ReplicaProgress&) const = default;
@@ -221,7 +227,7 @@ struct AllotmentTerms {
 };
 
 using Body = std::variant<Operations, Demand, Acknowledgement, Grants, Recall, NotOwner, EndHolder, HolderEnded, Tail,
-                          ReplicaProgress, NodeProgress, ShardFree, AllotmentDemand, AllotmentTerms>;
+                          ReplicaProgress, NodeProgress, ShardFree, AllotmentDemand, AllotmentTerms, AppendedBatch>;
 
 struct Message {
   std::uint16_t shard = 0;  // cluster::ShardId

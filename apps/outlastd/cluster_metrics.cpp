@@ -22,14 +22,31 @@ void shard_metrics(MetricsWriter& text, const cluster::ClusterNodeStatus& status
       {"outlast_shard_lag_entries", "gauge", "Entries in the shared log that the replica has not applied.",
        [](const cluster::HostStatus& host) { return host.tail - std::min(host.tail, host.applied); }},
       {"outlast_shard_batches_total", "counter", "Batches that this node appended as the owner.",
-       [](const cluster::HostStatus& host) { return host.batches; }},
-      {"outlast_shard_commit_microseconds", "gauge", "Duration of the last batch, agreement included.",
-       [](const cluster::HostStatus& host) { return host.commit_us_last; }}};
+       [](const cluster::HostStatus& host) { return host.batches; }}};
   for (const Figure& figure : figures) {
     text.head(figure.name, figure.type, figure.help);
     for (const cluster::HostStatus& host : status.hosts) {
       text.value(figure.name, metric_label("shard", cluster::name_of_shard(host.shard)), figure.of(host));
     }
+  }
+}
+
+void commit_metrics(MetricsWriter& text, const cluster::ClusterNodeStatus& status) {
+  constexpr std::string_view name = "outlast_shard_commit_microseconds";
+  constexpr auto& bounds_us = cluster::CommitTimes::bounds_us;
+  text.head(name, "histogram", "Duration of the batches that this node appended as the owner, agreement included.");
+  const std::string bucket = std::string(name) + "_bucket";
+  for (const cluster::HostStatus& host : status.hosts) {
+    const std::string shard = metric_label("shard", cluster::name_of_shard(host.shard));
+    std::uint64_t count = 0;
+    for (std::size_t i = 0; i <= bounds_us.size(); ++i) {
+      count += host.commits.counts[i];
+      std::string labels = shard;
+      labels.insert(labels.size() - 1, ",le=\"" + (i == bounds_us.size() ? "+Inf" : std::to_string(bounds_us[i])) + "\"");
+      text.value(bucket, labels, count);
+    }
+    text.value(std::string(name) + "_sum", shard, host.commits.sum_us);
+    text.value(std::string(name) + "_count", shard, count);
   }
 }
 
@@ -63,6 +80,7 @@ void join_metrics(MetricsWriter& text, const cluster::JoinCounters& joins) {
 void cluster_metrics(MetricsWriter& text, const ClusterPart& part) {
   const cluster::ClusterNodeStatus status = part.status();
   shard_metrics(text, status);
+  commit_metrics(text, status);
   link_metrics(text, status.links);
   text.one("outlast_lease_left_milliseconds", "gauge", "Until this node owns nothing, unless etcd answers.",
            static_cast<std::uint64_t>(status.lease_left_ms));

@@ -40,6 +40,7 @@ std::vector<std::pair<std::string, Message>> samples() {
       {"progress", {3, 9, ReplicaProgress{998}}},
       {"node_progress", {0xffff, 0, NodeProgress{holder, {{3, 998, true}, {0xffff, 7, false}}}}},
       {"free", {3, 0, ShardFree{}}},
+      {"batch", {3, 9, AppendedBatch{std::string("\1\0a batch\xff", 10)}}},
   };
 }
 

@@ -35,7 +35,9 @@ SimHost::SimHost(ShardId shard, std::string node, Incarnation incarnation, const
 void SimHost::open_writer() {
   owner_.reset();
   writer_.reset();
-  replicated_ = std::make_unique<ReplicatedLog>(*shared_, disk_, ReplicatedLogHooks{[this] { return may_lead(); }, {}});
+  replicated_ = std::make_unique<ReplicatedLog>(*shared_, disk_, ReplicatedLogHooks{[this] { return may_lead(); }, {}, [this](std::string_view batch) {
+                                                                                         ports_.appended(shard_, batch);
+                                                                                       }});
   auto opened = storage::LedgerWriter::open_replica(*replicated_, clock_);
   check(opened.has_value(), "a replica opens", opened ? "" : opened.error().message);
   writer_ = std::move(*opened);
@@ -118,8 +120,18 @@ void SimHost::own() {
   for (OwnerEffect& effect : owner_->take_effects()) {
     if (auto* send = std::get_if<SendToNode>(&effect)) ports_.send(send->node, send->message);
     else if (auto* to_shard = std::get_if<SendToShard>(&effect)) ports_.send_to_shard(to_shard->shard, to_shard->message);
-    else if (const auto* grown = std::get_if<TailGrew>(&effect)) ports_.grew(shard_, grown->next_index);
   }
+}
+
+void SimHost::take_batch(const std::string& batch) {
+  tasks_.emplace_back([this, batch] {
+    if (owner_) return;
+    const Result<SentBatch> taken = take_sent(codec_, batch, *writer_);
+    // What an owner says stands in the log.
+    if (!taken) broken = taken.error().message;
+    else if (*taken == SentBatch::unreadable) broken = "an owner sent what is no batch";
+    else if (*taken == SentBatch::ahead) grew_ = true;
+  });
 }
 
 void SimHost::follow() {

@@ -19,7 +19,7 @@ namespace outlast::cluster::simulation {
 struct SimHostPorts {
   std::function<void(const std::string& node, const shard::Message&)> send;
   std::function<void(ShardId, const shard::Message&)> send_to_shard;
-  std::function<void(ShardId, std::uint64_t next_index)> grew;
+  std::function<void(ShardId, std::string_view batch)> appended;
   std::function<void(const std::string&)> note;
 };
 
@@ -31,6 +31,7 @@ class SimHost {
           SimHostPorts ports);
 
   void log_grew() { grew_ = true; }
+  void take_batch(const std::string& batch);
   void catch_up(std::uint64_t epoch);
   void lead(std::uint64_t epoch);
   void step_down(std::uint64_t epoch);
@@ -72,6 +73,7 @@ class SimHost {
   std::optional<std::uint64_t> catching_up_;
   std::uint64_t epoch_ = 0;
   std::uint64_t tail_ = 0;
+  BatchCodec codec_;
   bool grew_ = true;
   bool read_to_end_ = false;
   std::int64_t polled_ns_ = 0;

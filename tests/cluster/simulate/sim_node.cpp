@@ -146,6 +146,8 @@ void SimNode::on_message(const std::string& from, const shard::Message& message)
     election_->told(message.shard);
   } else if (std::holds_alternative<shard::Tail>(message.body)) {
     if (host != hosts_.end()) host->second->log_grew();
+  } else if (const auto* batch = std::get_if<shard::AppendedBatch>(&message.body)) {
+    if (host != hosts_.end()) host->second->take_batch(batch->bytes);
   } else if (is_for_owner(message)) {
     if (host != hosts_.end()) return host->second->receive(from, message);
     const auto* operations = std::get_if<shard::Operations>(&message.body);
@@ -330,8 +332,9 @@ void SimNode::follow(ShardId shard) {
   if (hosts_.contains(shard)) return;
   SimHostPorts ports;
   ports.send = [this](const std::string& to, const shard::Message& message) { send(to, message); };
-  ports.grew = [this](ShardId grown, std::uint64_t next_index) {
-    for (const std::string& peer : election_->peers_of(grown)) send(peer, {grown, 0, shard::Tail{next_index}});
+  ports.appended = [this](ShardId appended, std::string_view batch) {
+    const shard::Message message{appended, 0, shard::AppendedBatch{std::string(batch)}};
+    for (const std::string& peer : election_->peers_of(appended)) send(peer, message);
   };
   ports.note = [this](const std::string& what) { cluster_.trace.note(name + " " + what); };
   ports.send_to_shard = [this](ShardId to, const shard::Message& message) {
