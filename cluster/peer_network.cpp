@@ -31,6 +31,9 @@ constexpr std::int64_t stranger_log_ns = 10'000'000'000;
 constexpr int failed_handshake_events =
     ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL;
 constexpr int events_max = 64;
+constexpr int keepalive_idle_s = 4;
+constexpr int keepalive_interval_s = 2;
+constexpr int keepalive_tries = 3;
 constexpr int io_threads = 2;  // the second for bulk: cluster/peer_node.cpp
 
 thread_local const PeerNetwork* of_this_thread = nullptr;  // on network threads: a handler may send
@@ -80,6 +83,11 @@ void PeerNetwork::bind() {
   set_link_options(router_, options_.limits.frame_bytes_max + peer::overhead_bytes_max, LinkEnd::binds);
   router_.set(zmq::sockopt::rcvhwm, received_messages_max);
   router_.set(zmq::sockopt::backlog, listen_backlog);
+  // What nobody is at the other end of goes: nodes send no pings of ZeroMQ's (cluster/peer_node.cpp).
+  router_.set(zmq::sockopt::tcp_keepalive, 1);
+  router_.set(zmq::sockopt::tcp_keepalive_idle, keepalive_idle_s);
+  router_.set(zmq::sockopt::tcp_keepalive_intvl, keepalive_interval_s);
+  router_.set(zmq::sockopt::tcp_keepalive_cnt, keepalive_tries);
   router_.set(zmq::sockopt::router_mandatory, true);
   if (options_.listen.find('[') != std::string::npos) router_.set(zmq::sockopt::ipv6, true);
   router_.set(zmq::sockopt::curve_server, true);

@@ -239,15 +239,26 @@ void ShardHost::trim(std::uint64_t below) {
   });
 }
 
-void ShardHost::when_current(std::function<void(Result<void>)> done) {
-  const bool posted = post([this, done] {
-    if (owner_) return done({});
-    const Result<SharedTail> tail = shared_->tail();
-    if (!tail) return done(fail(tail.error()));
-    currents_.emplace_back(tail->next_index, done);
-    grew_ = true;
-  });
-  if (!posted) done(fail(storage::LedgerError::stopped, "the shard is stopping"));
+void ShardHost::when_current(Done done) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!stop_) asked_.push_back(std::exchange(done, nullptr));
+  }
+  if (done) return done(fail(storage::LedgerError::stopped, "the shard is stopping"));
+  arrived_.notify_one();
+}
+
+// What the log holds now is what they want to see applied.
+void ShardHost::begin_currents(std::vector<Done> asked) {
+  if (asked.empty()) return;
+  std::optional<Result<SharedTail>> tail;
+  if (!owner_) tail.emplace(shared_->tail());
+  for (Done& done : asked) {
+    if (!tail) done({});
+    else if (!*tail) done(fail(tail->error()));
+    else currents_.emplace_back((*tail)->next_index, std::move(done));
+  }
+  grew_ = true;
 }
 
 HostStatus ShardHost::status() const {
@@ -332,16 +343,22 @@ std::int64_t ShardHost::wake_ns() const {
 void ShardHost::run() {
   if (ports_.applied) ports_.applied(writer_->state(), *log_, {});
   std::vector<Task> tasks;
+  std::vector<Done> asked;
   for (;;) {
     {
       std::unique_lock lock(mutex_);
       const std::int64_t wait_ns = wake_ns() - clock_.monotonic_ns();
-      if (wait_ns > 0) arrived_.wait_for(lock, std::chrono::nanoseconds(wait_ns), [this] { return stop_ || !tasks_.empty(); });
+      if (wait_ns > 0) {
+        arrived_.wait_for(lock, std::chrono::nanoseconds(wait_ns),
+                          [this] { return stop_ || !tasks_.empty() || !asked_.empty(); });
+      }
       if (stop_) break;
       tasks.swap(tasks_);
+      asked.swap(asked_);
     }
     for (const Task& task : tasks) task();
     tasks.clear();
+    begin_currents(std::exchange(asked, {}));
     if (!owner_) follow();
     else if (commit_can_wait()) perform_effects();
     else own();
@@ -355,8 +372,13 @@ void ShardHost::run() {
     const Result<void> finished = writer_->finish();
     if (!finished) log::warning("shard_not_finished", {{"error", finished.error().message}});
   }
-  const std::lock_guard lock(mutex_);
-  tasks_.clear();
+  {
+    const std::lock_guard lock(mutex_);
+    tasks_.clear();
+    asked.swap(asked_);
+  }
+  // Whoever asked last waits for a word, too.
+  for (const Done& done : asked) done(fail(storage::LedgerError::stopped, "the shard is stopping"));
 }
 
 // Whether the owner goes on.

@@ -85,6 +85,8 @@ bool is_for_owner(const shard::Message& message);
 // Any thread.
 class ShardHost {
  public:
+  using Done = std::function<void(Result<void>)>;
+
   // Opens the store and recovers it; the thread starts to follow. `log`: this host's own handle of the shared log, used
   // on its thread. `lead_deadline_ns`: until when this node may believe that it owns what it owns, by `boot_clock`.
   static Result<std::unique_ptr<ShardHost>> open(ShardHostOptions options, const Clock& clock, const Clock& boot_clock,
@@ -117,8 +119,9 @@ class ShardHost {
   void set_gone(std::shared_ptr<const std::vector<Incarnation>> gone);
   // Entries below may leave the shared log. As the owner.
   void trim(std::uint64_t below);
-  // `done` is called on the host's thread once this replica has applied what the log held when this was called.
-  void when_current(std::function<void(Result<void>)> done);
+  // `done` is called once this replica has applied what the log held when this was called, or with an error when the log
+  // cannot be read or the host ends first: once in any case, on the host's thread or, when it is stopping, at once.
+  void when_current(Done done);
 
   [[nodiscard]] HostStatus status() const;
   // With balances and roll-ups of the moment: waits for the thread. Null when the host is stopping.
@@ -147,6 +150,7 @@ class ShardHost {
   void run();
   void follow();
   void follow_later(const Error& error);
+  void begin_currents(std::vector<Done> asked);
   void answer_currents();
   void own();
   [[nodiscard]] const ShardMoney& own_money() const { return (*money_)[options_.shard]; }
@@ -181,7 +185,7 @@ class ShardHost {
   std::optional<std::uint64_t> catching_up_;  // an epoch that was claimed
   std::shared_ptr<const std::vector<ShardMoney>> money_;
   std::shared_ptr<const std::vector<Incarnation>> gone_;
-  std::vector<std::pair<std::uint64_t, std::function<void(Result<void>)>>> currents_;  // who waits for an index
+  std::vector<std::pair<std::uint64_t, Done>> currents_;  // who waits for an index
   BatchCodec codec_;
   bool grew_ = true;
   std::int64_t hinted_ns_ = 0;  // when the log was said to have grown by what has not come yet; 0: it was not
@@ -198,6 +202,7 @@ class ShardHost {
   mutable std::condition_variable arrived_;
   mutable std::vector<Task> tasks_;
   std::size_t sent_bytes_ = 0;  // of batches that wait in them
+  std::vector<Done> asked_;  // by when_current()
   HostStatus status_;
   bool stop_ = false;
   std::thread thread_;

@@ -73,6 +73,11 @@ void join_metrics(MetricsWriter& text, const cluster::JoinCounters& joins) {
   text.one("outlast_join_rate_limited_total", "counter", "Requests to join that were not looked at.", joins.rate_limited);
   text.one("outlast_join_handshakes_refused_total", "counter", "Connections that were too many, or without CURVE.",
            joins.handshakes_refused);
+  text.one("outlast_join_handshakes_failed_total", "counter", "Connections that broke off, or spoke without this node's key.",
+           joins.handshakes_failed);
+  text.one("outlast_join_connections", "gauge", "Connections to the door for joiners.", joins.connections);
+  text.one("outlast_join_all_dropped_total", "counter", "Times that all of them were ended, since they were too many.",
+           joins.all_dropped);
 }
 
 }  // namespace
