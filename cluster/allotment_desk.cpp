@@ -11,6 +11,7 @@ namespace {
 using storage::Allotment;
 
 constexpr std::int64_t unseen_again_ns = 500'000'000;
+constexpr std::int64_t lowered_again_ns = 10'000'000'000;  // between recalls of a budget whose parts are more than its amount
 
 const Allotment* allotment_of(const AllotmentAccount& account, ShardId shard) {
   const auto at = account.allotments->find(shard);
@@ -48,6 +49,7 @@ AllotmentDesk::AllotmentDesk(ShardId shard, ShardId shards, storage::LedgerWrite
   };
   tell_all(writer.state().budgets().all(), false);
   tell_all(writer.state().commitments().all(), true);
+  for (const auto& [id, budget] : writer.state().budgets().all()) note_lowered(*budget);
 }
 
 Result<void> AllotmentDesk::receive(const shard::AllotmentDemand& demand) {
@@ -163,12 +165,34 @@ void AllotmentDesk::end_rounds() {
 Result<void> AllotmentDesk::deal(const std::function<bool(const std::string& budget)>& ask_holders) {
   end_rounds();
   if (Result<void> answered = answer_asks(ask_holders); !answered) return answered;
-  // A lowered amount: parts that are more than it come back.
-  for (const storage::BudgetAccount* budget : writer_.state().budgets().touched()) {
-    if (!budget->status.away && !budget->status.budget.soft && !budget->allotments.empty() && budget->pool().value < 0)
-      recall(budget->status.budget.id, -budget->pool().value);
-  }
+  for (const storage::BudgetAccount* budget : writer_.state().budgets().touched()) note_lowered(*budget);
+  recall_lowered();
   return give_ahead();
+}
+
+void AllotmentDesk::note_lowered(const storage::BudgetAccount& budget) {
+  if (budget.status.away || budget.status.budget.soft || budget.allotments.empty() || budget.pool().value >= 0) return;
+  lowered_.try_emplace(budget.status.budget.id, std::numeric_limits<std::int64_t>::min());
+}
+
+// A lowered amount: parts that are more than it come back, from shards that could not hear it before as well.
+void AllotmentDesk::recall_lowered() {
+  const std::int64_t now_ns = clock_.monotonic_ns();
+  for (auto at = lowered_.begin(); at != lowered_.end();) {
+    auto& [budget, again_ns] = *at;
+    const auto account = find_account(writer_.state(), {budget, false});
+    if (!account || account->away || !account->gives || account->free >= 0) {
+      at = lowered_.erase(at);
+      continue;
+    }
+    if (now_ns >= again_ns) {
+      again_ns = now_ns + lowered_again_ns;
+      for (const auto& [shard, allotment] : *account->allotments) silent_.erase(shard);
+      fruitless_.erase(budget);
+      recall(budget, -account->free);
+    }
+    ++at;
+  }
 }
 
 Result<void> AllotmentDesk::answer_asks(const std::function<bool(const std::string& budget)>& ask_holders) {
@@ -260,12 +284,14 @@ void AllotmentDesk::forget(const AllotmentSubject& subject) {
   if (subject.commitment) return;
   rounds_.erase(subject.id);
   fruitless_.erase(subject.id);
+  lowered_.erase(subject.id);
 }
 
 std::int64_t AllotmentDesk::next_wake_ns() const {
   std::int64_t next = std::numeric_limits<std::int64_t>::max();
   for (const auto& [budget, round] : rounds_) next = std::min(next, round.deadline_ns);
   for (const auto& [key, told_ns] : unseen_) next = std::min(next, told_ns + unseen_again_ns);
+  for (const auto& [budget, again_ns] : lowered_) next = std::min(next, again_ns);
   return next;
 }
 

@@ -66,6 +66,8 @@ class AllotmentDesk {
   Result<void> give(const AllotmentSubject& subject, ShardId to, __int128 amount);
   Result<void> answer_asks(const std::function<bool(const std::string& budget)>& ask_holders);
   Result<void> give_ahead();
+  void note_lowered(const storage::BudgetAccount& budget);
+  void recall_lowered();
   void end_rounds();
   [[nodiscard]] bool is_fruitless(const std::string& budget, __int128 short_by) const;
   shard::AllotmentTerm term_of(const Key& key, const AllotmentAccount& account) const;
@@ -81,6 +83,7 @@ class AllotmentDesk {
   std::map<Key, std::int64_t> unseen_;       // what the shard has not confirmed, and when it was told; 0: not yet
   std::map<std::string, Round, std::less<>> rounds_;  // by budget: commitments are never short
   std::map<std::string, Fruitless, std::less<>> fruitless_;
+  std::map<std::string, std::int64_t, std::less<>> lowered_;  // less is free than nothing; when it is recalled next
   std::set<ShardId> silent_;  // let a recall pass, and were not heard since
   std::uint64_t next_recall_;
 };

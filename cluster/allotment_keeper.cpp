@@ -13,6 +13,7 @@ using storage::Allotment;
 
 constexpr std::int64_t ahead_interval_ns = 50'000'000;    // between two demands ahead of need, of one subject
 constexpr std::int64_t returned_again_ns = 500'000'000;   // until a return that the home has not confirmed is told again
+constexpr std::int64_t confirm_again_ns = 250'000'000;    // less than a home waits before it says again what it gave
 constexpr std::int64_t commitments_look_ns = 100'000'000;
 constexpr int ahead_factor = 4;  // times what was drawn lately lies at hand
 
@@ -106,6 +107,8 @@ Result<void> AllotmentKeeper::take(ShardId home, const shard::AllotmentTerm& ter
     }
     activate(subject);  // the home tells it until it hears that it has come
   }
+  // The home says again what it was not told has come. What it answers to this is not answered: that comes sooner.
+  if (!is_new && more <= 0 && clock_.monotonic_ns() - held.told_ns >= confirm_again_ns) activate(subject);
   if (!is_new) held.returned_seen = std::max(held.returned_seen, term.returned);
   else held.returned_seen = 0;
   if (term.answered > held.answered) {

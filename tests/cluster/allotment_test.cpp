@@ -197,6 +197,46 @@ TEST_CASE("messages that are lost, repeated or late change nothing in the end", 
   CHECK(three.a.part() == 300);
 }
 
+TEST_CASE("a confirmation that is lost is said again, and then nobody says anything", "[cluster][allotment]") {
+  Three three;
+  three.set(1'000);
+  three.settle();
+  REQUIRE(three.a.keeper->ask("bud_1", 300));
+  three.home.hear(three.a.commit().at(0));
+  three.a.hear(three.home.commit().at(0));
+  REQUIRE(three.a.commit().size() == 1);  // lost
+  CHECK(three.a.part() == 300);
+  three.advance_ms(600);
+  three.settle();
+  three.advance_ms(600);
+  for (Side* side : three.all()) CHECK(side->commit().empty());
+  // A new owner of the home knows nothing of what was confirmed.
+  three.home.begin();
+  three.settle();
+  three.advance_ms(600);
+  three.settle();
+  three.advance_ms(600);
+  for (Side* side : three.all()) CHECK(side->commit().empty());
+}
+
+TEST_CASE("a lowered amount calls parts back from a shard that did not hear it at first", "[cluster][allotment]") {
+  const bool another_owner = GENERATE(false, true);
+  Three three;
+  three.set(1'000);
+  three.settle();
+  REQUIRE(three.a.keeper->ask("bud_1", 900));
+  three.settle();
+  three.set(200);
+  three.home.commit();  // lost
+  three.advance_ms(400);
+  three.home.commit();
+  if (another_owner) three.home.begin();
+  three.advance_ms(11'000);
+  three.settle();
+  CHECK(three.home.part() + three.a.part() + three.b.part() == 200);
+  CHECK(three.home.part() >= 0);
+}
+
 TEST_CASE("new owners of either side go on where the old ones stopped", "[cluster][allotment]") {
   Three three;
   three.set(1'000);
