@@ -183,6 +183,7 @@ Result<void> ClusterNode::start_links() {
   PeerHandlers handlers;
   handlers.on_up = [this](const Peer& peer) {
     log::info("peer_up", {{"node", peer.node}, {"version", peer.version}});
+    holder_nodes_.learn(peer.incarnation, peer.node);
     holder_->peer_up(peer.node);
     if (coordinator_) coordinator_->with([&peer](Election& election) { election.peer_suspected(peer.node, false); });
     const std::lock_guard lock(mutex_);
@@ -416,7 +417,8 @@ void ClusterNode::control_changed(const std::shared_ptr<const ControlView>& view
 void ClusterNode::end_removed(const ControlView& view) {
   std::vector<Incarnation> gone;
   for (const MemberRecord& node : view.members.nodes) {
-    if (!node.takes_part() && !node.enrolled.incarnation.is_nil()) gone.push_back(node.enrolled.incarnation);
+    if (node.takes_part()) continue;
+    for (const Incarnation& process : holder_nodes_.of(node.enrolled.name)) gone.push_back(process);
   }
   {
     const std::lock_guard lock(mutex_);

@@ -20,6 +20,7 @@
 #include "cluster/coordinator.hpp"
 #include "cluster/curve.hpp"
 #include "cluster/holder.hpp"
+#include "cluster/holder_nodes.hpp"
 #include "cluster/peer_links.hpp"
 #include "cluster/shard_host.hpp"
 #include "cluster/versions.hpp"
@@ -112,6 +113,7 @@ class ClusterNode {
   Result<void> enrol();
   void tell_process(const NodeEnrolled& self);
   void end_removed(const ControlView& view);
+  void learn_processes(const storage::LedgerView& view, const std::vector<storage::StoredEntry>& entries);
   void prepare(ShardHost& host);
   Result<void> await(const char* what, const std::function<bool()>& reached) const;
 
@@ -148,6 +150,7 @@ class ClusterNode {
   BootClock boot_clock_;
   Incarnation incarnation_;
   ShardId shards_ = 0;
+  HolderNodes holder_nodes_;
   ControlBoard control_;
   std::unique_ptr<storage::DiskGuard> disk_;
   std::unique_ptr<Holder> holder_;

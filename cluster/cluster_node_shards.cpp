@@ -1,10 +1,12 @@
 // The shards that a node hosts: opened, followed, dropped, and taken anew from a peer.
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <utility>
 
 #include "cluster/cluster_node.hpp"
 #include "core/log.hpp"
+#include "storage/ledger_queries.hpp"
 
 namespace outlast::cluster {
 namespace {
@@ -12,6 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr auto readers_look = std::chrono::milliseconds(20);
+constexpr std::uint64_t processes_read_max = 65'536;  // entries of the control log
 
 }  // namespace
 
@@ -54,11 +57,34 @@ ShardHostPorts ClusterNode::host_ports(ShardId shard) {
   ports.failed = [this](ShardId id, std::uint64_t epoch) {
     coordinator_->with([id, epoch](Election& election) { election.failed(id, epoch); });
   };
+  ports.node_of = [this](const Incarnation& holder) { return holder_nodes_.node_of(holder); };
   if (shard == control_shard) {
     ports.applied = [this](const storage::LedgerState& state, const storage::LedgerView& view,
-                           const std::vector<storage::StoredEntry>& entries) { control_.applied(state, view, entries); };
+                           const std::vector<storage::StoredEntry>& entries) {
+      learn_processes(view, entries);
+      control_.applied(state, view, entries);
+    };
   }
   return ports;
+}
+
+// What nodes said of their processes. Without entries the control log's replica was just opened: then each node's latest
+// process, and the earlier ones as far as the newest part of the log has them.
+void ClusterNode::learn_processes(const storage::LedgerView& view, const std::vector<storage::StoredEntry>& entries) {
+  const auto learn = [this](const storage::StoredEntry& entry) {
+    const auto* const enrolled = std::get_if<NodeEnrolled>(&entry.body);
+    if (enrolled != nullptr) holder_nodes_.learn(enrolled->incarnation, enrolled->name);
+    return true;
+  };
+  for (const storage::StoredEntry& entry : entries) learn(entry);
+  if (!entries.empty()) return;
+  const auto head = storage::load_head(view);
+  const auto members = storage::members_of(view);
+  if (!head || !members) return;  // whoever reads the same next says so
+  for (const MemberRecord& node : members->nodes) holder_nodes_.learn(node.enrolled.incarnation, node.enrolled.name);
+  const std::uint64_t from = head->next_index - std::min(head->next_index, processes_read_max);
+  const Result<void> read = storage::read_entries(view, from, learn);
+  if (!read) log::warning("control_log_not_read", {{"error", read.error().message}});
 }
 
 void ClusterNode::follow(ShardId shard) {

@@ -124,6 +124,7 @@ void ShardHost::lead(std::uint64_t epoch) {
     OwnerOptions owner;
     owner.shard = options_.shard;
     owner.node = options_.node;
+    owner.node_of = ports_.node_of;
     owner_ = std::make_unique<ShardOwner>(owner, *writer_, clock_);
     working_.mirrors = false;
     end_gone();
@@ -145,11 +146,19 @@ void ShardHost::step_down(std::uint64_t epoch) {
 void ShardHost::receive(std::string node, shard::Message message) {
   post([this, node = std::move(node), message = std::move(message)]() mutable {
     if (owner_) {
-      keep(owner_->receive(node, message));
+      const std::uint64_t foreign = owner_->counters().foreign;
+      const Result<void> received = owner_->receive(node, message);
+      if (owner_->counters().foreign > foreign) note_foreign(node);
+      keep(received);
       return;
     }
     if (auto answer = not_owner(message, {}, 0)) ports_.send(node, std::move(*answer));
   }, true);
+}
+
+void ShardHost::note_foreign(const std::string& node) {
+  if (working_.foreign++ > 0) return;  // one line is enough; the metric counts
+  log::warning("holder_of_another_node", {{"shard", name_of_shard(options_.shard)}, {"from", node}, {"effect", "not heard"}});
 }
 
 void ShardHost::set_budgets(std::shared_ptr<const std::vector<Budget>> budgets) {

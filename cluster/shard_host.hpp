@@ -50,6 +50,7 @@ struct HostStatus {
   std::uint64_t commit_us_last = 0;
   bool behind = false;              // the log was trimmed above what this replica has: it needs a checkpoint
   std::string problem;              // why it does not get on; empty when it does
+  std::uint64_t foreign = 0;        // messages of nodes about other nodes' holders, which were not heard
   bool mirrors = false;             // as the owner: the control log's budgets are its own
 };
 
@@ -69,6 +70,8 @@ struct ShardHostPorts {
   std::function<void(const storage::LedgerState& state, const storage::LedgerView& view,
                      const std::vector<storage::StoredEntry>& entries)>
       applied;
+  // As OwnerOptions::node_of. Any thread.
+  std::function<std::string(const Incarnation&)> node_of;
 };
 
 // What an owner takes in.
@@ -140,6 +143,7 @@ class ShardHost {
   void answer_currents();
   void own();
   bool keep(const Result<void>& done);
+  void note_foreign(const std::string& node);
   void end_gone();
   Result<void> open_writer();
   void resign();

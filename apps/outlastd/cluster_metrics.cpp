@@ -24,7 +24,9 @@ void shard_metrics(MetricsWriter& text, const cluster::ClusterNodeStatus& status
       {"outlast_shard_batches_total", "counter", "Batches that this node appended as the owner.",
        [](const cluster::HostStatus& host) { return host.batches; }},
       {"outlast_shard_commit_microseconds", "gauge", "Duration of the last batch, agreement included.",
-       [](const cluster::HostStatus& host) { return host.commit_us_last; }}};
+       [](const cluster::HostStatus& host) { return host.commit_us_last; }},
+      {"outlast_shard_foreign_messages_total", "counter", "Messages of a node about another node's holder, not heard.",
+       [](const cluster::HostStatus& host) { return host.foreign; }}};
   for (const Figure& figure : figures) {
     text.head(figure.name, figure.type, figure.help);
     for (const cluster::HostStatus& host : status.hosts) {
