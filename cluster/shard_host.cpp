@@ -16,7 +16,7 @@ namespace {
 constexpr std::int64_t ms = 1'000'000;
 constexpr std::int64_t told_interval_ns = 500 * ms;
 constexpr std::int64_t retry_ns = 200 * ms;   // after the shared log could not be read
-constexpr std::size_t tasks_max = 4'096;  // messages that wait: each may be large, and is sent again
+constexpr std::size_t messages_max = 4'096;  // that wait: they are sent again
 constexpr int exit_status_doubt = 70;
 
 // As in a node on its own: after a failed write nobody knows what is on disk.
@@ -60,7 +60,8 @@ ShardHost::ShardHost(ShardHostOptions options, const Clock& clock, const Clock& 
       ports_(std::move(ports)),
       lead_deadline_ns_(std::move(lead_deadline_ns)),
       shared_(std::move(shared)),
-      log_(std::move(log)) {
+      log_(std::move(log)),
+      room_(messages_max) {
   working_.shard = options_.shard;
 }
 
@@ -73,10 +74,10 @@ ShardHost::~ShardHost() {
   if (thread_.joinable()) thread_.join();
 }
 
-bool ShardHost::post(Task task, bool may_be_lost) const {
+bool ShardHost::post(Task task) const {
   {
     const std::lock_guard lock(mutex_);
-    if (stop_ || (may_be_lost && tasks_.size() >= tasks_max)) return false;
+    if (stop_) return false;
     tasks_.push_back(std::move(task));
   }
   arrived_.notify_one();
@@ -144,6 +145,10 @@ void ShardHost::step_down(std::uint64_t epoch) {
 }
 
 void ShardHost::receive(std::string node, shard::Message message) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!room_.enter(size_of(message))) return;
+  }
   post([this, node = std::move(node), message = std::move(message)]() mutable {
     if (owner_) {
       const std::uint64_t foreign = owner_->counters().foreign;
@@ -153,7 +158,7 @@ void ShardHost::receive(std::string node, shard::Message message) {
       return;
     }
     if (auto answer = not_owner(message, {}, 0)) ports_.send(node, std::move(*answer));
-  }, true);
+  });
 }
 
 void ShardHost::note_foreign(const std::string& node) {
@@ -295,6 +300,7 @@ void ShardHost::run() {
       if (wait_ns > 0) arrived_.wait_for(lock, std::chrono::nanoseconds(wait_ns), [this] { return stop_ || !tasks_.empty(); });
       if (stop_) break;
       tasks.swap(tasks_);
+      room_.clear();
     }
     for (const Task& task : tasks) task();
     tasks.clear();
@@ -428,6 +434,7 @@ void ShardHost::tell_progress(bool always) {
   working_.open_reservations = writer_->state().open_count();
   {
     const std::lock_guard lock(mutex_);
+    working_.dropped = room_.dropped();
     status_ = working_;
   }
   if (!read_to_end_) return;  // nobody may count on a replica that has not seen the log's end once

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "cluster/coordination.hpp"
+#include "cluster/message_room.hpp"
 #include "cluster/replicated_log.hpp"
 #include "cluster/shard_id.hpp"
 #include "cluster/shard_owner.hpp"
@@ -50,6 +51,7 @@ struct HostStatus {
   std::uint64_t commit_us_last = 0;
   bool behind = false;              // the log was trimmed above what this replica has: it needs a checkpoint
   std::string problem;              // why it does not get on; empty when it does
+  std::uint64_t dropped = 0;        // messages for which there was no room
   std::uint64_t foreign = 0;        // messages of nodes about other nodes' holders, which were not heard
   bool mirrors = false;             // as the owner: the control log's budgets are its own
 };
@@ -131,8 +133,8 @@ class ShardHost {
   ShardHost(ShardHostOptions options, const Clock& clock, const Clock& boot_clock, std::unique_ptr<SharedLog> shared,
             std::unique_ptr<storage::RocksLog> log, std::shared_ptr<const std::atomic<std::int64_t>> lead_deadline_ns,
             ShardHostPorts ports);
-  // False when the host is stopping, or has too many tasks and this one may be lost.
-  bool post(Task task, bool may_be_lost = false) const;
+  // False when the host is stopping.
+  bool post(Task task) const;
   // Runs on the thread and waits.
   template <class T>
   std::optional<T> ask(std::function<T()> question) const;
@@ -182,6 +184,7 @@ class ShardHost {
   mutable std::mutex mutex_;  // of what follows
   mutable std::condition_variable arrived_;
   mutable std::vector<Task> tasks_;
+  MessageRoom room_;  // of messages among them
   HostStatus status_;
   bool stop_ = false;
   std::thread thread_;

@@ -25,6 +25,8 @@ void shard_metrics(MetricsWriter& text, const cluster::ClusterNodeStatus& status
        [](const cluster::HostStatus& host) { return host.batches; }},
       {"outlast_shard_commit_microseconds", "gauge", "Duration of the last batch, agreement included.",
        [](const cluster::HostStatus& host) { return host.commit_us_last; }},
+      {"outlast_shard_messages_dropped_total", "counter", "Messages to the shard for which there was no room: they come again.",
+       [](const cluster::HostStatus& host) { return host.dropped; }},
       {"outlast_shard_foreign_messages_total", "counter", "Messages of a node about another node's holder, not heard.",
        [](const cluster::HostStatus& host) { return host.foreign; }}};
   for (const Figure& figure : figures) {
@@ -78,6 +80,8 @@ void cluster_metrics(MetricsWriter& text, const ClusterPart& part) {
   text.one("outlast_spool_operations_total", "counter", "Operations that went to the spool.", status.holder.spooled);
   text.one("outlast_served_and_refused_total", "counter", "Operations of the spool that the ledger refused: see the log.",
            status.holder.served_and_refused);
+  text.one("outlast_holder_messages_dropped_total", "counter", "Messages of owners for which there was no room: they come again.",
+           status.holder.dropped);
   if (const auto joins = part.join_counters()) join_metrics(text, *joins);
 }
 
