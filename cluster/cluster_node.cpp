@@ -488,6 +488,7 @@ ClusterNodeStatus ClusterNode::status() const {
     status.present = view_.nodes;
     status.heard = heard_;
     status.agreement = members_;
+    for (const auto& [shard, unopened] : unopened_) status.unopened.push_back(unopened.shard);
   }
   status.lease_left_ms = std::max<std::int64_t>(0, coordinator_->lead_deadline_ns() - boot_clock_.monotonic_ns()) / 1'000'000;
   coordinator_->look<bool>([&status](const Election& election) {

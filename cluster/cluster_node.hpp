@@ -65,6 +65,13 @@ struct ControlChannelPorts {
   std::function<void(const Peer&, const FramePtr&)> on_frame;
 };
 
+// A shard that this node should have and cannot open, for now.
+struct UnopenedShard {
+  ShardId shard = 0;
+  std::uint32_t attempts = 0;
+  std::string error;
+};
+
 struct ClusterNodeStatus {
   std::string node;
   Incarnation incarnation;
@@ -73,6 +80,7 @@ struct ClusterNodeStatus {
   std::vector<Presence> present;      // who holds a lease
   std::vector<ShardStatus> shards;    // as the election has them
   std::vector<HostStatus> hosts;      // this node's replicas
+  std::vector<UnopenedShard> unopened;
   std::vector<Peer> peers;            // linked
   std::vector<AgreementMember> agreement;  // as of the last look
   std::map<std::string, std::map<ShardId, std::uint64_t>> heard;  // how far replicas of other nodes are, by node
@@ -137,6 +145,9 @@ class ClusterNode {
   [[nodiscard]] std::vector<std::shared_ptr<ShardHost>> hosts() const;
   [[nodiscard]] std::string folder_of(ShardId shard) const;
   Result<std::shared_ptr<ShardHost>> open_host(ShardId shard);
+  Result<std::shared_ptr<ShardHost>> open_or_replace(ShardId shard);
+  void not_opened(ShardId shard, const Error& error);
+  void open_again();
   void gossip();
   void trim();
   void run_upkeep();
@@ -161,6 +172,11 @@ class ClusterNode {
 
   mutable std::mutex mutex_;  // of what follows
   std::map<ShardId, std::shared_ptr<ShardHost>> hosts_;
+  struct Unopened {
+    UnopenedShard shard;
+    std::int64_t due_ns = 0;
+  };
+  std::map<ShardId, Unopened> unopened_;
   std::map<ShardId, std::string> fetching_;  // shards that wait for a copy, and from whom
   CoordinationView view_;
   std::shared_ptr<const std::vector<Incarnation>> gone_;  // processes of removed nodes

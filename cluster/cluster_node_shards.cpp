@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <limits>
 #include <utility>
 
 #include "cluster/cluster_node.hpp"
@@ -14,6 +15,9 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr auto readers_look = std::chrono::milliseconds(20);
+constexpr std::int64_t open_again_ns_min = 1'000'000'000;  // then twice that, …
+constexpr std::int64_t open_again_ns_max = 60'000'000'000;
+constexpr std::uint32_t open_doublings_max = 10;
 constexpr std::uint64_t processes_read_max = 65'536;  // entries of the control log
 
 }  // namespace
@@ -89,17 +93,61 @@ void ClusterNode::learn_processes(const storage::LedgerView& view, const std::ve
 
 void ClusterNode::follow(ShardId shard) {
   if (host_of(shard)) return;
-  const auto host = open_host(shard);
-  if (!host) {
-    log::error("shard_not_opened", {{"shard", name_of_shard(shard)}, {"error", host.error().message}});
-    return;
+  const auto host = open_or_replace(shard);
+  if (!host) return not_opened(shard, host.error());
+  {
+    const std::lock_guard lock(mutex_);
+    unopened_.erase(shard);
   }
   prepare(**host);
+}
+
+// A store that is damaged is no use: it goes aside, for people to look at, and an empty one follows the log, or takes a copy
+// from a peer where the log is trimmed. Whatever else is wrong (another process has it, the disk is full) may pass.
+Result<std::shared_ptr<ShardHost>> ClusterNode::open_or_replace(ShardId shard) {
+  auto host = open_host(shard);
+  if (host || !is(host.error(), storage::LedgerError::corrupt)) return host;
+  const std::string place = folder_of(shard);
+  const std::string aside = place + ".damaged";
+  log::error("shard_damaged", {{"shard", name_of_shard(shard)}, {"error", host.error().message}, {"moved_to", aside}});
+  std::error_code error;
+  fs::remove_all(aside, error);
+  fs::rename(place, aside, error);
+  if (error) return fail(storage::LedgerError::io, "cannot move " + place + " aside: " + error.message());
+  return open_host(shard);
+}
+
+void ClusterNode::not_opened(ShardId shard, const Error& error) {
+  const std::lock_guard lock(mutex_);
+  Unopened& unopened = unopened_[shard];
+  const std::int64_t wait_ns = std::min(open_again_ns_min << std::min(unopened.shard.attempts, open_doublings_max), open_again_ns_max);
+  unopened.due_ns = clock_.monotonic_ns() + wait_ns;
+  if (unopened.shard.error != error.message) {
+    log::error("shard_not_opened", {{"shard", name_of_shard(shard)}, {"error", error.message}, {"effect", "tried again"}});
+  }
+  unopened.shard = {shard, unopened.shard.attempts + 1, error.message};
+}
+
+void ClusterNode::open_again() {
+  const std::int64_t now_ns = clock_.monotonic_ns();
+  const std::lock_guard lock(mutex_);
+  for (auto& [shard, unopened] : unopened_) {
+    if (now_ns < unopened.due_ns) continue;
+    unopened.due_ns = std::numeric_limits<std::int64_t>::max();  // until this try has ended
+    hosts_thread_.push([this, id = shard] {
+      {
+        const std::lock_guard again(mutex_);
+        if (!unopened_.contains(id)) return;  // it was dropped meanwhile
+      }
+      follow(id);
+    });
+  }
 }
 
 void ClusterNode::drop(ShardId shard) {
   std::shared_ptr<ShardHost> dropped;
   const std::lock_guard lock(mutex_);
+  unopened_.erase(shard);
   const auto at = hosts_.find(shard);
   if (at == hosts_.end() || shard == control_shard) return;
   dropped = std::move(at->second);
@@ -163,7 +211,7 @@ void ClusterNode::replace_store(ShardId shard, const std::string& folder, std::u
     fs::remove_all(place, error);
     fs::rename(aside, place, error);
     host = open_host(shard);
-    if (!host) return;
+    if (!host) return not_opened(shard, host.error());
   }
   fs::remove_all(aside, error);
   prepare(**host);

@@ -25,6 +25,8 @@ void shard_metrics(MetricsWriter& text, const cluster::ClusterNodeStatus& status
        [](const cluster::HostStatus& host) { return host.batches; }},
       {"outlast_shard_commit_microseconds", "gauge", "Duration of the last batch, agreement included.",
        [](const cluster::HostStatus& host) { return host.commit_us_last; }},
+      {"outlast_shard_stuck", "gauge", "1 while the replica cannot follow the shared log.",
+       [](const cluster::HostStatus& host) -> std::uint64_t { return host.problem.empty() ? 0 : 1; }},
       {"outlast_shard_messages_dropped_total", "counter", "Messages to the shard for which there was no room: they come again.",
        [](const cluster::HostStatus& host) { return host.dropped; }},
       {"outlast_shard_foreign_messages_total", "counter", "Messages of a node about another node's holder, not heard.",
@@ -67,6 +69,8 @@ void join_metrics(MetricsWriter& text, const cluster::JoinCounters& joins) {
 void cluster_metrics(MetricsWriter& text, const ClusterPart& part) {
   const cluster::ClusterNodeStatus status = part.status();
   shard_metrics(text, status);
+  text.one("outlast_shards_not_opened", "gauge", "Shards whose store this node cannot open; it tries again.",
+           status.unopened.size());
   link_metrics(text, status.links);
   text.one("outlast_lease_left_milliseconds", "gauge", "Until this node owns nothing, unless etcd answers.",
            static_cast<std::uint64_t>(status.lease_left_ms));
