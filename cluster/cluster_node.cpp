@@ -183,6 +183,7 @@ Result<void> ClusterNode::start_links() {
   PeerHandlers handlers;
   handlers.on_up = [this](const Peer& peer) {
     log::info("peer_up", {{"node", peer.node}, {"version", peer.version}});
+    holder_nodes_.learn(peer.incarnation, peer.node);
     holder_->peer_up(peer.node);
     if (coordinator_) coordinator_->with([&peer](Election& election) { election.peer_suspected(peer.node, false); });
     const std::lock_guard lock(mutex_);
@@ -426,7 +427,8 @@ void ClusterNode::control_changed(const std::shared_ptr<const ControlView>& view
 void ClusterNode::end_removed(const ControlView& view) {
   std::vector<Incarnation> gone;
   for (const MemberRecord& node : view.members.nodes) {
-    if (!node.takes_part() && !node.enrolled.incarnation.is_nil()) gone.push_back(node.enrolled.incarnation);
+    if (node.takes_part()) continue;
+    for (const Incarnation& process : holder_nodes_.of(node.enrolled.name)) gone.push_back(process);
   }
   {
     const std::lock_guard lock(mutex_);
@@ -501,6 +503,7 @@ ClusterNodeStatus ClusterNode::status() const {
     status.present = view_.nodes;
     status.heard = heard_;
     status.agreement = members_;
+    for (const auto& [shard, unopened] : unopened_) status.unopened.push_back(unopened.shard);
   }
   status.lease_left_ms = std::max<std::int64_t>(0, coordinator_->lead_deadline_ns() - boot_clock_.monotonic_ns()) / 1'000'000;
   coordinator_->look<bool>([&status](const Election& election) {

@@ -18,7 +18,7 @@ using storage::Refused;
 constexpr int exit_status_doubt = 70;
 constexpr auto stop_wait = std::chrono::seconds(3);
 constexpr auto stop_look = std::chrono::milliseconds(5);
-constexpr std::size_t received_max = 65'536;  // more are dropped: they are said again
+constexpr std::size_t received_max = 65'536;
 
 [[noreturn]] void die(const Error& error) {
   log::error("holder_failed", {{"reason", error.message}, {"effect", "exit 70; restart to recover"}});
@@ -99,7 +99,7 @@ class Holder::Submitter final : public storage::LedgerSubmitter {
 };
 
 Holder::Holder(HolderOptions options, const Clock& clock, HolderPorts ports)
-    : options_(std::move(options)), clock_(clock), ports_(std::move(ports)) {}
+    : options_(std::move(options)), clock_(clock), ports_(std::move(ports)), room_(received_max) {}
 
 Holder::~Holder() { stop(); }
 
@@ -215,7 +215,7 @@ void Holder::peer_is(const std::string& node, bool up) {
 void Holder::receive(std::string node, shard::Message message) {
   {
     const std::lock_guard lock(mutex_);
-    if (received_.size() >= received_max) return;
+    if (!room_.enter(size_of(message))) return;
     received_.emplace_back(std::move(node), std::move(message));
     woken_ = true;
   }
@@ -265,6 +265,10 @@ HolderCounters Holder::counters() const {
   HolderCounters counters = counters_;
   counters.pending = queued();
   counters.handing_over = handover_ != nullptr && !handover_->is_done();
+  {
+    const std::lock_guard received(mutex_);
+    counters.dropped = room_.dropped();
+  }
   for (const auto& [shard, part] : parts_) {
     if (part.stream->is_cut_off()) ++counters.shards_cut_off;
     if (part.spool) counters.spool_bytes += part.spool->bytes();
@@ -330,6 +334,7 @@ void Holder::work() {
     const std::lock_guard lock(mutex_);
     submitted.swap(submitted_);
     received.swap(received_);
+    room_.clear();
     links.swap(links_);
     hastened = std::exchange(hastened_, false);
     woken_ = false;

@@ -19,6 +19,7 @@
 
 #include "cluster/coordination.hpp"
 #include "cluster/holder_handover.hpp"
+#include "cluster/message_room.hpp"
 #include "cluster/shard_id.hpp"
 #include "cluster/shard_money.hpp"
 #include "cluster/shard_stream.hpp"
@@ -53,6 +54,7 @@ struct HolderCounters {
   std::uint64_t spooled = 0;          // operations, since the start
   std::uint64_t refused = 0;
   std::uint64_t served_and_refused = 0;  // the ledger did not take what was in the spool: look into the log
+  std::uint64_t dropped = 0;          // messages of owners for which there was no room
   bool handing_over = false;          // an earlier process's spools are not in the ledger yet
 };
 
@@ -160,6 +162,7 @@ class Holder {
   std::condition_variable arrived_;
   std::vector<Submitted> submitted_;
   std::vector<std::pair<std::string, shard::Message>> received_;
+  MessageRoom room_;  // of those
   std::vector<std::pair<std::string, bool>> links_;  // that came up or went down
   bool woken_ = false;
   bool hastened_ = false;

@@ -21,7 +21,7 @@ constexpr std::int64_t retry_ns = 200 * ms;   // after the shared log could not 
 constexpr std::int64_t commit_distance_ns_max = 20 * ms;
 constexpr std::uint64_t commit_entries_enough = 256;
 constexpr std::size_t sent_bytes_max = 16U << 20;
-constexpr std::size_t tasks_max = 4'096;  // messages that wait: each may be large, and is sent again
+constexpr std::size_t messages_max = 4'096;  // that wait: they are sent again
 constexpr int exit_status_doubt = 70;
 
 // As in a node on its own: after a failed write nobody knows what is on disk.
@@ -66,7 +66,8 @@ ShardHost::ShardHost(ShardHostOptions options, const Clock& clock, const Clock& 
       ports_(std::move(ports)),
       lead_deadline_ns_(std::move(lead_deadline_ns)),
       shared_(std::move(shared)),
-      log_(std::move(log)) {
+      log_(std::move(log)),
+      room_(messages_max) {
   working_.shard = options_.shard;
 }
 
@@ -79,10 +80,10 @@ ShardHost::~ShardHost() {
   if (thread_.joinable()) thread_.join();
 }
 
-bool ShardHost::post(Task task, bool may_be_lost) const {
+bool ShardHost::post(Task task) const {
   {
     const std::lock_guard lock(mutex_);
-    if (stop_ || (may_be_lost && tasks_.size() >= tasks_max)) return false;
+    if (stop_) return false;
     tasks_.push_back(std::move(task));
   }
   arrived_.notify_one();
@@ -173,6 +174,7 @@ void ShardHost::lead(std::uint64_t epoch) {
     owner.shard = options_.shard;
     owner.node = options_.node;
     owner.shards = options_.shards;
+    owner.node_of = ports_.node_of;
     owner_ = std::make_unique<ShardOwner>(owner, *writer_, clock_);
     working_.mirrors = false;
     end_gone();
@@ -192,15 +194,27 @@ void ShardHost::step_down(std::uint64_t epoch) {
 }
 
 void ShardHost::receive(std::string node, shard::Message message) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!room_.enter(size_of(message))) return;
+  }
   post([this, node = std::move(node), message = std::move(message)]() mutable {
     if (owner_) {
       const std::uint64_t before = committed();
       const std::int64_t start_ns = clock_.monotonic_ns();
-      if (keep(owner_->receive(node, message))) count_commit(before, start_ns);
+      const std::uint64_t foreign = owner_->counters().foreign;
+      const Result<void> received = owner_->receive(node, message);
+      if (owner_->counters().foreign > foreign) note_foreign(node);
+      if (keep(received)) count_commit(before, start_ns);
       return;
     }
     if (auto answer = not_owner(message, {}, 0)) ports_.send(node, std::move(*answer));
-  }, true);
+  });
+}
+
+void ShardHost::note_foreign(const std::string& node) {
+  if (working_.foreign++ > 0) return;  // one line is enough; the metric counts
+  log::warning("holder_of_another_node", {{"shard", name_of_shard(options_.shard)}, {"from", node}, {"effect", "not heard"}});
 }
 
 void ShardHost::set_money(std::shared_ptr<const std::vector<ShardMoney>> money) {
@@ -355,6 +369,7 @@ void ShardHost::run() {
       if (stop_) break;
       tasks.swap(tasks_);
       asked.swap(asked_);
+      room_.clear();
     }
     for (const Task& task : tasks) task();
     tasks.clear();
@@ -515,6 +530,7 @@ void ShardHost::tell_progress(bool always) {
   working_.open_reservations = writer_->state().open_count();
   {
     const std::lock_guard lock(mutex_);
+    working_.dropped = room_.dropped();
     status_ = working_;
   }
   if (!read_to_end_) return;  // nobody may count on a replica that has not seen the log's end once

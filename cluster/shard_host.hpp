@@ -17,6 +17,7 @@
 #include "cluster/batch_codec.hpp"
 #include "cluster/commit_times.hpp"
 #include "cluster/coordination.hpp"
+#include "cluster/message_room.hpp"
 #include "cluster/replicated_log.hpp"
 #include "cluster/shard_id.hpp"
 #include "cluster/shard_owner.hpp"
@@ -56,6 +57,8 @@ struct HostStatus {
   CommitTimes commits;              // of those batches, agreement included
   bool behind = false;              // the log was trimmed above what this replica has: it needs a checkpoint
   std::string problem;              // why it does not get on; empty when it does
+  std::uint64_t dropped = 0;        // messages for which there was no room
+  std::uint64_t foreign = 0;        // messages of nodes about other nodes' holders, which were not heard
   bool mirrors = false;             // as the owner: the control log's budgets are its own
 };
 
@@ -77,6 +80,8 @@ struct ShardHostPorts {
   std::function<void(const storage::LedgerState& state, const storage::LedgerView& view,
                      const std::vector<storage::StoredEntry>& entries)>
       applied;
+  // As OwnerOptions::node_of. Any thread.
+  std::function<std::string(const Incarnation&)> node_of;
 };
 
 // What an owner takes in.
@@ -141,8 +146,8 @@ class ShardHost {
   ShardHost(ShardHostOptions options, const Clock& clock, const Clock& boot_clock, std::unique_ptr<SharedLog> shared,
             std::unique_ptr<storage::RocksLog> log, std::shared_ptr<const std::atomic<std::int64_t>> lead_deadline_ns,
             ShardHostPorts ports);
-  // False when the host is stopping, or has too many tasks and this one may be lost.
-  bool post(Task task, bool may_be_lost = false) const;
+  // False when the host is stopping.
+  bool post(Task task) const;
   // Runs on the thread and waits.
   template <class T>
   std::optional<T> ask(std::function<T()> question) const;
@@ -160,6 +165,7 @@ class ShardHost {
   void count_commit(std::uint64_t before, std::int64_t start_ns);
   [[nodiscard]] std::uint64_t committed() const { return writer_->next_index() - writer_->pending_entries(); }
   bool keep(const Result<void>& done);
+  void note_foreign(const std::string& node);
   void end_gone();
   Result<void> open_writer();
   void resign();
@@ -203,6 +209,7 @@ class ShardHost {
   mutable std::vector<Task> tasks_;
   std::size_t sent_bytes_ = 0;  // of batches that wait in them
   std::vector<Done> asked_;  // by when_current()
+  MessageRoom room_;  // of messages among them
   HostStatus status_;
   bool stop_ = false;
   std::thread thread_;

@@ -74,10 +74,19 @@ HolderSession* ShardOwner::session_of(const Incarnation& holder) {
 
 // ---- what comes in
 
+bool ShardOwner::is_of(const Incarnation& holder, const std::string& node) {
+  std::string home = options_.node_of ? options_.node_of(holder) : std::string();
+  const auto session = sessions_.find(holder);
+  if (home.empty() && session != sessions_.end()) home = session->second.node();
+  if (home.empty() || home == node) return true;
+  ++counters_.foreign;
+  return false;
+}
+
 Result<void> ShardOwner::receive(const std::string& node, const shard::Message& message) {
   if (message.shard != options_.shard) return {};
   if (const auto* end = std::get_if<shard::EndHolder>(&message.body)) {
-    if (end->holder.is_nil()) return {};
+    if (end->holder.is_nil() || !is_of(end->holder, node)) return {};
     // Whoever was the owner when it was asked: this one ends it.
     if (Result<void> ended = end_holder(end->holder, end->spent, end->why); !ended) return ended;
     ended_.push_back({node, shard::Message{options_.shard, epoch_, shard::HolderEnded{end->holder}}});
@@ -96,12 +105,14 @@ Result<void> ShardOwner::receive(const std::string& node, const shard::Message& 
     return parts_.receive(*terms, [this](const std::string& budget) { return ask_holders(budget); });
   }
   if (const auto* operations = std::get_if<shard::Operations>(&message.body)) {
+    if (!is_of(operations->holder, node)) return {};
     if (message.epoch == epoch_) return on(node, *operations);
     ++counters_.stale;
     const bool behind = message.epoch < epoch_;
     if (auto answer = not_owner(message, behind ? options_.node : std::string(), behind ? epoch_ : 0))
       effects_.emplace_back(SendToNode{node, std::move(*answer)});
   } else if (const auto* demand = std::get_if<shard::Demand>(&message.body)) {
+    if (!is_of(demand->holder, node)) return {};
     if (message.epoch == epoch_) on(node, *demand);
     else ++counters_.stale;
   }

@@ -4,6 +4,8 @@
 //
 // - It hears messages of its own epoch only, and of each holder only the newest stream: whatever is late from an earlier
 //   stream or owner was sent again in the newest one, or its outcome was told, and must not be applied again.
+// - It hears a holder's words only from the node that the holder belongs to: the one that it is on record for; else the one
+//   that spoke for it first in this epoch.
 // - commit() makes the batch durable; only then do acknowledgements, grants, recalls and the answers to EndHolder leave.
 // - Slices. What a holder was granted and has returned are totals in the ledger's state, so a new owner goes on where the
 //   old one stopped. A grant is told again whenever a holder's demand shows that it has not heard of it.
@@ -20,6 +22,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -47,6 +50,8 @@ struct OwnerOptions {
   ShardId shard = 0;
   ShardId shards = 1;  // of the cluster
   std::string node;  // this one
+  // The node that a holder is on record for; empty: for none. Null: none is for any.
+  std::function<std::string(const Incarnation&)> node_of;
   std::uint32_t recall_ms = 150;
   std::size_t waiting_max = 1'024;   // reservations that wait, of all holders; beyond that they are refused at once
   std::size_t holders_max = 4'096;   // beyond that new ones are not heard
@@ -95,6 +100,7 @@ class ShardOwner {
     std::uint64_t recalls = 0;  // of one holder's slice of one budget
     std::uint64_t grants = 0;
     std::uint64_t stale = 0;    // messages of another epoch or an older stream
+    std::uint64_t foreign = 0;  // messages of a node about another node's holder
   };
   [[nodiscard]] const Counters& counters() const { return counters_; }
 
@@ -118,7 +124,7 @@ class ShardOwner {
 
   Result<void> on(const std::string& node, const shard::Operations& message);
   void on(const std::string& node, const shard::Demand& demand);
-  void answer_not_owner(const std::string& node, const shard::Operations& message, std::uint64_t newest_stream);
+  bool is_of(const Incarnation& holder, const std::string& node);
   Result<void> take(const Incarnation& holder, HolderSession& session, const shard::Operation& operation);
   Result<void> take(const Incarnation& holder, HolderSession& session, const proto::EntryBody& body);
   Result<void> take(const Incarnation& holder, const shard::SliceReturn& back);

@@ -22,7 +22,13 @@ void shard_metrics(MetricsWriter& text, const cluster::ClusterNodeStatus& status
       {"outlast_shard_lag_entries", "gauge", "Entries in the shared log that the replica has not applied.",
        [](const cluster::HostStatus& host) { return host.tail - std::min(host.tail, host.applied); }},
       {"outlast_shard_batches_total", "counter", "Batches that this node appended as the owner.",
-       [](const cluster::HostStatus& host) { return host.batches; }}};
+       [](const cluster::HostStatus& host) { return host.batches; }},
+      {"outlast_shard_stuck", "gauge", "1 while the replica cannot follow the shared log.",
+       [](const cluster::HostStatus& host) -> std::uint64_t { return host.problem.empty() ? 0 : 1; }},
+      {"outlast_shard_messages_dropped_total", "counter", "Messages to the shard for which there was no room: they come again.",
+       [](const cluster::HostStatus& host) { return host.dropped; }},
+      {"outlast_shard_foreign_messages_total", "counter", "Messages of a node about another node's holder, not heard.",
+       [](const cluster::HostStatus& host) { return host.foreign; }}};
   for (const Figure& figure : figures) {
     text.head(figure.name, figure.type, figure.help);
     for (const cluster::HostStatus& host : status.hosts) {
@@ -86,6 +92,8 @@ void cluster_metrics(MetricsWriter& text, const ClusterPart& part) {
   const cluster::ClusterNodeStatus status = part.status();
   shard_metrics(text, status);
   commit_metrics(text, status);
+  text.one("outlast_shards_not_opened", "gauge", "Shards whose store this node cannot open; it tries again.",
+           status.unopened.size());
   link_metrics(text, status.links);
   text.one("outlast_lease_left_milliseconds", "gauge", "Until this node owns nothing, unless etcd answers.",
            static_cast<std::uint64_t>(status.lease_left_ms));
@@ -99,6 +107,8 @@ void cluster_metrics(MetricsWriter& text, const ClusterPart& part) {
   text.one("outlast_spool_operations_total", "counter", "Operations that went to the spool.", status.holder.spooled);
   text.one("outlast_served_and_refused_total", "counter", "Operations of the spool that the ledger refused: see the log.",
            status.holder.served_and_refused);
+  text.one("outlast_holder_messages_dropped_total", "counter", "Messages of owners for which there was no room: they come again.",
+           status.holder.dropped);
   if (const auto joins = part.join_counters()) join_metrics(text, *joins);
 }
 

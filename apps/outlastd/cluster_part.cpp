@@ -277,6 +277,16 @@ std::string ClusterPart::status_json() const {
     }
     json.end_array().end_object();
   }
+  json.end_array().key("problems").begin_array();
+  for (const cluster::UnopenedShard& shard : status.unopened) {
+    json.begin_object().key("shard").string(shard_text(shard.shard)).key("what").string(shard.error);
+    json.key("attempts").number(static_cast<std::uint64_t>(shard.attempts)).end_object();
+  }
+  for (const cluster::HostStatus& host : status.hosts) {
+    if (host.problem.empty()) continue;
+    json.begin_object().key("shard").string(shard_text(host.shard)).key("what").string(host.problem);
+    json.key("attempts").null().end_object();
+  }
   json.end_array();
   const auto healthy = std::count_if(status.agreement.begin(), status.agreement.end(),
                                      [](const cluster::AgreementMember& member) { return member.healthy; });

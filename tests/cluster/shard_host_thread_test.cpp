@@ -68,6 +68,7 @@ class GuardedLog final : public SharedLog {
   Result<void> append(std::uint64_t epoch, std::uint64_t next_index, const storage::LogBatch& batch) override {
     return guarded<void>([this, epoch, next_index, &batch] { return log_->append(epoch, next_index, batch); });
   }
+  std::string_view last_append() const override { return log_->last_append(); }
   Result<SharedTail> tail() override {
     return guarded<SharedTail>([this] { return log_->tail(); });
   }

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "cluster/holder_nodes.hpp"
 #include "storage/memory_log.hpp"
 
 namespace outlast::cluster {
@@ -23,6 +24,7 @@ struct Bench {
     REQUIRE(writer->lead(epoch, {ids.next(), "alpha", "test"}));
     OwnerOptions options;
     options.node = "alpha";
+    options.node_of = [this](const Incarnation& holder) { return on_record.node_of(holder); };
     owner = std::make_unique<ShardOwner>(options, *writer, clock);
     for (Incarnation& holder : holders) holder = ids.next();
     budgets = {{"bud_1", "search", *Scope::parse("organisation:acme"), {amount}, BudgetPeriod::total, "UTC", false}};
@@ -86,6 +88,7 @@ struct Bench {
   storage::MemoryLog log;
   std::unique_ptr<storage::LedgerWriter> writer;
   std::unique_ptr<ShardOwner> owner;
+  HolderNodes on_record;
   Incarnation holders[2];
   const std::string nodes[2] = {"beta", "gamma"};
   std::uint64_t next[2] = {1, 1};
@@ -346,6 +349,45 @@ TEST_CASE("a holder is ended when that is durable, as often as it is asked", "[c
   bench.commit();
   REQUIRE(bench.all<shard::Acknowledgement>().size() == 1);
   CHECK(bench.all<shard::Acknowledgement>()[0].refusals[0].error == static_cast<std::uint16_t>(LedgerError::unknown_holder));
+}
+
+TEST_CASE("a holder is heard and ended only from the node that spoke for it first", "[cluster][owner]") {
+  Bench bench;
+  bench.ask(0, 1'000, 0, 0);
+  bench.commit();
+  const PicoUsd left = bench.slice(0)->left;
+  REQUIRE(left.value > 0);
+  const Incarnation victim = bench.holders[0];
+  bench.hear("gamma", shard::EndHolder{victim, true, "lost"});
+  bench.hear("gamma", shard::EndHolder{victim, true, "lost"}, 3);
+  bench.hear("gamma", shard::Demand{victim, {{"bud_1", bench.opened(0), left, {900'000}, {0}}}});
+  bench.hear("gamma", shard::Operations{victim, 9, 1, 1, 0, true, {shard::SliceReturn{"bud_1", bench.opened(0), left, 0}}});
+  bench.commit();
+  CHECK(bench.said.empty());
+  CHECK(bench.slice(0)->left == left);
+  CHECK(bench.owner->counters().foreign == 4);
+  // Its own node goes on, also by a next process that speaks for it.
+  bench.say(0, {bench.operation(bench.reservation(0, 10, false))});
+  bench.hear("beta", shard::EndHolder{victim, false, "its node started again"});
+  bench.commit();
+  CHECK(bench.all<shard::HolderEnded>().size() == 1);
+  CHECK(bench.status().sliced == PicoUsd{0});
+  CHECK(bench.owner->counters().foreign == 4);
+}
+
+TEST_CASE("a holder on record is ended only from its node, also when it did not speak yet", "[cluster][owner]") {
+  Bench bench;
+  bench.on_record.learn(bench.holders[0], "beta");
+  bench.hear("gamma", shard::EndHolder{bench.holders[0], true, "lost"});
+  bench.hear("gamma", shard::Operations{bench.holders[0], 1, 1, 1, 0, true, {shard::SkippedOperation{}}});
+  bench.commit();
+  CHECK(bench.said.empty());
+  CHECK(bench.owner->counters().foreign == 2);
+  bench.hear("beta", shard::EndHolder{bench.holders[0], true, "its disk was lost"});
+  // Of one that nobody knows, whoever speaks is believed.
+  bench.hear("gamma", shard::EndHolder{bench.holders[1], true, "its disk was lost"});
+  bench.commit();
+  CHECK(bench.all<shard::HolderEnded>().size() == 2);
 }
 
 TEST_CASE("a budget whose amount is lowered has its surplus recalled", "[cluster][owner]") {
