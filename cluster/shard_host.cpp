@@ -20,7 +20,6 @@ constexpr std::int64_t retry_ns = 200 * ms;   // after the shared log could not 
 // the last one took, but for this much; less when so many entries have come.
 constexpr std::int64_t commit_distance_ns_max = 20 * ms;
 constexpr std::uint64_t commit_entries_enough = 256;
-constexpr std::size_t sent_bytes_max = 16U << 20;
 constexpr std::size_t messages_max = 4'096;  // that wait: they are sent again
 constexpr int exit_status_doubt = 70;
 
@@ -117,20 +116,11 @@ void ShardHost::log_grew() {
 }
 
 void ShardHost::take_batch(std::string batch) {
-  const std::size_t size = batch.size();
   {
     const std::lock_guard lock(mutex_);
-    if (sent_bytes_ + size > sent_bytes_max) return;
-    sent_bytes_ += size;
+    if (!room_.enter(batch.size())) return;  // it stands in the shared log
   }
-  Task take = [this, batch = std::move(batch)] {
-    take_sent(batch);
-    const std::lock_guard lock(mutex_);
-    sent_bytes_ -= batch.size();
-  };
-  if (post(std::move(take), true)) return;
-  const std::lock_guard lock(mutex_);
-  sent_bytes_ -= size;
+  post([this, batch = std::move(batch)] { take_sent(batch); });
 }
 
 void ShardHost::take_sent(std::string_view batch) {

@@ -207,7 +207,6 @@ class ShardHost {
   mutable std::mutex mutex_;  // of what follows
   mutable std::condition_variable arrived_;
   mutable std::vector<Task> tasks_;
-  std::size_t sent_bytes_ = 0;  // of batches that wait in them
   std::vector<Done> asked_;  // by when_current()
   MessageRoom room_;  // of messages among them
   HostStatus status_;
