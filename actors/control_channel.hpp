@@ -1,19 +1,22 @@
-// ControlChannel: what stands behind the control channel of a node's links: remote actors and the registry of workers.
+// ControlChannel: what stands behind the control channel of a node's links: remote actors, the registry of workers, and
+// the spend that nodes tell each other.
 // The daemon passes on what PeerHandlers tell, for Channel::control only.
 #pragma once
 
 #include <string>
 
 #include "actors/remote_actor.hpp"
+#include "actors/spend_sharing.hpp"
 #include "actors/worker_registry.hpp"
 
 namespace outlast::actors {
 
-// Any thread; neither blocks.
+// Any thread; none blocks.
 class ControlChannel {
  public:
-  // Both outlive it.
-  ControlChannel(RemoteActors& remote, WorkerRegistry& workers) : remote_(remote), workers_(workers) {}
+  // All outlive it. `spend` null: this node hears of no spend and tells of none.
+  ControlChannel(RemoteActors& remote, WorkerRegistry& workers, SpendSharing* spend = nullptr)
+      : remote_(remote), workers_(workers), spend_(spend) {}
 
   void on_up(const cluster::Peer& peer);
   void on_down(const cluster::Peer& peer, const std::string& why);
@@ -24,6 +27,7 @@ class ControlChannel {
  private:
   RemoteActors& remote_;
   WorkerRegistry& workers_;
+  SpendSharing* const spend_;
 };
 
 }  // namespace outlast::actors

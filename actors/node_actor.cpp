@@ -88,8 +88,8 @@ Node::behavior_type node_actor(Self self, NodeDependencies dependencies) {
       [self](const LedgerNews& news) {
         if (!self->state.children) return;  // they will read all of it when they start
         if (news.money_or_keys) self->send(self->state.children->accountant, changed_atom::value);
-        if (!news.breakers.empty() && self->state.children->spend_breakers) {
-          self->send(self->state.children->spend_breakers, BreakerNews{news.breakers});
+        if ((!news.breakers.empty() || !news.told.empty()) && self->state.children->spend_breakers) {
+          self->send(self->state.children->spend_breakers, BreakerNews{news.breakers, news.told});
         }
       },
       [self](const ApplyConfig& apply) {

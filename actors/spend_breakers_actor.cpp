@@ -7,7 +7,7 @@
 
 #include "actors/durable_write.hpp"
 #include "actors/spend_history.hpp"
-#include "core/json_writer.hpp"
+#include "actors/spend_notice.hpp"
 #include "core/log.hpp"
 
 namespace outlast::actors {
@@ -27,6 +27,11 @@ void arm(SpendBreakers::pointer self, SpendBreakersState& state) {
   if (!due) return;
   state.armed = true;
   self->delayed_send(self, std::clamp<std::chrono::milliseconds>(*due, tick_least, tick_most), tick_atom::value);
+}
+
+void not_recorded(SpendCounters& counters, const SpendNotice& notice, const Error& error) {
+  counters.not_recorded.fetch_add(1);
+  log::error("spend_breaker_not_recorded", {{"delivery", notice.id}, {"error", error.message}});
 }
 
 }  // namespace
@@ -61,6 +66,7 @@ Done SpendBreakersState::restore() {
     engine_.restore(record.trip, now_ms() - std::max<std::int64_t>(0, wall_ms - record.tripped_ms));
   }
   for (const auto& [id, allowance] : records->allowances) engine_.restore_allowance(id, allowance);
+  if (!alone()) entries_.restore(records->open, wall_ms, now_ms());
   return true;
 }
 
@@ -105,19 +111,27 @@ void SpendBreakersState::recall() {
 void SpendBreakersState::take(const SpendReport& report) {
   if (!config_) return;
   for (const gateway::SpendEvent& event : report.events) engine_.record(event);
-  dependencies_.counters.events.fetch_add(report.events.size());
+  const bool of_peers = report.origin == SpendOrigin::peers;
+  (of_peers ? dependencies_.counters.peer_events : dependencies_.counters.events).fetch_add(report.events.size());
+  if (!of_peers && dependencies_.share) dependencies_.share(report.events);
   follow_changes();
 }
 
 void SpendBreakersState::tick() {
   engine_.advance(now_ms());
   follow_changes();
+  if (!alone()) follow_entries();
 }
 
 std::optional<std::chrono::milliseconds> SpendBreakersState::due() const {
-  const auto due = engine_.next_due_ms();
-  if (!due) return std::nullopt;
-  return std::chrono::milliseconds(*due - now_ms());
+  std::optional<std::int64_t> due_ms = engine_.next_due_ms();
+  const auto at_latest = [&due_ms](std::int64_t time_ms) { due_ms = due_ms ? std::min(*due_ms, time_ms) : time_ms; };
+  if (const auto waits_until = entries_.next_due_ms()) at_latest(*waits_until);
+  const std::lock_guard lock(recording_->mutex);
+  const bool answers = recording_->under_way > 0 || !recording_->refused.empty();
+  if (answers || entries_.keeps_untold()) at_latest(now_ms() + tick_most.count());
+  if (!due_ms) return std::nullopt;
+  return std::chrono::milliseconds(*due_ms - now_ms());
 }
 
 void SpendBreakersState::follow_changes() {
@@ -144,44 +158,81 @@ void SpendBreakersState::tripped(const gateway::OpenBreaker& breaker) {
   log::warning("spend_breaker_tripped", {{"breaker", trip.id}, {"rule", trip.rule}, {"scope", trip.scope},
                                          {"session", trip.session}, {"action", name_of(trip.action)}, {"why", trip.why}});
   gates_.tripped(breaker, link_of(trip.id));
-  record(trip, notice("tripped", trip, {}, {}));
+  record({trip, {"tripped", trip, {}, {}, dependencies_.clock.wall_ms()}});
 }
 
 void SpendBreakersState::closed(const gateway::OpenBreaker& breaker, const std::string& reason) {
   dependencies_.counters.closed.fetch_add(1);
   log::info("spend_breaker_closed", {{"breaker", breaker.trip.id}, {"rule", breaker.trip.rule}, {"reason", reason}});
   gates_.closed(breaker.trip.id);
-  record(BreakerReset{breaker.trip.id, "outlastd", reason, {}}, notice("closed", breaker.trip, "outlastd", reason));
+  const std::string by(closed_by_itself);
+  record({BreakerReset{breaker.trip.id, by, reason, {}},
+          {"closed", breaker.trip, by, reason, dependencies_.clock.wall_ms()}});
+}
+
+void SpendBreakersState::record(BreakerChange change) {
+  if (alone()) return write(std::move(change));
+  entries_.changed(std::move(change), now_ms());
+  follow_entries();
+}
+
+void SpendBreakersState::follow_entries() {
+  std::vector<BreakerChange> refused;
+  {
+    const std::lock_guard lock(recording_->mutex);
+    refused.swap(recording_->refused);
+  }
+  for (BreakerChange& change : refused) {
+    const bool trips = std::holds_alternative<BreakerTripped>(change.operation);
+    if (trips == engine_.open().contains(change.event.trip.id)) entries_.not_recorded(std::move(change), now_ms());
+  }
+  const bool leads = dependencies_.leads();
+  for (BreakerChange& change : entries_.due(leads, now_ms())) write(std::move(change));
+  for (const BreakerEvent& event : entries_.to_tell(leads, now_ms())) {
+    SpendNotice told = notice(event);
+    told.delivered = dependencies_.tell_delivered;
+    dependencies_.notices.notify(std::move(told));
+  }
 }
 
 // People are told once it is durable. Where the ledger does not take it they are told all the same: money is being spent.
-void SpendBreakersState::record(BreakerOperation operation, SpendNotice notice) {
-  dependencies_.record(std::move(operation), [&notices = dependencies_.notices, &counters = dependencies_.counters,
-                                              notice = std::move(notice)](const Result<void>& written) {
-    if (!written) {
-      counters.not_recorded.fetch_add(1);
-      log::error("spend_breaker_not_recorded", {{"delivery", notice.id}, {"error", written.error().message}});
-    }
+void SpendBreakersState::write(BreakerChange change) {
+  if (!alone()) return write_shared(std::move(change));
+  SpendNotice told = notice(change.event);
+  dependencies_.record(std::move(change.operation), [&notices = dependencies_.notices, &counters = dependencies_.counters,
+                                                     notice = std::move(told)](const Result<void>& written) {
+    if (!written) not_recorded(counters, notice, written.error());
     notices.notify(notice);
   });
 }
 
-SpendNotice SpendBreakersState::notice(std::string_view event, const BreakerTripped& trip, std::string_view by,
-                                       std::string_view reason) const {
-  SpendNotice notice;
-  const std::int64_t wall_ms = dependencies_.clock.wall_ms();
-  notice.id = trip.id + "-" + std::to_string(wall_ms) + "-" + std::string(event);
-  JsonWriter json(notice.body);
-  json.begin_object().key("delivery").string(notice.id).key("event").string(event).key("breaker").string(trip.id);
-  json.key("rule").string(trip.rule).key("scope").string(trip.scope).key("session").string(trip.session);
-  json.key("action").string(name_of(trip.action)).key("why").string(trip.why);
-  json.key("by").string(by).key("reason").string(reason).key("node").string(config_->node);
-  json.key("time_ms").number(wall_ms).key("link").string(link_of(trip.id)).end_object();
-  notice.notify = config_->notify;
-  for (const gateway::SpendFileRule& rule : config_->rules) {
-    if (rule.rule.name == trip.rule && rule.notify) notice.notify = *rule.notify;
+// The same in a cluster: whom follow_entries() says tells of the entry, and what found no way to it is tried again.
+void SpendBreakersState::write_shared(BreakerChange change) {
+  {
+    const std::lock_guard lock(recording_->mutex);
+    ++recording_->under_way;
   }
-  return notice;
+  BreakerOperation operation = change.operation;
+  const SpendNotice told = notice(change.event);
+  const auto then = [&notices = dependencies_.notices, &counters = dependencies_.counters, recording = recording_, told,
+                     change = std::move(change)](const Result<void>& written) mutable {
+    const std::lock_guard lock(recording->mutex);
+    --recording->under_way;
+    const bool closes = std::holds_alternative<BreakerReset>(change.operation);
+    // Another node's entry closed it before.
+    if (written || (closes && is(written.error(), storage::LedgerError::unknown_breaker))) return;
+    if (!change.told) {
+      not_recorded(counters, told, written.error());
+      notices.notify(told);
+    }
+    change.told = true;
+    recording->refused.push_back(change);
+  };
+  dependencies_.record(std::move(operation), then);
+}
+
+SpendNotice SpendBreakersState::notice(const BreakerEvent& event) const {
+  return spend_notice(event, *config_, link_of(event.trip.id));
 }
 
 std::string SpendBreakersState::link_of(const std::string& id) const { return config_->link_base + "/breakers/" + id; }
@@ -197,6 +248,7 @@ Done SpendBreakersState::reset(const ResetBreaker& request) {
     return fail(ActorError::not_found, "no spend breaker '" + request.id + "' is open; 'outlast breaker list' shows those that are");
   }
   const BreakerTripped trip = found->second.trip;
+  if (auto waiting = entries_.take(request.id)) write(std::move(*waiting));  // the entry of the trip comes first
   auto written = write_durably([this, &request](auto done) {
     dependencies_.record(BreakerReset{request.id, request.by, request.reason, request.allowance}, std::move(done));
   });
@@ -208,7 +260,11 @@ Done SpendBreakersState::reset(const ResetBreaker& request) {
   dependencies_.counters.resets.fetch_add(1);
   log::info("spend_breaker_reset", {{"breaker", request.id}, {"by", request.by}, {"reason", request.reason},
                                     {"allowance_usd", request.allowance.to_usd()}});
-  dependencies_.notices.notify(notice("reset", trip, request.by, request.reason));
+  if (written && !alone()) {
+    own_resets_.insert(request.id);  // people are told of its entry, which comes as news
+  } else {
+    dependencies_.notices.notify(notice({"reset", trip, request.by, request.reason, dependencies_.clock.wall_ms()}));
+  }
   return true;
 }
 
@@ -249,20 +305,32 @@ Done SpendBreakersState::remove_rule(const RemoveBreakerRule& request) {
 void SpendBreakersState::follow(const BreakerNews& news) {
   if (!config_) return;  // restore() will read all of it
   bool rules_changed = false;
-  for (const BreakerOperation& operation : news.operations) {
-    if (const auto* trip = std::get_if<BreakerTripped>(&operation)) {
-      if (engine_.open().contains(trip->id)) continue;
-      engine_.restore(*trip, now_ms());
-      const auto opened = engine_.open().find(trip->id);
-      if (opened != engine_.open().end()) gates_.tripped(opened->second, link_of(trip->id));
-    } else if (const auto* reset = std::get_if<BreakerReset>(&operation)) {
-      if (engine_.reset(reset->id, reset->allowance)) gates_.closed(reset->id);
-    } else if (const auto* change = std::get_if<BreakerRuleChange>(&operation)) {
-      rules_changed |= follow_rule(*change);
-    }
+  for (const BreakerEntry& entry : news.entries) {
+    if (const auto* trip = std::get_if<BreakerTripped>(&entry.operation)) follow_trip(entry, *trip);
+    else if (const auto* reset = std::get_if<BreakerReset>(&entry.operation)) follow_reset(entry, *reset);
+    else rules_changed |= follow_rule(std::get<BreakerRuleChange>(entry.operation));
   }
+  for (const std::string& delivery : news.told) entries_.told(delivery);
   if (rules_changed) apply_rules();
   publish();
+  if (!alone()) follow_entries();
+}
+
+void SpendBreakersState::follow_trip(const BreakerEntry& entry, const BreakerTripped& trip) {
+  own_resets_.erase(trip.id);
+  const bool news = entries_.entered(entry, engine_.half_open_after_s(trip.rule), now_ms());
+  const auto known = engine_.open().find(trip.id);
+  if (known != engine_.open().end() && (!news || known->second.state == gateway::SpendState::open)) return;
+  engine_.restore(trip, now_ms());
+  const auto opened = engine_.open().find(trip.id);
+  if (opened != engine_.open().end()) gates_.tripped(opened->second, link_of(trip.id));
+}
+
+void SpendBreakersState::follow_reset(const BreakerEntry& entry, const BreakerReset& reset) {
+  entries_.entered(entry, 0, now_ms());
+  if (own_resets_.erase(reset.id) > 0) return;  // what may have tripped since then is not what it closed
+  const bool closed = reset.by == closed_by_itself ? engine_.close(reset.id) : engine_.reset(reset.id, reset.allowance);
+  if (closed) gates_.closed(reset.id);
 }
 
 bool SpendBreakersState::follow_rule(const BreakerRuleChange& change) {
@@ -321,16 +389,6 @@ SpendBreakers::behavior_type spend_breakers_actor(SpendBreakers::pointer self, s
       [state](const RemoveBreakerRule& request) { return state->remove_rule(request); },
       [state](breakers_atom) { return state->report(); },
   };
-}
-
-void SpendReporter::report(std::vector<gateway::SpendEvent> events) {
-  if (under_way_->fetch_add(1) >= batches_max) {
-    under_way_->fetch_sub(1);
-    counters_.events_dropped.fetch_add(events.size());
-    return;
-  }
-  std::shared_ptr<const void> place(nullptr, [under_way = under_way_](const void*) { under_way->fetch_sub(1); });
-  caf::anon_send(node_, SpendReport{std::move(events), std::move(place)});
 }
 
 }  // namespace outlast::actors

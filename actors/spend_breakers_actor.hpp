@@ -1,15 +1,17 @@
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "actors/breaker_entries.hpp"
 #include "actors/interfaces.hpp"
 #include "actors/spend_notifier.hpp"
 #include "core/clock.hpp"
@@ -31,6 +33,12 @@ struct SpendBreakersDependencies {
   std::function<Result<void>(const std::function<void(const storage::StoredEntry&)>& visit)> read_history;
   // Reads the definition of a rule made by API.
   std::function<Result<SpendBreakerRule>(std::string_view definition)> parse_rule;
+  // These are empty for a node on its own. Tells the other nodes what this one's lanes saw.
+  std::function<void(const std::vector<gateway::SpendEvent>& events)> share;
+  // Says to the other nodes that a delivery has reached people; any thread.
+  std::function<void(const std::string& delivery)> tell_delivered;
+  // Whether this node owns the control shard now; any thread.
+  std::function<bool()> leads;
 };
 
 // The engine and what follows from its changes: the board, the ledger, notices, logs.
@@ -45,7 +53,7 @@ class SpendBreakersState {
   Done reset(const ResetBreaker& request);
   Done add_rule(const AddBreakerRule& request);
   Done remove_rule(const RemoveBreakerRule& request);
-  // What other nodes did; what this one did is known already and changes nothing.
+  // What some node did; what this one did is known already and changes nothing.
   void follow(const BreakerNews& news);
   [[nodiscard]] BreakerReport report() const;
   // Until tick() has something to do; nothing: never.
@@ -62,8 +70,15 @@ class SpendBreakersState {
   void follow_changes();
   void tripped(const gateway::OpenBreaker& breaker);
   void closed(const gateway::OpenBreaker& breaker, const std::string& reason);
-  SpendNotice notice(std::string_view event, const BreakerTripped& trip, std::string_view by, std::string_view reason) const;
-  void record(BreakerOperation operation, SpendNotice notice);
+  SpendNotice notice(const BreakerEvent& event) const;
+  void record(BreakerChange change);
+  void write(BreakerChange change);
+  void write_shared(BreakerChange change);
+  // In a cluster: records what waited long enough for an entry of another node's, and tells what is this one's to tell.
+  void follow_entries();
+  void follow_trip(const BreakerEntry& entry, const BreakerTripped& trip);
+  void follow_reset(const BreakerEntry& entry, const BreakerReset& reset);
+  [[nodiscard]] bool alone() const { return !dependencies_.leads; }
   void publish();
   [[nodiscard]] bool in_file(std::string_view name) const;
   [[nodiscard]] std::string link_of(const std::string& id) const;
@@ -74,24 +89,18 @@ class SpendBreakersState {
   gateway::SpendGates gates_;
   std::shared_ptr<const gateway::SpendConfig> config_;
   std::map<std::string, SpendBreakerRule, std::less<>> api_rules_;
+  BreakerEntries entries_;
+  // What write() gave to a cluster's ledger: call-backs come on its threads.
+  struct Recording {
+    std::mutex mutex;
+    std::size_t under_way = 0;
+    std::vector<BreakerChange> refused;
+  };
+  std::shared_ptr<Recording> recording_ = std::make_shared<Recording>();
+  std::set<std::string> own_resets_;  // ids; they took hold here before their entries come as news
 };
 
 // Spawn detached: resets and changes of rules wait for the disk. `state` is shared with nobody else.
 SpendBreakers::behavior_type spend_breakers_actor(SpendBreakers::pointer self, std::shared_ptr<SpendBreakersState> state);
-
-// The lanes' way to the actor, which the node knows. More than so many batches on their way are dropped and counted:
-// an overloaded node may trip late, but does not run out of memory.
-class SpendReporter final : public gateway::SpendSink {
- public:
-  static constexpr std::uint64_t batches_max = 4'096;
-
-  SpendReporter(Node node, SpendCounters& counters) : node_(std::move(node)), counters_(counters) {}
-  void report(std::vector<gateway::SpendEvent> events) override;
-
- private:
-  Node node_;
-  SpendCounters& counters_;
-  std::shared_ptr<std::atomic<std::uint64_t>> under_way_ = std::make_shared<std::atomic<std::uint64_t>>(0);
-};
 
 }  // namespace outlast::actors

@@ -19,10 +19,13 @@ namespace outlast::actors {
 using breakers_atom = caf::atom_constant<caf::atom("breakers")>;
 using tick_atom = caf::atom_constant<caf::atom("tick")>;
 
+// Whose lanes saw it: this node's, or another's.
+enum class SpendOrigin : std::uint8_t { lanes = 0, peers = 1 };
 // What lanes saw. `place` counts the batches on their way, for as long as it lives.
 struct SpendReport {
   std::vector<gateway::SpendEvent> events;
   std::shared_ptr<const void> place;
+  SpendOrigin origin = SpendOrigin::lanes;
 };
 
 // Rules of the file and whom to tell, already validated.
@@ -51,13 +54,15 @@ struct RemoveBreakerRule {
 
 // Entries of breakers in the ledger, in order: in a cluster, of every node.
 struct BreakerNews {
-  std::vector<BreakerOperation> operations;
+  std::vector<BreakerEntry> entries;
+  std::vector<std::string> told;  // deliveries of other nodes that have reached people
 };
 
 // What another node may have changed, for the node's actors.
 struct LedgerNews {
   bool money_or_keys = false;
-  std::vector<BreakerOperation> breakers;
+  std::vector<BreakerEntry> breakers;
+  std::vector<std::string> told;  // as in BreakerNews
 };
 
 struct BreakerStatus {
@@ -80,6 +85,9 @@ struct BreakerReport {
 struct SpendCounters {
   std::atomic<std::uint64_t> events{0};
   std::atomic<std::uint64_t> events_dropped{0};  // too many batches were on their way
+  std::atomic<std::uint64_t> events_untold{0};   // a peer's queue was full; once for each peer
+  std::atomic<std::uint64_t> peer_events{0};     // of other nodes' lanes
+  std::atomic<std::uint64_t> peer_events_missed{0};  // that were told and did not arrive
   std::atomic<std::uint64_t> trips{0};
   std::atomic<std::uint64_t> trips_dropped{0};   // too many breakers were open
   std::atomic<std::uint64_t> closed{0};          // by half-open, or with their rule

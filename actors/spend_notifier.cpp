@@ -106,26 +106,32 @@ class SpendNotifier::Impl {
   }
 
   asio::awaitable<void> deliver(std::shared_ptr<const SpendNotice> notice) {
-    if (!notice->notify.command.empty()) co_await run_command(*notice);
-    if (notice->notify.webhook) co_await post_until_taken(*notice, *notice->notify.webhook);
+    bool delivered = true;
+    if (!notice->notify.command.empty()) delivered = co_await run_command(*notice);
+    if (notice->notify.webhook) {
+      const bool taken = co_await post_until_taken(*notice, *notice->notify.webhook);
+      delivered = delivered && taken;
+    }
+    if (delivered && notice->delivered) notice->delivered(notice->id);
   }
 
-  asio::awaitable<void> run_command(const SpendNotice& notice) {
+  asio::awaitable<bool> run_command(const SpendNotice& notice) {
     std::vector<std::string> argv = notice.notify.command;  // named: gcc 12 frees a temporary of co_await twice
     std::string input = notice.body + "\n";
     auto done = co_await run_local_command(std::move(argv), std::move(input), command_limit);
     (done ? counters_.commands_done : counters_.commands_failed).fetch_add(1);
     if (done) log::info("spend_command_done", {{"delivery", notice.id}});
     else log::error("spend_command_failed", {{"delivery", notice.id}, {"error", done.error().message}});
+    co_return done.has_value();
   }
 
-  asio::awaitable<void> post_until_taken(const SpendNotice& notice, const gateway::SpendWebhook& webhook) {
+  asio::awaitable<bool> post_until_taken(const SpendNotice& notice, const gateway::SpendWebhook& webhook) {
     for (std::uint32_t attempt = 1;; ++attempt) {
       const Attempt outcome = co_await post(notice, webhook);
       if (outcome.delivered) {
         counters_.webhooks_delivered.fetch_add(1);
         log::info("spend_webhook_delivered", {{"delivery", notice.id}, {"attempts", attempt}});
-        co_return;
+        co_return true;
       }
       const bool again = outcome.worth_another && attempt < webhook.attempts_max;
       log::write(again ? log::Level::warning : log::Level::error, again ? "spend_webhook_retried" : "spend_webhook_failed",
@@ -137,6 +143,7 @@ class SpendNotifier::Impl {
       static_cast<void>(waited);
     }
     counters_.webhooks_failed.fetch_add(1);
+    co_return false;
   }
 
   asio::awaitable<Attempt> post(const SpendNotice& notice, const gateway::SpendWebhook& webhook) {

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -21,6 +22,7 @@ struct SpendNotice {
   std::string id;    // of the delivery: the same in each retry, so that a receiver can know it again
   std::string body;  // JSON
   gateway::SpendNotify notify;
+  std::function<void(const std::string& id)> delivered;  // may be empty; on the notifier's thread
 };
 
 // Any thread; does not block.

@@ -1,5 +1,5 @@
 // An actor asks an actor of another node: round trips with one in flight, and messages per second with many.
-//   outlast-remote-actor-bench [--links] [SECONDS]
+//   outlast-remote-actor-bench [--links] [SECONDS [IN_FLIGHT]]
 // Two CAF systems in one process, joined by queues in memory or, with --links, by PeerLinks over TCP with CURVE.
 #include <algorithm>
 #include <atomic>
@@ -159,10 +159,11 @@ void measure(Side& asker, const char* what, std::size_t in_flight, int seconds) 
               2.0 * static_cast<double>(times.size()) / took_s);
 }
 
-void measure_both(Side& asker, const char* what, int seconds) {
-  measure(asker, what, 1, seconds);
-  measure(asker, what, 64, seconds);
-  measure(asker, what, window, seconds);
+std::size_t only_in_flight = 0;  // 0: some of each
+
+void measure_all(Side& asker, const char* what, int seconds) {
+  if (only_in_flight != 0) return measure(asker, what, only_in_flight, seconds);
+  for (const std::size_t in_flight : {std::size_t{1}, std::size_t{64}, window}) measure(asker, what, in_flight, seconds);
 }
 
 void in_memory(Side& a, Side& b, int seconds) {
@@ -179,7 +180,7 @@ void in_memory(Side& a, Side& b, int seconds) {
   a.channel.on_up(b.peer);
   b.channel.on_up(a.peer);
   while (a.workers.workers().empty()) std::this_thread::yield();
-  measure_both(a, "in memory", seconds);
+  measure_all(a, "in memory", seconds);
   a.channel.on_down(b.peer, "the end");
   b.channel.on_down(a.peer, "the end");
 }
@@ -220,7 +221,7 @@ void over_links(Side& a, Side& b, int seconds) {
     b.channel.tick();
     std::this_thread::yield();
   }
-  measure_both(a, "links with CURVE", seconds);
+  measure_all(a, "links with CURVE", seconds);
 }
 
 }  // namespace
@@ -228,6 +229,8 @@ void over_links(Side& a, Side& b, int seconds) {
 int main(int argc, char** argv) {
   const bool links = argc > 1 && std::string(argv[1]) == "--links";
   const int seconds = argc > (links ? 2 : 1) ? std::max(1, std::atoi(argv[links ? 2 : 1])) : 5;
+  const int last = links ? 3 : 2;
+  if (argc > last) only_in_flight = static_cast<std::size_t>(std::max(1, std::atoi(argv[last])));
   Side a("a");
   Side b("b");
   const auto worker = b.system.spawn(echo);

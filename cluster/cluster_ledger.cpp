@@ -4,6 +4,8 @@
 #include <map>
 #include <utility>
 
+#include "cluster/shard_money.hpp"
+#include "cluster/versions.hpp"
 #include "core/check.hpp"
 #include "storage/budget_state.hpp"
 #include "storage/ledger_queries.hpp"
@@ -30,9 +32,21 @@ Result<Views> views_of(const Hosts& hosts) {
   return views;
 }
 
-Failure crosses_shards(std::string what) {
-  return fail(LedgerError::invalid, std::move(what) + " crosses the shards of this cluster, and this version keeps it in a "
-                                    "cluster of one shard only ([cluster] shards = 1 when it is founded)");
+// What one shard knows of a budget, added to what others do.
+void add(BudgetStatus& sum, const BudgetStatus& part) {
+  sum.used += part.used;
+  sum.held += part.held;
+  sum.sliced += part.sliced;
+  if (part.away) return;
+  sum.period_start_ms = part.period_start_ms;
+  sum.period_end_ms = part.period_end_ms;
+}
+
+void add(CommitmentStatus& sum, const CommitmentStatus& part) {
+  sum.used += part.used;
+  sum.held += part.held;
+  sum.amortised += part.amortised;
+  sum.list_cost += part.list_cost;
 }
 
 }  // namespace
@@ -43,11 +57,11 @@ std::unique_ptr<storage::LedgerSubmitter> ClusterLedger::make_submitter(
   return dependencies_.holder.make_submitter(std::move(on_durable), std::move(on_refused));
 }
 
-// Answered when this node's replica of the control shard shows it.
+// Answered when this node's replica of the control shard shows it. Where that cannot be found out now, it stands all the same.
 void ClusterLedger::record(ShardId shard, proto::EntryBody body, std::function<void(Result<void>)> done) {
   const auto then = [this, shard, done = std::move(done)](Result<void> result) {
     const auto host = result ? host_of(shard) : nullptr;
-    if (host) host->when_current(done);
+    if (host) host->when_current([done](const Result<void>&) { done({}); });
     else done(std::move(result));
   };
   dependencies_.holder.submit(shard, std::move(body), then);
@@ -67,16 +81,27 @@ void ClusterLedger::record_prices(std::string version, std::string toml, std::fu
 
 std::vector<VirtualKey> ClusterLedger::keys() const { return dependencies_.control.get()->keys; }
 
+// Entries that older nodes cannot read are not made while there may be any.
+Result<void> ClusterLedger::check_crossing(const std::string& what) const {
+  if (dependencies_.shards == 1) return {};
+  const auto view = dependencies_.control.get();
+  const auto set = view->members.settings.find(std::string(log_format_setting));
+  const auto pinned = parse_log_format(set == view->members.settings.end() ? std::string() : set->second);
+  if (!pinned) return fail(pinned.error());
+  if (*pinned >= log_format_allotments) return {};
+  return fail(LedgerError::invalid, what + " concerns all shards of this cluster, and nodes of the version before do not know that; finish the "
+                                           "upgrade of all nodes (`outlast cluster status` shows their versions) and try again");
+}
+
 void ClusterLedger::set_budget(Budget budget, std::string by, std::function<void(Result<void>)> done) {
   if (Result<void> good = storage::check_budget(budget); !good) return done(std::move(good));
-  const auto view = dependencies_.control.get();
-  const auto organisation_of = [&view](std::string_view key_id) {
-    const auto found = std::find_if(view->keys.begin(), view->keys.end(), [key_id](const auto& key) { return key.id == key_id; });
-    return found == view->keys.end() ? std::string() : found->tenant.organisation;
-  };
-  if (!home_of(budget.scope, dependencies_.shards, organisation_of)) {
-    if (budget.scope.kind == ScopeKind::key) return done(fail(LedgerError::unknown_key, "there is no key " + budget.scope.value));
-    return done(crosses_shards("a budget of " + budget.scope.to_string()));
+  if (budget.scope.kind == ScopeKind::key) {
+    const auto view = dependencies_.control.get();
+    const bool known = std::any_of(view->keys.begin(), view->keys.end(), [&budget](const VirtualKey& key) { return key.id == budget.scope.value; });
+    if (!known) return done(fail(LedgerError::unknown_key, "there is no key " + budget.scope.value));
+  }
+  if (crosses_shards(budget.scope)) {
+    if (Result<void> may = check_crossing("a budget of " + budget.scope.to_string()); !may) return done(std::move(may));
   }
   record(control_shard, proto::BudgetSet{std::move(budget), std::move(by)}, std::move(done));
 }
@@ -87,21 +112,16 @@ void ClusterLedger::remove_budget(std::string id, std::string by, std::function<
 
 // Who exists, by the control shard; where they stand, by their shards.
 std::vector<BudgetStatus> ClusterLedger::budgets() const {
-  std::map<std::string, BudgetStatus> found;
+  std::map<std::string, BudgetStatus> sums;
   for (const auto& host : dependencies_.hosts()) {
-    const bool control = host->options().shard == control_shard;
-    for (BudgetStatus& status : host->money().budgets) {
-      std::string id = status.budget.id;
-      if (control) found.emplace(std::move(id), std::move(status));  // the control shard comes last
-      else found.insert_or_assign(std::move(id), std::move(status));
-    }
+    if (host->options().shard == control_shard) continue;
+    for (const BudgetStatus& status : host->money().budgets) add(sums[status.budget.id], status);
   }
   const auto view = dependencies_.control.get();
   std::vector<BudgetStatus> budgets;
   for (const Budget& budget : view->budgets) {
-    const auto status = found.find(budget.id);
-    if (status == found.end()) continue;
-    budgets.push_back(std::move(status->second));
+    const auto sum = sums.find(budget.id);
+    budgets.push_back(sum == sums.end() ? BudgetStatus{} : sum->second);
     budgets.back().budget = budget;
   }
   return budgets;
@@ -111,19 +131,35 @@ std::shared_ptr<const BudgetBook> ClusterLedger::budget_book() const { return de
 
 void ClusterLedger::add_commitment(Commitment commitment, std::string by, std::function<void(Result<void>)> done) {
   if (Result<void> good = storage::check_commitment(commitment); !good) return done(std::move(good));
-  if (dependencies_.shards != 1) return done(crosses_shards("a commitment"));
-  record(0, proto::CommitmentAdded{std::move(commitment), std::move(by)}, std::move(done));
+  if (Result<void> may = check_crossing("a commitment"); !may) return done(std::move(may));
+  record(control_shard, proto::CommitmentAdded{std::move(commitment), std::move(by)}, std::move(done));
 }
 
 void ClusterLedger::end_commitment(std::string id, std::string by, std::function<void(Result<void>)> done) {
-  if (dependencies_.shards != 1) return done(fail(LedgerError::unknown_commitment, "there is no commitment " + id));
-  record(0, proto::CommitmentEnded{std::move(id), std::move(by)}, std::move(done));
+  record(control_shard, proto::CommitmentEnded{std::move(id), std::move(by)}, std::move(done));
 }
 
+// As the control shard has them; some of an old cluster of one shard are in that shard alone.
 std::vector<CommitmentStatus> ClusterLedger::commitments() const {
-  if (dependencies_.shards != 1) return {};
-  const auto host = host_of(0);
-  return host ? host->money().commitments : std::vector<CommitmentStatus>();
+  std::map<std::string, CommitmentStatus> sums;
+  for (const auto& host : dependencies_.hosts()) {
+    if (host->options().shard == control_shard) continue;
+    for (const CommitmentStatus& status : host->money().commitments) {
+      CommitmentStatus& sum = sums[status.commitment.id];
+      add(sum, status);
+      sum.commitment = status.commitment;
+      sum.ended = status.ended;
+    }
+  }
+  const auto view = dependencies_.control.get();
+  for (const CommitmentDefinition& definition : view->commitments) {
+    CommitmentStatus& sum = sums[definition.commitment.id];
+    sum.commitment = definition.commitment;
+    sum.ended = definition.ended;
+  }
+  std::vector<CommitmentStatus> commitments;
+  for (auto& [id, sum] : sums) commitments.push_back(std::move(sum));
+  return commitments;
 }
 
 void ClusterLedger::record_breaker(BreakerOperation operation, std::function<void(Result<void>)> done) {

@@ -72,6 +72,7 @@ class ClusterLedger final : public storage::LedgerStore {
   [[nodiscard]] Status status() const override;
 
  private:
+  [[nodiscard]] Result<void> check_crossing(const std::string& what) const;
   void record(ShardId shard, proto::EntryBody body, std::function<void(Result<void>)> done);
   [[nodiscard]] Result<std::vector<std::shared_ptr<ShardHost>>> all_hosts() const;
   [[nodiscard]] std::shared_ptr<ShardHost> host_of(ShardId shard) const;

@@ -183,6 +183,7 @@ Result<void> ClusterNode::start_links() {
   PeerHandlers handlers;
   handlers.on_up = [this](const Peer& peer) {
     log::info("peer_up", {{"node", peer.node}, {"version", peer.version}});
+    holder_nodes_.learn(peer.incarnation, peer.node);
     holder_->peer_up(peer.node);
     if (coordinator_) coordinator_->with([&peer](Election& election) { election.peer_suspected(peer.node, false); });
     const std::lock_guard lock(mutex_);
@@ -307,6 +308,8 @@ Result<void> ClusterNode::enrol() {
   self.by = "founder";
   // First, so that no node ever cuts the ledger in another way.
   if (Result<void> set = record(SettingSet{std::string(shards_setting), std::to_string(shards_), "founder"}); !set) return set;
+  // All of its nodes can read what this one can.
+  if (Result<void> set = record(SettingSet{std::string(log_format_setting), std::to_string(link_version_max), "founder"}); !set) return set;
   if (Result<void> enrolled = record(self); !enrolled) return enrolled;
   log::info("cluster_founded", {{"cluster", options_.cluster}, {"shards", shards_}});
   return {};
@@ -375,6 +378,8 @@ void ClusterNode::on_message(const std::string& node, shard::Message message) {
     coordinator_->with([shard](Election& election) { election.told(shard); });
   } else if (std::holds_alternative<shard::Tail>(message.body)) {
     if (const auto host = host_of(shard)) host->log_grew();
+  } else if (auto* batch = std::get_if<shard::AppendedBatch>(&message.body)) {
+    if (const auto host = host_of(shard)) host->take_batch(std::move(batch->bytes));
   } else if (is_for_owner(message)) {
     if (const auto host = host_of(shard)) return host->receive(node, std::move(message));
     if (auto answer = not_owner(message, {}, 0)) send(node, std::move(*answer));
@@ -392,31 +397,38 @@ void ClusterNode::send(const std::string& node, shard::Message message) {
   static_cast<void>(sent);
 }
 
+void ClusterNode::send_to_owner(ShardId shard, shard::Message message) {
+  std::string owner;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = std::find_if(view_.owners.begin(), view_.owners.end(), [shard](const Ownership& one) { return one.shard == shard; });
+    if (found == view_.owners.end()) return;
+    owner = found->node;
+  }
+  send(owner, std::move(message));
+}
+
 void ClusterNode::control_changed(const std::shared_ptr<const ControlView>& view, const ControlChanges& changes) {
   if (changes.members && !view->members.nodes.empty()) {
     set_peers(*view);
     coordinator_->with([&view](Election& election) { election.set_members(members_of(view->members)); });
     end_removed(*view);
   }
-  if (!changes.budgets && !changes.keys) return;
-  std::map<std::string, std::string, std::less<>> organisations;
-  for (const VirtualKey& key : view->keys) organisations.emplace(key.id, key.tenant.organisation);
-  const auto organisation_of = [&organisations](std::string_view key_id) {
-    const auto found = organisations.find(key_id);
-    return found == organisations.end() ? std::string() : found->second;
-  };
-  std::map<ShardId, std::vector<Budget>> homes;
-  for (const Budget& budget : view->budgets) {
-    if (const auto home = home_of(budget.scope, shards_, organisation_of)) homes[*home].push_back(budget);
+  if (!changes.budgets && !changes.keys && !changes.commitments) return;
+  auto money = std::make_shared<const std::vector<ShardMoney>>(money_of_shards(*view, shards_));
+  holder_->set_money(money);
+  {
+    const std::lock_guard lock(mutex_);
+    money_ = std::move(money);
   }
-  holder_->set_budgets(homes);
   for (const auto& host : hosts()) prepare(*host);
 }
 
 void ClusterNode::end_removed(const ControlView& view) {
   std::vector<Incarnation> gone;
   for (const MemberRecord& node : view.members.nodes) {
-    if (!node.takes_part() && !node.enrolled.incarnation.is_nil()) gone.push_back(node.enrolled.incarnation);
+    if (node.takes_part()) continue;
+    for (const Incarnation& process : holder_nodes_.of(node.enrolled.name)) gone.push_back(process);
   }
   {
     const std::lock_guard lock(mutex_);
@@ -434,8 +446,8 @@ void ClusterNode::end_removed(const ControlView& view) {
 void ClusterNode::prepare(ShardHost& host) {
   const ShardId shard = host.options().shard;
   if (shard == control_shard) return;
-  host.set_budgets(std::make_shared<const std::vector<Budget>>(holder_->budgets_of(shard)));
   const std::lock_guard lock(mutex_);
+  if (money_) host.set_money(money_);
   if (gone_) host.set_gone(gone_);
 }
 
@@ -469,6 +481,11 @@ void ClusterNode::set_control_channel(ControlChannelPorts ports) {
   for (const Peer& peer : up) control_channel_.on_up(peer);
 }
 
+bool ClusterNode::leads(ShardId shard) const {
+  const auto host = host_of(shard);
+  return host && host->status().leading;
+}
+
 void ClusterNode::drain() { coordinator_->drain(); }
 
 void ClusterNode::watch_nodes(std::function<void(const CoordinationView&)> call) {
@@ -486,6 +503,7 @@ ClusterNodeStatus ClusterNode::status() const {
     status.present = view_.nodes;
     status.heard = heard_;
     status.agreement = members_;
+    for (const auto& [shard, unopened] : unopened_) status.unopened.push_back(unopened.shard);
   }
   status.lease_left_ms = std::max<std::int64_t>(0, coordinator_->lead_deadline_ns() - boot_clock_.monotonic_ns()) / 1'000'000;
   coordinator_->look<bool>([&status](const Election& election) {

@@ -20,6 +20,7 @@
 #include "cluster/coordinator.hpp"
 #include "cluster/curve.hpp"
 #include "cluster/holder.hpp"
+#include "cluster/holder_nodes.hpp"
 #include "cluster/peer_links.hpp"
 #include "cluster/shard_host.hpp"
 #include "cluster/versions.hpp"
@@ -64,6 +65,13 @@ struct ControlChannelPorts {
   std::function<void(const Peer&, const FramePtr&)> on_frame;
 };
 
+// A shard that this node should have and cannot open, for now.
+struct UnopenedShard {
+  ShardId shard = 0;
+  std::uint32_t attempts = 0;
+  std::string error;
+};
+
 struct ClusterNodeStatus {
   std::string node;
   Incarnation incarnation;
@@ -72,6 +80,7 @@ struct ClusterNodeStatus {
   std::vector<Presence> present;      // who holds a lease
   std::vector<ShardStatus> shards;    // as the election has them
   std::vector<HostStatus> hosts;      // this node's replicas
+  std::vector<UnopenedShard> unopened;
   std::vector<Peer> peers;            // linked
   std::vector<AgreementMember> agreement;  // as of the last look
   std::map<std::string, std::map<ShardId, std::uint64_t>> heard;  // how far replicas of other nodes are, by node
@@ -94,6 +103,8 @@ class ClusterNode {
   [[nodiscard]] PeerLinks& links() { return *links_; }
   [[nodiscard]] const Incarnation& incarnation() const { return incarnation_; }
   [[nodiscard]] ShardId shards() const { return shards_; }
+  // Whether this node owns the shard, as far as it knows.
+  [[nodiscard]] bool leads(ShardId shard) const;
   // Once, before peers matter; those that are up already are told.
   void set_control_channel(ControlChannelPorts ports);
   // Gives its shards away and takes none; reservations of this node go on. `drained` once nothing is left.
@@ -112,6 +123,7 @@ class ClusterNode {
   Result<void> enrol();
   void tell_process(const NodeEnrolled& self);
   void end_removed(const ControlView& view);
+  void learn_processes(const storage::LedgerView& view, const std::vector<storage::StoredEntry>& entries);
   void prepare(ShardHost& host);
   Result<void> await(const char* what, const std::function<bool()>& reached) const;
 
@@ -122,12 +134,14 @@ class ClusterNode {
   // Of a host, on its thread.
   ShardHostPorts host_ports(ShardId shard);
   void host_progress(const HostStatus& status);
+  void send_batch(ShardId shard, std::string_view batch);
   void fetch(ShardId shard);
   void replace_store(ShardId shard, const std::string& folder, std::uint64_t next_index);
   // Of the links, on the network thread.
   void on_frame(const Peer& peer, Channel channel, FramePtr frame);
   void on_message(const std::string& node, shard::Message message);
   void send(const std::string& node, shard::Message message);
+  void send_to_owner(ShardId shard, shard::Message message);  // lost where nobody owns it: it is said again
   // Of the control board.
   void control_changed(const std::shared_ptr<const ControlView>& view, const ControlChanges& changes);
   void set_peers(const ControlView& view);
@@ -135,6 +149,9 @@ class ClusterNode {
   [[nodiscard]] std::vector<std::shared_ptr<ShardHost>> hosts() const;
   [[nodiscard]] std::string folder_of(ShardId shard) const;
   Result<std::shared_ptr<ShardHost>> open_host(ShardId shard);
+  Result<std::shared_ptr<ShardHost>> open_or_replace(ShardId shard);
+  void not_opened(ShardId shard, const Error& error);
+  void open_again();
   void gossip();
   void trim();
   void run_upkeep();
@@ -148,6 +165,7 @@ class ClusterNode {
   BootClock boot_clock_;
   Incarnation incarnation_;
   ShardId shards_ = 0;
+  HolderNodes holder_nodes_;
   ControlBoard control_;
   std::unique_ptr<storage::DiskGuard> disk_;
   std::unique_ptr<Holder> holder_;
@@ -158,9 +176,15 @@ class ClusterNode {
 
   mutable std::mutex mutex_;  // of what follows
   std::map<ShardId, std::shared_ptr<ShardHost>> hosts_;
+  struct Unopened {
+    UnopenedShard shard;
+    std::int64_t due_ns = 0;
+  };
+  std::map<ShardId, Unopened> unopened_;
   std::map<ShardId, std::string> fetching_;  // shards that wait for a copy, and from whom
   CoordinationView view_;
   std::shared_ptr<const std::vector<Incarnation>> gone_;  // processes of removed nodes
+  std::shared_ptr<const std::vector<ShardMoney>> money_;  // by shard
   std::function<void(const CoordinationView&)> on_nodes_;
   std::map<std::string, std::map<ShardId, std::uint64_t>> heard_;
   std::vector<AgreementMember> members_;

@@ -1,10 +1,13 @@
 // The shards that a node hosts: opened, followed, dropped, and taken anew from a peer.
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <limits>
 #include <utility>
 
 #include "cluster/cluster_node.hpp"
 #include "core/log.hpp"
+#include "storage/ledger_queries.hpp"
 
 namespace outlast::cluster {
 namespace {
@@ -12,12 +15,17 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr auto readers_look = std::chrono::milliseconds(20);
+constexpr std::int64_t open_again_ns_min = 1'000'000'000;  // then twice that, …
+constexpr std::int64_t open_again_ns_max = 60'000'000'000;
+constexpr std::uint32_t open_doublings_max = 10;
+constexpr std::uint64_t processes_read_max = 65'536;  // entries of the control log
 
 }  // namespace
 
 Result<std::shared_ptr<ShardHost>> ClusterNode::open_host(ShardId shard) {
   ShardHostOptions options;
   options.shard = shard;
+  options.shards = shards_;
   options.folder = folder_of(shard);
   options.node = options_.node;
   options.incarnation = incarnation_;
@@ -34,15 +42,8 @@ Result<std::shared_ptr<ShardHost>> ClusterNode::open_host(ShardId shard) {
 ShardHostPorts ClusterNode::host_ports(ShardId shard) {
   ShardHostPorts ports;
   ports.send = [this](const std::string& node, shard::Message message) { send(node, std::move(message)); };
-  ports.grew = [this](ShardId id, std::uint64_t next_index) {
-    std::vector<std::string> replicas;
-    {
-      const std::lock_guard lock(mutex_);
-      const auto found = replicas_.find(id);
-      if (found != replicas_.end()) replicas = found->second;
-    }
-    for (const std::string& replica : replicas) send(replica, {id, 0, shard::Tail{next_index}});
-  };
+  ports.send_to_shard = [this](ShardId to, shard::Message message) { send_to_owner(to, std::move(message)); };
+  ports.appended = [this](ShardId id, std::string_view batch) { send_batch(id, batch); };
   ports.behind = [this](ShardId id) { fetch(id); };
   ports.progress = [this](const HostStatus& status) { host_progress(status); };
   ports.caught_up = [this](ShardId id, std::uint64_t epoch) {
@@ -54,26 +55,111 @@ ShardHostPorts ClusterNode::host_ports(ShardId shard) {
   ports.failed = [this](ShardId id, std::uint64_t epoch) {
     coordinator_->with([id, epoch](Election& election) { election.failed(id, epoch); });
   };
+  ports.node_of = [this](const Incarnation& holder) { return holder_nodes_.node_of(holder); };
   if (shard == control_shard) {
     ports.applied = [this](const storage::LedgerState& state, const storage::LedgerView& view,
-                           const std::vector<storage::StoredEntry>& entries) { control_.applied(state, view, entries); };
+                           const std::vector<storage::StoredEntry>& entries) {
+      learn_processes(view, entries);
+      control_.applied(state, view, entries);
+    };
   }
   return ports;
 }
 
+// Replicas that are not linked read it from the shared log.
+void ClusterNode::send_batch(ShardId shard, std::string_view batch) {
+  std::vector<std::string> replicas;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = replicas_.find(shard);
+    if (found == replicas_.end()) return;
+    for (const std::string& node : found->second) {
+      const auto heard = heard_.find(node);
+      if (heard != heard_.end() && heard->second.contains(shard)) replicas.push_back(node);
+    }
+  }
+  PeerLinks* const links = sender_;
+  if (links == nullptr || replicas.empty()) return;
+  const FramePtr frame = shard::encode({shard, 0, shard::AppendedBatch{std::string(batch)}});
+  for (const std::string& node : replicas) (void)links->send(node, Channel::ledger, frame);
+}
+
+// What nodes said of their processes. Without entries the control log's replica was just opened: then each node's latest
+// process, and the earlier ones as far as the newest part of the log has them.
+void ClusterNode::learn_processes(const storage::LedgerView& view, const std::vector<storage::StoredEntry>& entries) {
+  const auto learn = [this](const storage::StoredEntry& entry) {
+    const auto* const enrolled = std::get_if<NodeEnrolled>(&entry.body);
+    if (enrolled != nullptr) holder_nodes_.learn(enrolled->incarnation, enrolled->name);
+    return true;
+  };
+  for (const storage::StoredEntry& entry : entries) learn(entry);
+  if (!entries.empty()) return;
+  const auto head = storage::load_head(view);
+  const auto members = storage::members_of(view);
+  if (!head || !members) return;  // whoever reads the same next says so
+  for (const MemberRecord& node : members->nodes) holder_nodes_.learn(node.enrolled.incarnation, node.enrolled.name);
+  const std::uint64_t from = head->next_index - std::min(head->next_index, processes_read_max);
+  const Result<void> read = storage::read_entries(view, from, learn);
+  if (!read) log::warning("control_log_not_read", {{"error", read.error().message}});
+}
+
 void ClusterNode::follow(ShardId shard) {
   if (host_of(shard)) return;
-  const auto host = open_host(shard);
-  if (!host) {
-    log::error("shard_not_opened", {{"shard", name_of_shard(shard)}, {"error", host.error().message}});
-    return;
+  const auto host = open_or_replace(shard);
+  if (!host) return not_opened(shard, host.error());
+  {
+    const std::lock_guard lock(mutex_);
+    unopened_.erase(shard);
   }
   prepare(**host);
+}
+
+// A store that is damaged is no use: it goes aside, for people to look at, and an empty one follows the log, or takes a copy
+// from a peer where the log is trimmed. Whatever else is wrong (another process has it, the disk is full) may pass.
+Result<std::shared_ptr<ShardHost>> ClusterNode::open_or_replace(ShardId shard) {
+  auto host = open_host(shard);
+  if (host || !is(host.error(), storage::LedgerError::corrupt)) return host;
+  const std::string place = folder_of(shard);
+  const std::string aside = place + ".damaged";
+  log::error("shard_damaged", {{"shard", name_of_shard(shard)}, {"error", host.error().message}, {"moved_to", aside}});
+  std::error_code error;
+  fs::remove_all(aside, error);
+  fs::rename(place, aside, error);
+  if (error) return fail(storage::LedgerError::io, "cannot move " + place + " aside: " + error.message());
+  return open_host(shard);
+}
+
+void ClusterNode::not_opened(ShardId shard, const Error& error) {
+  const std::lock_guard lock(mutex_);
+  Unopened& unopened = unopened_[shard];
+  const std::int64_t wait_ns = std::min(open_again_ns_min << std::min(unopened.shard.attempts, open_doublings_max), open_again_ns_max);
+  unopened.due_ns = clock_.monotonic_ns() + wait_ns;
+  if (unopened.shard.error != error.message) {
+    log::error("shard_not_opened", {{"shard", name_of_shard(shard)}, {"error", error.message}, {"effect", "tried again"}});
+  }
+  unopened.shard = {shard, unopened.shard.attempts + 1, error.message};
+}
+
+void ClusterNode::open_again() {
+  const std::int64_t now_ns = clock_.monotonic_ns();
+  const std::lock_guard lock(mutex_);
+  for (auto& [shard, unopened] : unopened_) {
+    if (now_ns < unopened.due_ns) continue;
+    unopened.due_ns = std::numeric_limits<std::int64_t>::max();  // until this try has ended
+    hosts_thread_.push([this, id = shard] {
+      {
+        const std::lock_guard again(mutex_);
+        if (!unopened_.contains(id)) return;  // it was dropped meanwhile
+      }
+      follow(id);
+    });
+  }
 }
 
 void ClusterNode::drop(ShardId shard) {
   std::shared_ptr<ShardHost> dropped;
   const std::lock_guard lock(mutex_);
+  unopened_.erase(shard);
   const auto at = hosts_.find(shard);
   if (at == hosts_.end() || shard == control_shard) return;
   dropped = std::move(at->second);
@@ -137,7 +223,7 @@ void ClusterNode::replace_store(ShardId shard, const std::string& folder, std::u
     fs::remove_all(place, error);
     fs::rename(aside, place, error);
     host = open_host(shard);
-    if (!host) return;
+    if (!host) return not_opened(shard, host.error());
   }
   fs::remove_all(aside, error);
   prepare(**host);

@@ -22,6 +22,7 @@ void ClusterNode::run_upkeep() {
     lock.unlock();
     gossip();
     trim();
+    open_again();
     disk_->release_ballast_if_full();
     mirror_budgets();
     look_at_agreement();

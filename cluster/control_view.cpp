@@ -27,9 +27,9 @@ ControlChanges changes_of(const std::vector<storage::StoredEntry>& entries) {
       case EntryKind::node_changed:
       case EntryKind::join_token_made: changes.members = true; break;
       case EntryKind::setting_set: changes.settings = true; break;
-      case EntryKind::breaker_tripped: changes.breakers.emplace_back(std::get<BreakerTripped>(entry.body)); break;
-      case EntryKind::breaker_reset: changes.breakers.emplace_back(std::get<BreakerReset>(entry.body)); break;
-      case EntryKind::breaker_rule: changes.breakers.emplace_back(std::get<BreakerRuleChange>(entry.body)); break;
+      case EntryKind::breaker_tripped: changes.breakers.push_back({std::get<BreakerTripped>(entry.body), entry.header.time_ms}); break;
+      case EntryKind::breaker_reset: changes.breakers.push_back({std::get<BreakerReset>(entry.body), entry.header.time_ms}); break;
+      case EntryKind::breaker_rule: changes.breakers.push_back({std::get<BreakerRuleChange>(entry.body), entry.header.time_ms}); break;
       default: break;
     }
   }
@@ -81,7 +81,7 @@ void ControlBoard::applied(const storage::LedgerState& state, const storage::Led
     next->budgets.clear();
     next->commitments.clear();
     for (const BudgetStatus& status : money.budgets) next->budgets.push_back(status.budget);
-    for (const CommitmentStatus& status : money.commitments) next->commitments.push_back(status.commitment);
+    for (const CommitmentStatus& status : money.commitments) next->commitments.push_back({status.commitment, status.ended});
   }
   read_again(all || !changes.breakers.empty(), storage::breakers_of(view), next->breakers);
   read_again(changes.members || changes.settings, storage::members_of(view), next->members);
@@ -99,25 +99,6 @@ void ControlBoard::applied(const storage::LedgerState& state, const storage::Led
 std::shared_ptr<const ControlView> ControlBoard::get() const {
   const std::lock_guard lock(mutex_);
   return view_;
-}
-
-std::optional<ShardId> home_of(const Scope& scope, ShardId shards,
-                               const std::function<std::string(std::string_view key_id)>& organisation_of) {
-  if (shards == 1) return ShardId{0};
-  switch (scope.kind) {
-    case ScopeKind::organisation:
-    case ScopeKind::team:
-    case ScopeKind::user: return shard_of(scope.value.substr(0, scope.value.find('/')), shards);
-    case ScopeKind::key: {
-      const std::string organisation = organisation_of(scope.value);
-      if (organisation.empty()) return std::nullopt;
-      return shard_of(organisation, shards);
-    }
-    case ScopeKind::tag:
-    case ScopeKind::model:
-    case ScopeKind::provider: return std::nullopt;
-  }
-  return std::nullopt;
 }
 
 }  // namespace outlast::cluster

@@ -23,12 +23,17 @@
 
 namespace outlast::cluster {
 
+struct CommitmentDefinition {
+  Commitment commitment;
+  bool ended = false;
+};
+
 // Immutable.
 struct ControlView {
   std::uint64_t next_index = 0;
   std::vector<VirtualKey> keys;
   std::vector<Budget> budgets;
-  std::vector<Commitment> commitments;
+  std::vector<CommitmentDefinition> commitments;
   BreakerRecords breakers;
   MemberRecords members;
 };
@@ -40,7 +45,7 @@ struct ControlChanges {
   bool commitments = false;
   bool members = false;
   bool settings = false;
-  std::vector<BreakerOperation> breakers;
+  std::vector<BreakerEntry> breakers;
 };
 
 // Any thread.
@@ -64,9 +69,5 @@ class ControlBoard {
   std::shared_ptr<const ControlView> view_ = std::make_shared<const ControlView>();
   std::vector<Listener> listeners_;
 };
-
-// The shard that keeps what a scope may spend. None: it crosses shards. `organisation_of`: a key's, empty when unknown.
-std::optional<ShardId> home_of(const Scope& scope, ShardId shards,
-                               const std::function<std::string(std::string_view key_id)>& organisation_of);
 
 }  // namespace outlast::cluster

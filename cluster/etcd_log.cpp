@@ -48,13 +48,12 @@ Result<void> EtcdLog::append(std::uint64_t epoch, std::uint64_t next_index, cons
   const std::string owner = keys_.owner(shard_);
   const std::string tail = keys_.tail(shard_);
   const std::string next_text = std::to_string(next_index);
-  std::string value;
-  codec_.encode(batch.first_index, next_index, epoch, batch.records, value);
+  codec_.encode(batch.first_index, next_index, epoch, batch.records, appended_);
   EtcdCompare at_tail{tail, EtcdCompare::What::create_revision, 0, {}};
   if (batch.first_index != 0) at_tail = {tail, EtcdCompare::What::value, 0, std::to_string(batch.first_index)};
   EtcdTxn txn;
   txn.compares = {{owner, EtcdCompare::What::create_revision, epoch, {}}, std::move(at_tail)};
-  txn.success = {EtcdPut{keys_.batch(shard_, batch.first_index, next_index), value}, EtcdPut{tail, next_text}};
+  txn.success = {EtcdPut{keys_.batch(shard_, batch.first_index, next_index), appended_}, EtcdPut{tail, next_text}};
   txn.failure = {EtcdRange{owner}, EtcdRange{tail}};
   const Result<EtcdTxnAnswer> answer = client_.txn(txn, EtcdEffect::once);
   if (!answer) return fail(answer.error());

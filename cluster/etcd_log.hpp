@@ -22,6 +22,7 @@ class EtcdLog final : public SharedLog {
   EtcdLog(EtcdClient& client, EtcdKeys keys, ShardId shard);
 
   Result<void> append(std::uint64_t epoch, std::uint64_t next_index, const storage::LogBatch& batch) override;
+  [[nodiscard]] std::string_view last_append() const override { return appended_; }
   Result<SharedTail> tail() override;
   Result<void> read(std::uint64_t from, const std::function<bool(const SharedBatch&)>& visit) override;
   Result<void> trim(std::uint64_t below) override;
@@ -41,6 +42,7 @@ class EtcdLog final : public SharedLog {
   const EtcdKeys keys_;
   const ShardId shard_;
   BatchCodec codec_;
+  std::string appended_;
   std::uint64_t page_batches_ = 4;
 };
 

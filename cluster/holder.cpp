@@ -18,7 +18,7 @@ using storage::Refused;
 constexpr int exit_status_doubt = 70;
 constexpr auto stop_wait = std::chrono::seconds(3);
 constexpr auto stop_look = std::chrono::milliseconds(5);
-constexpr std::size_t received_max = 65'536;  // more are dropped: they are said again
+constexpr std::size_t received_max = 65'536;
 
 [[noreturn]] void die(const Error& error) {
   log::error("holder_failed", {{"reason", error.message}, {"effect", "exit 70; restart to recover"}});
@@ -99,7 +99,7 @@ class Holder::Submitter final : public storage::LedgerSubmitter {
 };
 
 Holder::Holder(HolderOptions options, const Clock& clock, HolderPorts ports)
-    : options_(std::move(options)), clock_(clock), ports_(std::move(ports)) {}
+    : options_(std::move(options)), clock_(clock), ports_(std::move(ports)), room_(received_max) {}
 
 Holder::~Holder() { stop(); }
 
@@ -215,38 +215,44 @@ void Holder::peer_is(const std::string& node, bool up) {
 void Holder::receive(std::string node, shard::Message message) {
   {
     const std::lock_guard lock(mutex_);
-    if (received_.size() >= received_max) return;
+    if (!room_.enter(size_of(message))) return;
     received_.emplace_back(std::move(node), std::move(message));
     woken_ = true;
   }
   arrived_.notify_one();
 }
 
-void Holder::set_budgets(std::map<ShardId, std::vector<Budget>> homes) {
+void Holder::set_money(std::shared_ptr<const std::vector<ShardMoney>> money) {
   const std::lock_guard lock(work_mutex_);
-  std::set<std::string> kept;
+  std::map<std::string_view, BudgetBook::Entry> crossing;
+  std::vector<std::set<std::string_view>> kept(money->size());
   auto book = std::make_shared<BudgetBook>();
-  for (const auto& [shard, budgets] : homes) {
-    const auto part = parts_.find(shard);
-    if (part == parts_.end()) continue;
-    for (const Budget& budget : budgets) {
-      kept.insert(budget.id);
-      book->by_scope.add(budget.scope, {budget, budget.soft ? nullptr : part->second.keeper->slice_of(budget.id)});
+  const ShardId shards = shards_;
+  book->shard_of = [shards](std::string_view organisation) { return std::size_t{shard_of(organisation, shards)}; };
+  for (ShardId shard = 0; shard < money->size(); ++shard) {
+    SliceKeeper& keeper = *parts_.at(shard).keeper;
+    for (const auto& [budget, away] : (*money)[shard].budgets) {
+      kept[shard].insert(budget.id);
+      if (!crosses_shards(budget.scope) || shards == 1) {
+        book->by_scope.add(budget.scope, {budget, budget.soft ? nullptr : keeper.slice_of(budget.id), {}});
+        continue;
+      }
+      BudgetBook::Entry& entry = crossing[budget.id];
+      entry.budget = budget;
+      if (!budget.soft) entry.of_shards.push_back(keeper.slice_of(budget.id));
     }
   }
-  for (const auto& [shard, budgets] : homes_) {
-    for (const Budget& budget : budgets) {
-      if (!kept.contains(budget.id)) parts_.at(shard).keeper->forget(budget.id);
+  for (auto& [id, entry] : crossing) {
+    const Scope scope = entry.budget.scope;
+    book->by_scope.add(scope, std::move(entry));
+  }
+  for (ShardId shard = 0; shard < money_->size(); ++shard) {
+    for (const auto& [budget, away] : (*money_)[shard].budgets) {
+      if (!kept[shard].contains(budget.id)) parts_.at(shard).keeper->forget(budget.id);
     }
   }
-  homes_ = std::move(homes);
+  money_ = std::move(money);
   book_ = std::move(book);
-}
-
-std::vector<Budget> Holder::budgets_of(ShardId shard) const {
-  const std::lock_guard lock(work_mutex_);
-  const auto home = homes_.find(shard);
-  return home == homes_.end() ? std::vector<Budget>() : home->second;
 }
 
 std::shared_ptr<const BudgetBook> Holder::budget_book() const {
@@ -259,6 +265,10 @@ HolderCounters Holder::counters() const {
   HolderCounters counters = counters_;
   counters.pending = queued();
   counters.handing_over = handover_ != nullptr && !handover_->is_done();
+  {
+    const std::lock_guard received(mutex_);
+    counters.dropped = room_.dropped();
+  }
   for (const auto& [shard, part] : parts_) {
     if (part.stream->is_cut_off()) ++counters.shards_cut_off;
     if (part.spool) counters.spool_bytes += part.spool->bytes();
@@ -324,6 +334,7 @@ void Holder::work() {
     const std::lock_guard lock(mutex_);
     submitted.swap(submitted_);
     received.swap(received_);
+    room_.clear();
     links.swap(links_);
     hastened = std::exchange(hastened_, false);
     woken_ = false;

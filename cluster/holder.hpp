@@ -19,7 +19,9 @@
 
 #include "cluster/coordination.hpp"
 #include "cluster/holder_handover.hpp"
+#include "cluster/message_room.hpp"
 #include "cluster/shard_id.hpp"
+#include "cluster/shard_money.hpp"
 #include "cluster/shard_stream.hpp"
 #include "cluster/slice_keeper.hpp"
 #include "core/budget_book.hpp"
@@ -52,6 +54,7 @@ struct HolderCounters {
   std::uint64_t spooled = 0;          // operations, since the start
   std::uint64_t refused = 0;
   std::uint64_t served_and_refused = 0;  // the ledger did not take what was in the spool: look into the log
+  std::uint64_t dropped = 0;          // messages of owners for which there was no room
   bool handing_over = false;          // an earlier process's spools are not in the ledger yet
 };
 
@@ -83,9 +86,8 @@ class Holder {
   void peer_down(const std::string& node) { peer_is(node, false); }
   void receive(std::string node, shard::Message message);
 
-  // The budgets of each shard; budget_book() shows them on return.
-  void set_budgets(std::map<ShardId, std::vector<Budget>> homes);
-  [[nodiscard]] std::vector<Budget> budgets_of(ShardId shard) const;
+  // What each shard keeps (money_of_shards()); budget_book() shows it on return.
+  void set_money(std::shared_ptr<const std::vector<ShardMoney>> money);
   [[nodiscard]] std::shared_ptr<const BudgetBook> budget_book() const;
 
   [[nodiscard]] std::uint64_t queued() const { return pending_.load(std::memory_order_relaxed); }
@@ -152,7 +154,7 @@ class Holder {
   std::set<std::string> up_;
   std::unique_ptr<HolderHandover> handover_;
   std::vector<EarlierHolder> earlier_;
-  std::map<ShardId, std::vector<Budget>> homes_;
+  std::shared_ptr<const std::vector<ShardMoney>> money_ = std::make_shared<const std::vector<ShardMoney>>();
   std::shared_ptr<const BudgetBook> book_ = std::make_shared<const BudgetBook>();
   HolderCounters counters_;
 
@@ -160,6 +162,7 @@ class Holder {
   std::condition_variable arrived_;
   std::vector<Submitted> submitted_;
   std::vector<std::pair<std::string, shard::Message>> received_;
+  MessageRoom room_;  // of those
   std::vector<std::pair<std::string, bool>> links_;  // that came up or went down
   bool woken_ = false;
   bool hastened_ = false;

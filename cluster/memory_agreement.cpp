@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "cluster/batch_codec.hpp"
+
 namespace outlast::cluster {
 namespace {
 
@@ -24,12 +26,14 @@ class MemoryAgreement::NodeLog final : public SharedLog {
     if (batch.records.size() > shared_batch_bytes_max)
       return fail(AgreementError::too_large, "the batch is larger than a shared log takes");
     SharedBatch made{batch.first_index, next_index, epoch, std::string(batch.records)};
+    codec_.encode(batch.first_index, next_index, epoch, batch.records, appended_);
     MemoryAgreement& world = world_;
     const ShardId shard = shard_;
     return world_.write<void>(node_, AgreementCall::append, [&world, shard, made = std::move(made)] {
       return world.do_append(shard, made);
     });
   }
+  [[nodiscard]] std::string_view last_append() const override { return appended_; }
   Result<SharedTail> tail() override {
     Result<void> begun = world_.before_read(node_, AgreementCall::tail);
     if (!begun) return fail(std::move(begun.error()));
@@ -58,6 +62,8 @@ class MemoryAgreement::NodeLog final : public SharedLog {
   MemoryAgreement& world_;
   const std::string node_;
   const ShardId shard_;
+  BatchCodec codec_;
+  std::string appended_;
 };
 
 // A node's access to the rest.

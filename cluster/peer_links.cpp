@@ -15,7 +15,7 @@ class ZmqPeerLinks final : public PeerLinks {
 
   void set_peers(std::vector<PeerAddress> peers) override { network_->outbox().set_peers(std::move(peers)); }
   Result<void> send(const std::string& node, Channel channel, FramePtr frame) override {
-    return network_->outbox().send(node, channel, std::move(frame));
+    return network_->send(node, channel, std::move(frame));
   }
   [[nodiscard]] std::vector<Peer> up() const override { return network_->outbox().up(); }
   [[nodiscard]] PeerCounters counters() const override { return network_->outbox().counters(); }

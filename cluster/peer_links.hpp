@@ -22,7 +22,7 @@ inline constexpr std::size_t channel_count = 3;
 
 // What this build speaks. A link uses the highest version that both know; nodes without one do not link.
 inline constexpr std::uint16_t link_version_min = 1;
-inline constexpr std::uint16_t link_version_max = 1;
+inline constexpr std::uint16_t link_version_max = 2;
 
 struct PeerAddress {
   std::string node;

@@ -31,7 +31,12 @@ constexpr std::int64_t stranger_log_ns = 10'000'000'000;
 constexpr int failed_handshake_events =
     ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL;
 constexpr int events_max = 64;
+constexpr int keepalive_idle_s = 4;
+constexpr int keepalive_interval_s = 2;
+constexpr int keepalive_tries = 3;
 constexpr int io_threads = 2;  // the second for bulk: cluster/peer_node.cpp
+
+thread_local const PeerNetwork* of_this_thread = nullptr;  // on network threads: a handler may send
 
 std::span<const std::byte> bytes_of(const zmq::message_t& message) {
   return {static_cast<const std::byte*>(message.data()), message.size()};
@@ -78,6 +83,11 @@ void PeerNetwork::bind() {
   set_link_options(router_, options_.limits.frame_bytes_max + peer::overhead_bytes_max, LinkEnd::binds);
   router_.set(zmq::sockopt::rcvhwm, received_messages_max);
   router_.set(zmq::sockopt::backlog, listen_backlog);
+  // What nobody is at the other end of goes: nodes send no pings of ZeroMQ's (cluster/peer_node.cpp).
+  router_.set(zmq::sockopt::tcp_keepalive, 1);
+  router_.set(zmq::sockopt::tcp_keepalive_idle, keepalive_idle_s);
+  router_.set(zmq::sockopt::tcp_keepalive_intvl, keepalive_interval_s);
+  router_.set(zmq::sockopt::tcp_keepalive_cnt, keepalive_tries);
   router_.set(zmq::sockopt::router_mandatory, true);
   if (options_.listen.find('[') != std::string::npos) router_.set(zmq::sockopt::ipv6, true);
   router_.set(zmq::sockopt::curve_server, true);
@@ -118,6 +128,8 @@ void PeerNetwork::stop() {
 }
 
 void PeerNetwork::run() {
+  of_this_thread = this;
+  std::unique_lock turn(turn_);
   while (!stopping_) {
     now_ns_ = clock_.monotonic_ns();
     if (auto peers = outbox_.take_peers()) apply_peers(std::move(*peers));
@@ -128,18 +140,20 @@ void PeerNetwork::run() {
     take_outgoing();
     flush_all();
     outbox_.publish(counters_);
-    sleep();
+    sleep(turn);
   }
   for (auto& [name, node] : nodes_) close(*node, "the node stops");
   outbox_.publish(counters_);
 }
 
-void PeerNetwork::sleep() {
+void PeerNetwork::sleep(std::unique_lock<std::mutex>& turn) {
   if (!heard_all_ || !gate_empty_ || !flush_list_.empty() || stopping_ || !outbox_.may_sleep()) return;
   std::array<epoll_event, events_max> events;
   const std::int64_t until_tick_ms = std::max<std::int64_t>((next_tick_ns_ - now_ns_) / 1'000'000 + 1, 1);
   // An interrupted wait is a turn like any other.
+  turn.unlock();
   const int count = ::epoll_wait(poller_, events.data(), events_max, static_cast<int>(until_tick_ms));
+  turn.lock();
   outbox_.clear_wake_up();
   for (int i = 0; i < count; ++i) {
     const PeerWatch& watch = *static_cast<const PeerWatch*>(events[static_cast<std::size_t>(i)].data.ptr);
@@ -218,20 +232,44 @@ void PeerNetwork::count_failed_handshakes() {
 
 // ---- what goes out
 
+Result<void> PeerNetwork::send(const std::string& name, Channel channel, FramePtr frame) {
+  if (channel != Channel::control || of_this_thread == this) return outbox_.send(name, channel, std::move(frame));
+  const std::int64_t now_ns = clock_.monotonic_ns();
+  if (rate_.note(now_ns)) return outbox_.send(name, channel, std::move(frame));
+  // Who has the turn will find it soon.
+  const std::unique_lock turn(turn_, std::try_to_lock);
+  if (!turn) return outbox_.send(name, channel, std::move(frame));
+  const auto found = nodes_.find(name);
+  if (found == nodes_.end() || !found->second->session) return outbox_.send(name, channel, std::move(frame));
+  PeerNode& node = *found->second;
+  if (Result<void> left = outbox_.leave(name, channel, std::move(frame)); !left) return left;
+  now_ns_ = now_ns;
+  take_outgoing(node);
+  if (flush(node)) {
+    flush_due(node);
+    outbox_.wake();
+  }
+  outbox_.publish(counters_);
+  return {};
+}
+
 void PeerNetwork::take_outgoing() {
   outbox_.take_dirty(dirty_);
   for (const std::string& name : dirty_) {
     const auto found = nodes_.find(name);
     if (found == nodes_.end() || !found->second->session) continue;
-    PeerNode& node = *found->second;
-    outbox_.take(name, frames_);
-    for (std::size_t c = 0; c < channel_count; ++c) {
-      for (FramePtr& frame : frames_[c]) {
-        const auto queued = node.session->queue(static_cast<Channel>(c), std::move(frame));
-        check(queued.has_value(), "the outbox admits what a session takes");
-      }
+    take_outgoing(*found->second);
+    flush_due(*found->second);
+  }
+}
+
+void PeerNetwork::take_outgoing(PeerNode& node) {
+  outbox_.take(node.address.node, frames_);
+  for (std::size_t c = 0; c < channel_count; ++c) {
+    for (FramePtr& frame : frames_[c]) {
+      const auto queued = node.session->queue(static_cast<Channel>(c), std::move(frame));
+      check(queued.has_value(), "the outbox admits what a session takes");
     }
-    flush_due(node);
   }
 }
 

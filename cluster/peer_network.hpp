@@ -1,7 +1,8 @@
 // PeerNetwork: the thread behind PeerLinks. One ROUTER receives from all nodes and never sends, so that nothing is
 // dropped at its high-water mark and no identity is needed: who sent a message says its User-Id, the key that the gate
 // admitted. To each node leads a DEALER per channel, which can be watched for room. The thread sleeps in epoll: a wait
-// costs what is ready, not what is connected.
+// costs what is ready, not what is connected. What another thread sends on `control` while it sleeps goes out on that
+// thread, where somebody may wait for each frame: that saves waking it up.
 #pragma once
 
 #include <zmq.hpp>
@@ -9,6 +10,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <unordered_map>
@@ -18,13 +20,15 @@
 #include "cluster/peer_links.hpp"
 #include "cluster/peer_node.hpp"
 #include "cluster/peer_outbox.hpp"
+#include "cluster/send_rate.hpp"
 
 namespace outlast::cluster {
 
 // More nodes than this are not linked to.
 inline constexpr std::size_t peers_max = 4'096;
 
-// outbox(), wake and stop: any thread. The rest: the network thread, or before start().
+// outbox(), send(), wake and stop: any thread. The rest: whoever has the turn, which is the network thread unless it
+// sleeps; or before start().
 class PeerNetwork {
  public:
   PeerNetwork(PeerLinkOptions options, std::string public_key, const Clock& clock, PeerHandlers handlers);
@@ -37,13 +41,15 @@ class PeerNetwork {
   // Says goodbye to every peer and joins the thread.
   void stop();
 
+  // As PeerLinks.
+  Result<void> send(const std::string& name, Channel channel, FramePtr frame);
   [[nodiscard]] PeerOutbox& outbox() { return outbox_; }
   [[nodiscard]] const PeerOutbox& outbox() const { return outbox_; }
   [[nodiscard]] const std::string& endpoint() const { return endpoint_; }
 
  private:
   void run();
-  void sleep();
+  void sleep(std::unique_lock<std::mutex>& turn);
   void watch(int descriptor);
 
   void apply_peers(std::vector<PeerAddress> peers);
@@ -59,6 +65,7 @@ class PeerNetwork {
   void note_connection(PeerNode& node, const zmq::message_t& connection, const peer::Message& message);
   void count_failed_handshakes();
   void take_outgoing();
+  void take_outgoing(PeerNode& node);
   void flush_due(PeerNode& node);
   void flush_all();
   bool flush(PeerNode& node);
@@ -75,6 +82,8 @@ class PeerNetwork {
   const PeerHandlers user_;
   PeerHandlers handlers_;  // of the sessions
   PeerOutbox outbox_;
+  SendRate rate_;
+  std::mutex turn_;  // of all that follows
   PeerCounters counters_;
   SessionNumbers numbers_;
 

@@ -1,5 +1,5 @@
 // PeerNode: what the network thread keeps for one other node: where it is, the session with it and a sending DEALER per
-// channel. Owned by the network thread.
+// channel. Owned by whoever has PeerNetwork's turn.
 #pragma once
 
 #include <zmq.hpp>

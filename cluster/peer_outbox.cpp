@@ -6,8 +6,22 @@
 namespace outlast::cluster {
 
 Result<void> PeerOutbox::send(const std::string& node, Channel channel, FramePtr frame) {
-  const auto c = static_cast<std::size_t>(channel);
   const std::lock_guard lock(mutex_);
+  const Result<Entry*> entry = put(node, channel, std::move(frame));
+  if (!entry) return fail(entry.error());
+  if (!std::exchange((*entry)->dirty, true)) dirty_.push(node);
+  return {};
+}
+
+Result<void> PeerOutbox::leave(const std::string& node, Channel channel, FramePtr frame) {
+  const std::lock_guard lock(mutex_);
+  const Result<Entry*> entry = put(node, channel, std::move(frame));
+  return entry ? Result<void>() : fail(entry.error());
+}
+
+// Under the lock.
+Result<PeerOutbox::Entry*> PeerOutbox::put(const std::string& node, Channel channel, FramePtr frame) {
+  const auto c = static_cast<std::size_t>(channel);
   const auto found = entries_.find(node);
   if (found == entries_.end()) return fail(LinkError::not_connected, "there is no link to " + node);
   Entry& entry = found->second;
@@ -22,8 +36,7 @@ Result<void> PeerOutbox::send(const std::string& node, Channel channel, FramePtr
   }
   entry.waiting_bytes[c] += frame->size();
   entry.waiting[c].push_back(std::move(frame));
-  if (!std::exchange(entry.dirty, true)) dirty_.push(node);
-  return {};
+  return &entry;
 }
 
 void PeerOutbox::set_peers(std::vector<PeerAddress> peers) {

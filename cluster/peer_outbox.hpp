@@ -28,14 +28,17 @@ class PeerOutbox {
 
   // ---- any thread
 
+  // Wakes the network thread.
   Result<void> send(const std::string& node, Channel channel, FramePtr frame);
   void set_peers(std::vector<PeerAddress> peers);
   [[nodiscard]] std::vector<Peer> up() const;
   [[nodiscard]] PeerCounters counters() const;
   void wake() { dirty_.wake(); }
 
-  // ---- the network thread
+  // ---- the network thread, or whoever has its turn
 
+  // As send(), for what is taken at once.
+  Result<void> leave(const std::string& node, Channel channel, FramePtr frame);
   // Frames that were left before belong to no session and are dropped.
   void open(const Peer& peer, std::size_t frame_bytes_max);
   void close(const std::string& node);
@@ -50,6 +53,8 @@ class PeerOutbox {
   void clear_wake_up() { dirty_.clear_wake_up(); }
 
  private:
+  struct Entry;
+  Result<Entry*> put(const std::string& node, Channel channel, FramePtr frame);
   struct Entry {
     Peer peer;
     std::size_t frame_bytes_max = 0;

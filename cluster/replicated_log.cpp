@@ -50,6 +50,12 @@ Result<void> ReplicatedLog::append_shared(const storage::LogBatch& batch) {
 }
 
 Result<void> ReplicatedLog::append_piece(const storage::LogBatch& piece, std::uint64_t next_index) {
+  Result<void> appended = try_piece(piece, next_index);
+  if (appended && hooks_.appended) hooks_.appended(shared_.last_append());
+  return appended;
+}
+
+Result<void> ReplicatedLog::try_piece(const storage::LogBatch& piece, std::uint64_t next_index) {
   Error last = fail(LedgerError::unavailable, "the lease ran out before the first try").value();
   bool may_stand = false;  // by a try before, whose answer did not come
   std::uint32_t pause_ms = pause_ms_min;

@@ -7,7 +7,9 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
+#include "cluster/batch_codec.hpp"
 #include "cluster/shared_log.hpp"
 #include "storage/log.hpp"
 
@@ -18,6 +20,8 @@ struct ReplicatedLogHooks {
   std::function<bool()> may_go_on;
   // Waits before the next try. Empty, as in simulations: does not wait.
   std::function<void(std::uint32_t ms)> pause;
+  // A batch stands in the shared log now, as batch_codec.hpp has it; it may not be in the local log yet. May be empty.
+  std::function<void(std::string_view batch)> appended{};
 };
 
 // One owner; snapshots are the local log's.
@@ -51,6 +55,7 @@ class ReplicatedLog final : public storage::Log {
   enum class Found : std::uint8_t { ours, nothing, other, cannot_tell };
   Result<void> append_shared(const storage::LogBatch& batch);
   Result<void> append_piece(const storage::LogBatch& piece, std::uint64_t next_index);
+  Result<void> try_piece(const storage::LogBatch& piece, std::uint64_t next_index);
   Found look_for(const storage::LogBatch& piece, std::uint64_t next_index);
 
   SharedLog& shared_;
@@ -58,6 +63,27 @@ class ReplicatedLog final : public storage::Log {
   const ReplicatedLogHooks hooks_;
   std::uint64_t epoch_ = 0;  // 0: a replica
 };
+
+// What became of a batch that a replica was sent by the shard's owner.
+enum class SentBatch : std::uint8_t {
+  applied,
+  known,  // it was here already
+  ahead,  // others before it have not come: read the shared log
+  unreadable,
+};
+
+// An error is that of follow(): `writer` is at its end.
+template <class Writer>
+Result<SentBatch> take_sent(BatchCodec& codec, std::string_view bytes, Writer& writer) {
+  SharedBatch batch;
+  if (!codec.decode(bytes, batch)) return SentBatch::unreadable;
+  if (batch.next_index <= writer.next_index()) return SentBatch::known;
+  if (batch.first_index > writer.next_index()) return SentBatch::ahead;
+  if (Result<void> followed = writer.follow(batch.first_index, batch.records); !followed) {
+    return fail(std::move(followed.error()));
+  }
+  return SentBatch::applied;
+}
 
 // Batches that one call of catch_up() applies at most, so that its caller can look at other things between.
 inline constexpr std::size_t catch_up_batches_max = 64;

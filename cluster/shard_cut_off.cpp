@@ -14,9 +14,15 @@ std::int64_t ns_of(std::uint32_t ms) { return std::int64_t{ms} * 1'000'000; }
 
 }  // namespace
 
+// Since when the operations that wait count as those of a node that is cut off.
+std::int64_t ShardStream::cut_off_ns() const {
+  const bool owned = !node_.empty() && paused_until_ns_ == 0;
+  return heard_ns_ + ns_of(owned ? options_.spool_after_ms : options_.unowned_spool_after_ms);
+}
+
 bool ShardStream::is_cut_off() const {
-  if (node_.empty() || paused_until_ns_ != 0) return true;
-  return !pending_.empty() && clock_.monotonic_ns() - heard_ns_ >= ns_of(options_.spool_after_ms);
+  if (pending_.empty()) return node_.empty() || paused_until_ns_ != 0;
+  return clock_.monotonic_ns() >= cut_off_ns();
 }
 
 void ShardStream::spool() {

@@ -16,7 +16,11 @@ namespace {
 constexpr std::int64_t ms = 1'000'000;
 constexpr std::int64_t told_interval_ns = 500 * ms;
 constexpr std::int64_t retry_ns = 200 * ms;   // after the shared log could not be read
-constexpr std::size_t tasks_max = 4'096;  // messages that wait: each may be large, and is sent again
+// A batch costs etcd about as much as a hundred entries. So commits that nobody waits for keep a distance, as long as
+// the last one took, but for this much; less when so many entries have come.
+constexpr std::int64_t commit_distance_ns_max = 20 * ms;
+constexpr std::uint64_t commit_entries_enough = 256;
+constexpr std::size_t messages_max = 4'096;  // that wait: they are sent again
 constexpr int exit_status_doubt = 70;
 
 // As in a node on its own: after a failed write nobody knows what is on disk.
@@ -29,7 +33,8 @@ constexpr int exit_status_doubt = 70;
 
 bool is_for_owner(const shard::Message& message) {
   return std::holds_alternative<shard::Operations>(message.body) || std::holds_alternative<shard::Demand>(message.body) ||
-         std::holds_alternative<shard::EndHolder>(message.body) ||
+         std::holds_alternative<shard::EndHolder>(message.body) || std::holds_alternative<shard::AllotmentDemand>(message.body) ||
+         std::holds_alternative<shard::AllotmentTerms>(message.body) ||
          std::holds_alternative<shard::ReplicaProgress>(message.body);
 }
 
@@ -60,7 +65,8 @@ ShardHost::ShardHost(ShardHostOptions options, const Clock& clock, const Clock& 
       ports_(std::move(ports)),
       lead_deadline_ns_(std::move(lead_deadline_ns)),
       shared_(std::move(shared)),
-      log_(std::move(log)) {
+      log_(std::move(log)),
+      room_(messages_max) {
   working_.shard = options_.shard;
 }
 
@@ -73,10 +79,10 @@ ShardHost::~ShardHost() {
   if (thread_.joinable()) thread_.join();
 }
 
-bool ShardHost::post(Task task, bool may_be_lost) const {
+bool ShardHost::post(Task task) const {
   {
     const std::lock_guard lock(mutex_);
-    if (stop_ || (may_be_lost && tasks_.size() >= tasks_max)) return false;
+    if (stop_) return false;
     tasks_.push_back(std::move(task));
   }
   arrived_.notify_one();
@@ -100,7 +106,40 @@ void ShardHost::set_lead_deadline(std::shared_ptr<const std::atomic<std::int64_t
 }
 
 void ShardHost::log_grew() {
-  post([this] { grew_ = true; });
+  {
+    const std::lock_guard lock(mutex_);
+    if (status_.leading) return;  // by its own doing
+  }
+  post([this] {
+    if (hinted_ns_ == 0) hinted_ns_ = clock_.monotonic_ns();
+  });
+}
+
+void ShardHost::take_batch(std::string batch) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!room_.enter(batch.size())) return;  // it stands in the shared log
+  }
+  post([this, batch = std::move(batch)] { take_sent(batch); });
+}
+
+void ShardHost::take_sent(std::string_view batch) {
+  if (owner_ || working_.behind) return;
+  const Result<SentBatch> taken = cluster::take_sent(codec_, batch, *writer_);
+  if (!taken) {
+    if (is(taken.error(), storage::LedgerError::io) || is(taken.error(), storage::LedgerError::disk_full)) {
+      die(options_.shard, taken.error());
+    }
+    // The shared log says what is right.
+    log::warning("sent_batch_refused", {{"shard", name_of_shard(options_.shard)}, {"error", taken.error().message}});
+    if (const Result<void> opened = open_writer(); !opened) die(options_.shard, opened.error());
+    grew_ = true;
+  } else if (*taken == SentBatch::applied) {
+    hinted_ns_ = 0;
+    answer_currents();
+  } else if (*taken != SentBatch::known) {
+    grew_ = true;
+  }
 }
 
 void ShardHost::catch_up(std::uint64_t epoch) {
@@ -124,6 +163,8 @@ void ShardHost::lead(std::uint64_t epoch) {
     OwnerOptions owner;
     owner.shard = options_.shard;
     owner.node = options_.node;
+    owner.shards = options_.shards;
+    owner.node_of = ports_.node_of;
     owner_ = std::make_unique<ShardOwner>(owner, *writer_, clock_);
     working_.mirrors = false;
     end_gone();
@@ -143,26 +184,40 @@ void ShardHost::step_down(std::uint64_t epoch) {
 }
 
 void ShardHost::receive(std::string node, shard::Message message) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!room_.enter(size_of(message))) return;
+  }
   post([this, node = std::move(node), message = std::move(message)]() mutable {
     if (owner_) {
-      keep(owner_->receive(node, message));
+      const std::uint64_t before = committed();
+      const std::int64_t start_ns = clock_.monotonic_ns();
+      const std::uint64_t foreign = owner_->counters().foreign;
+      const Result<void> received = owner_->receive(node, message);
+      if (owner_->counters().foreign > foreign) note_foreign(node);
+      if (keep(received)) count_commit(before, start_ns);
       return;
     }
     if (auto answer = not_owner(message, {}, 0)) ports_.send(node, std::move(*answer));
-  }, true);
+  });
 }
 
-void ShardHost::set_budgets(std::shared_ptr<const std::vector<Budget>> budgets) {
-  post([this, budgets = std::move(budgets)] {
-    budgets_ = budgets;
-    if (owner_ && working_.mirrors) keep(owner_->set_budgets(*budgets_));
+void ShardHost::note_foreign(const std::string& node) {
+  if (working_.foreign++ > 0) return;  // one line is enough; the metric counts
+  log::warning("holder_of_another_node", {{"shard", name_of_shard(options_.shard)}, {"from", node}, {"effect", "not heard"}});
+}
+
+void ShardHost::set_money(std::shared_ptr<const std::vector<ShardMoney>> money) {
+  post([this, money = std::move(money)] {
+    money_ = money;
+    if (owner_ && working_.mirrors) keep(owner_->set_money(own_money()));
   });
 }
 
 void ShardHost::mirror(std::uint64_t epoch) {
   post([this, epoch] {
-    if (!owner_ || epoch != working_.epoch || !budgets_) return;
-    working_.mirrors = keep(owner_->set_budgets(*budgets_));
+    if (!owner_ || epoch != working_.epoch || !money_) return;
+    working_.mirrors = keep(owner_->set_money(own_money()));
   });
 }
 
@@ -188,15 +243,26 @@ void ShardHost::trim(std::uint64_t below) {
   });
 }
 
-void ShardHost::when_current(std::function<void(Result<void>)> done) {
-  const bool posted = post([this, done] {
-    if (owner_) return done({});
-    const Result<SharedTail> tail = shared_->tail();
-    if (!tail) return done(fail(tail.error()));
-    currents_.emplace_back(tail->next_index, done);
-    grew_ = true;
-  });
-  if (!posted) done(fail(storage::LedgerError::stopped, "the shard is stopping"));
+void ShardHost::when_current(Done done) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!stop_) asked_.push_back(std::exchange(done, nullptr));
+  }
+  if (done) return done(fail(storage::LedgerError::stopped, "the shard is stopping"));
+  arrived_.notify_one();
+}
+
+// What the log holds now is what they want to see applied.
+void ShardHost::begin_currents(std::vector<Done> asked) {
+  if (asked.empty()) return;
+  std::optional<Result<SharedTail>> tail;
+  if (!owner_) tail.emplace(shared_->tail());
+  for (Done& done : asked) {
+    if (!tail) done({});
+    else if (!*tail) done(fail(tail->error()));
+    else currents_.emplace_back((*tail)->next_index, std::move(done));
+  }
+  grew_ = true;
 }
 
 HostStatus ShardHost::status() const {
@@ -244,7 +310,8 @@ Result<void> ShardHost::open_writer() {
   replicated_ = std::make_unique<ReplicatedLog>(
       *shared_, *log_,
       ReplicatedLogHooks{[this] { return may_lead(); },
-                         [](std::uint32_t wait_ms) { std::this_thread::sleep_for(std::chrono::milliseconds(wait_ms)); }});
+                         [](std::uint32_t wait_ms) { std::this_thread::sleep_for(std::chrono::milliseconds(wait_ms)); },
+                         [this](std::string_view batch) { ports_.appended(options_.shard, batch); }});
   auto writer = storage::LedgerWriter::open_replica(*replicated_, clock_);
   if (!writer) return fail(std::move(writer.error()));
   writer_ = std::move(*writer);
@@ -272,25 +339,34 @@ bool ShardHost::may_lead() const {
 
 std::int64_t ShardHost::wake_ns() const {
   std::int64_t wake = std::min(told_ns_ + told_interval_ns, synced_ns_ + options_.sync_interval_ms * ms);
-  if (owner_) return std::min(wake, owner_->next_wake_ns());
+  if (owner_) return std::min({wake, owner_->next_wake_ns(), owner_->is_dirty() ? commit_after_ns_ : wake});
+  if (hinted_ns_ != 0) wake = std::min(wake, hinted_ns_ + options_.sent_wait_ms * ms);
   return grew_ ? 0 : std::min(wake, polled_ns_ + options_.poll_interval_ms * ms);
 }
 
 void ShardHost::run() {
   if (ports_.applied) ports_.applied(writer_->state(), *log_, {});
   std::vector<Task> tasks;
+  std::vector<Done> asked;
   for (;;) {
     {
       std::unique_lock lock(mutex_);
       const std::int64_t wait_ns = wake_ns() - clock_.monotonic_ns();
-      if (wait_ns > 0) arrived_.wait_for(lock, std::chrono::nanoseconds(wait_ns), [this] { return stop_ || !tasks_.empty(); });
+      if (wait_ns > 0) {
+        arrived_.wait_for(lock, std::chrono::nanoseconds(wait_ns),
+                          [this] { return stop_ || !tasks_.empty() || !asked_.empty(); });
+      }
       if (stop_) break;
       tasks.swap(tasks_);
+      asked.swap(asked_);
+      room_.clear();
     }
     for (const Task& task : tasks) task();
     tasks.clear();
-    if (owner_) own();
-    else follow();
+    begin_currents(std::exchange(asked, {}));
+    if (!owner_) follow();
+    else if (commit_can_wait()) perform_effects();
+    else own();
     tell_applied();
     sync_if_due();
     tell_progress(false);
@@ -301,8 +377,13 @@ void ShardHost::run() {
     const Result<void> finished = writer_->finish();
     if (!finished) log::warning("shard_not_finished", {{"error", finished.error().message}});
   }
-  const std::lock_guard lock(mutex_);
-  tasks_.clear();
+  {
+    const std::lock_guard lock(mutex_);
+    tasks_.clear();
+    asked.swap(asked_);
+  }
+  // Whoever asked last waits for a word, too.
+  for (const Done& done : asked) done(fail(storage::LedgerError::stopped, "the shard is stopping"));
 }
 
 // Whether the owner goes on.
@@ -319,23 +400,43 @@ void ShardHost::own() {
     keep(fail(AgreementError::lease_lost, "the lease's deadline has passed"));
     return;
   }
-  const std::uint64_t before = writer_->next_index() - writer_->pending_entries();
+  const std::uint64_t before = committed();
   const std::int64_t start_ns = clock_.monotonic_ns();
   if (!keep(owner_->commit())) return;
-  if (writer_->next_index() > before) {
-    ++working_.batches;
-    working_.commit_us_last = static_cast<std::uint64_t>((clock_.monotonic_ns() - start_ns) / 1'000);
-  }
+  count_commit(before, start_ns);
+  perform_effects();
+}
+
+// What arrives meanwhile rides with the next batch.
+bool ShardHost::commit_can_wait() const {
+  const std::int64_t now_ns = clock_.monotonic_ns();
+  return now_ns < commit_after_ns_ && !owner_->is_urgent() && writer_->pending_entries() < commit_entries_enough &&
+         now_ns < owner_->next_wake_ns();
+}
+
+void ShardHost::perform_effects() {
   for (OwnerEffect& effect : owner_->take_effects()) {
     if (auto* send = std::get_if<SendToNode>(&effect)) ports_.send(send->node, std::move(send->message));
-    else if (const auto* tail = std::get_if<TailGrew>(&effect)) ports_.grew(options_.shard, tail->next_index);
+    else if (auto* to_shard = std::get_if<SendToShard>(&effect)) ports_.send_to_shard(to_shard->shard, std::move(to_shard->message));
   }
+}
+
+// A batch was appended since the log ended at `before`.
+void ShardHost::count_commit(std::uint64_t before, std::int64_t start_ns) {
+  if (committed() == before) return;
+  ++working_.batches;
+  const std::int64_t now_ns = clock_.monotonic_ns();
+  working_.commit_us_last = static_cast<std::uint64_t>((now_ns - start_ns) / 1'000);
+  commit_after_ns_ = now_ns + std::min(now_ns - start_ns, commit_distance_ns_max);
+  working_.commits.add(working_.commit_us_last);
 }
 
 void ShardHost::follow() {
   const std::int64_t now_ns = clock_.monotonic_ns();
-  const bool due = grew_ || now_ns - polled_ns_ >= options_.poll_interval_ms * ms;
+  const bool due = grew_ || now_ns - polled_ns_ >= options_.poll_interval_ms * ms ||
+                   (hinted_ns_ != 0 && now_ns - hinted_ns_ >= options_.sent_wait_ms * ms);
   if (!due) return;
+  hinted_ns_ = 0;
   if (working_.behind) {
     polled_ns_ = now_ns;
     grew_ = false;
@@ -404,7 +505,7 @@ void ShardHost::sync_if_due() {
   synced_ns_ = now_ns;
   log_->drop_ids_before(writer_->time_ms() - storage::dedup_age_ms_max);
   if (const Result<void> folded = writer_->fold(); !folded) die(options_.shard, folded.error());
-  const std::uint64_t applied = owner_ ? writer_->next_index() - writer_->pending_entries() : writer_->next_index();
+  const std::uint64_t applied = owner_ ? committed() : writer_->next_index();
   if (durable_ == applied) return;
   if (const Result<void> synced = log_->sync(); !synced) die(options_.shard, synced.error());
   durable_ = applied;
@@ -413,12 +514,13 @@ void ShardHost::sync_if_due() {
 void ShardHost::tell_progress(bool always) {
   const std::int64_t now_ns = clock_.monotonic_ns();
   working_.leading = owner_ != nullptr;
-  working_.applied = owner_ ? writer_->next_index() - writer_->pending_entries() : writer_->next_index();
+  working_.applied = owner_ ? committed() : writer_->next_index();
   if (working_.leading) working_.tail = working_.applied;
   working_.durable = durable_;
   working_.open_reservations = writer_->state().open_count();
   {
     const std::lock_guard lock(mutex_);
+    working_.dropped = room_.dropped();
     status_ = working_;
   }
   if (!read_to_end_) return;  // nobody may count on a replica that has not seen the log's end once

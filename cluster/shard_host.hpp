@@ -10,10 +10,14 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
+#include "cluster/batch_codec.hpp"
+#include "cluster/commit_times.hpp"
 #include "cluster/coordination.hpp"
+#include "cluster/message_room.hpp"
 #include "cluster/replicated_log.hpp"
 #include "cluster/shard_id.hpp"
 #include "cluster/shard_owner.hpp"
@@ -30,12 +34,14 @@ namespace outlast::cluster {
 
 struct ShardHostOptions {
   ShardId shard = 0;
+  ShardId shards = 1;  // of the cluster
   std::string folder;  // of its store; made when absent
   std::string node;
   Incarnation incarnation;
   std::string software;
   std::uint32_t sync_interval_ms = 1'000;   // of a replica's store
   std::uint32_t poll_interval_ms = 1'000;   // of the shared log, without a hint
+  std::uint32_t sent_wait_ms = 100;         // after a hint, for what the owner sends
 };
 
 struct HostStatus {
@@ -48,16 +54,21 @@ struct HostStatus {
   std::uint64_t open_reservations = 0;
   std::uint64_t batches = 0;        // that this node appended
   std::uint64_t commit_us_last = 0;
+  CommitTimes commits;              // of those batches, agreement included
   bool behind = false;              // the log was trimmed above what this replica has: it needs a checkpoint
   std::string problem;              // why it does not get on; empty when it does
+  std::uint64_t dropped = 0;        // messages for which there was no room
+  std::uint64_t foreign = 0;        // messages of nodes about other nodes' holders, which were not heard
   bool mirrors = false;             // as the owner: the control log's budgets are its own
 };
 
 // Called on the host's thread; must not block.
 struct ShardHostPorts {
   std::function<void(const std::string& node, shard::Message)> send;  // to this node, too
-  // The owner's log has grown to that index: a hint for replicas.
-  std::function<void(ShardId, std::uint64_t next_index)> grew;
+  // To whoever owns that shard now; lost where nobody does.
+  std::function<void(ShardId, shard::Message)> send_to_shard;
+  // A batch of the owner stands in the shared log: for replicas, which need not read it there then.
+  std::function<void(ShardId, std::string_view batch)> appended;
   // Once it has read to the log's end: after each batch, and at least once a second.
   std::function<void(const HostStatus&)> progress;
   // The shared log was trimmed above what this replica has: it needs a checkpoint, and follows no more.
@@ -69,6 +80,8 @@ struct ShardHostPorts {
   std::function<void(const storage::LedgerState& state, const storage::LedgerView& view,
                      const std::vector<storage::StoredEntry>& entries)>
       applied;
+  // As OwnerOptions::node_of. Any thread.
+  std::function<std::string(const Incarnation&)> node_of;
 };
 
 // What an owner takes in.
@@ -77,6 +90,8 @@ bool is_for_owner(const shard::Message& message);
 // Any thread.
 class ShardHost {
  public:
+  using Done = std::function<void(Result<void>)>;
+
   // Opens the store and recovers it; the thread starts to follow. `log`: this host's own handle of the shared log, used
   // on its thread. `lead_deadline_ns`: until when this node may believe that it owns what it owns, by `boot_clock`.
   static Result<std::unique_ptr<ShardHost>> open(ShardHostOptions options, const Clock& clock, const Clock& boot_clock,
@@ -89,8 +104,10 @@ class ShardHost {
 
   // Before it leads anything: for a host that was opened before there was an election.
   void set_lead_deadline(std::shared_ptr<const std::atomic<std::int64_t>> lead_deadline_ns);
-  // A hint.
+  // A hint. It is waited for a moment whether the owner sends what is new.
   void log_grew();
+  // What the owner sent. May be lost: the shared log has it.
+  void take_batch(std::string batch);
   // Reads the log to its end, then says caught_up.
   void catch_up(std::uint64_t epoch);
   void lead(std::uint64_t epoch);
@@ -100,15 +117,16 @@ class ShardHost {
   void receive(std::string node, shard::Message message);
   // Of the control shard, for the owner of a ledger shard to mirror once it was told mirror(): a replica of the control log
   // that lags must not take a budget for removed.
-  void set_budgets(std::shared_ptr<const std::vector<Budget>> budgets);
+  void set_money(std::shared_ptr<const std::vector<ShardMoney>> money);
   // The budgets are those of a control log that was current after this host began to lead.
   void mirror(std::uint64_t epoch);
   // Processes of nodes that were removed: what they held counts as spent.
   void set_gone(std::shared_ptr<const std::vector<Incarnation>> gone);
   // Entries below may leave the shared log. As the owner.
   void trim(std::uint64_t below);
-  // `done` is called on the host's thread once this replica has applied what the log held when this was called.
-  void when_current(std::function<void(Result<void>)> done);
+  // `done` is called once this replica has applied what the log held when this was called, or with an error when the log
+  // cannot be read or the host ends first: once in any case, on the host's thread or, when it is stopping, at once.
+  void when_current(Done done);
 
   [[nodiscard]] HostStatus status() const;
   // With balances and roll-ups of the moment: waits for the thread. Null when the host is stopping.
@@ -128,8 +146,8 @@ class ShardHost {
   ShardHost(ShardHostOptions options, const Clock& clock, const Clock& boot_clock, std::unique_ptr<SharedLog> shared,
             std::unique_ptr<storage::RocksLog> log, std::shared_ptr<const std::atomic<std::int64_t>> lead_deadline_ns,
             ShardHostPorts ports);
-  // False when the host is stopping, or has too many tasks and this one may be lost.
-  bool post(Task task, bool may_be_lost = false) const;
+  // False when the host is stopping.
+  bool post(Task task) const;
   // Runs on the thread and waits.
   template <class T>
   std::optional<T> ask(std::function<T()> question) const;
@@ -137,9 +155,17 @@ class ShardHost {
   void run();
   void follow();
   void follow_later(const Error& error);
+  void begin_currents(std::vector<Done> asked);
   void answer_currents();
   void own();
+  [[nodiscard]] const ShardMoney& own_money() const { return (*money_)[options_.shard]; }
+  void perform_effects();
+  [[nodiscard]] bool commit_can_wait() const;
+  void take_sent(std::string_view batch);
+  void count_commit(std::uint64_t before, std::int64_t start_ns);
+  [[nodiscard]] std::uint64_t committed() const { return writer_->next_index() - writer_->pending_entries(); }
   bool keep(const Result<void>& done);
+  void note_foreign(const std::string& node);
   void end_gone();
   Result<void> open_writer();
   void resign();
@@ -163,12 +189,15 @@ class ShardHost {
   std::unique_ptr<storage::LedgerWriter> writer_;
   std::unique_ptr<ShardOwner> owner_;
   std::optional<std::uint64_t> catching_up_;  // an epoch that was claimed
-  std::shared_ptr<const std::vector<Budget>> budgets_;
+  std::shared_ptr<const std::vector<ShardMoney>> money_;
   std::shared_ptr<const std::vector<Incarnation>> gone_;
-  std::vector<std::pair<std::uint64_t, std::function<void(Result<void>)>>> currents_;  // who waits for an index
+  std::vector<std::pair<std::uint64_t, Done>> currents_;  // who waits for an index
+  BatchCodec codec_;
   bool grew_ = true;
+  std::int64_t hinted_ns_ = 0;  // when the log was said to have grown by what has not come yet; 0: it was not
   bool read_to_end_ = false;
   std::int64_t polled_ns_ = 0;
+  std::int64_t commit_after_ns_ = 0;  // what nobody waits for
   std::int64_t synced_ns_ = 0;
   std::int64_t told_ns_ = 0;
   std::uint64_t durable_ = 0;
@@ -178,6 +207,8 @@ class ShardHost {
   mutable std::mutex mutex_;  // of what follows
   mutable std::condition_variable arrived_;
   mutable std::vector<Task> tasks_;
+  std::vector<Done> asked_;  // by when_current()
+  MessageRoom room_;  // of messages among them
   HostStatus status_;
   bool stop_ = false;
   std::thread thread_;

@@ -29,10 +29,9 @@ bool is_allowed(const proto::EntryBody& body, ShardId shard) {
         if constexpr (is_one_of<Body, Reservation, AttemptLine, proto::Settled, proto::Voided, ReservationExtension>) {
           return shard != control_shard;
         } else if constexpr (is_one_of<Body, proto::IncarnationStarted, proto::OwnerStarted, proto::HolderEnded,
-                                       proto::SliceGranted, proto::SliceReturned, proto::BudgetRolled>) {
+                                       proto::SliceGranted, proto::SliceReturned, proto::BudgetRolled,
+                                       proto::AllotmentGranted, proto::AllotmentReturned>) {
           return false;
-        } else if constexpr (is_one_of<Body, proto::CommitmentAdded, proto::CommitmentEnded>) {
-          return shard == 0;  // of a cluster of one shard: ClusterLedger sees to it
         } else {
           return shard == control_shard;
         }
@@ -47,9 +46,10 @@ ShardOwner::ShardOwner(OwnerOptions options, storage::LedgerWriter& writer, cons
       writer_(writer),
       clock_(clock),
       epoch_(writer.epoch()),
+      allotments_(options_.shard, options_.shards, writer, clock),
+      parts_(options_.shard, options_.shards, writer, clock),
       // Later owners' recalls have larger numbers, so that no answer to an earlier one is taken for one to theirs.
-      next_recall_((epoch_ << 20) + 1),
-      told_index_(writer.next_index()) {
+      next_recall_((epoch_ << 20) + 1) {
   check(!writer.is_replica(), "the owner of a shard leads");
 }
 
@@ -74,10 +74,19 @@ HolderSession* ShardOwner::session_of(const Incarnation& holder) {
 
 // ---- what comes in
 
+bool ShardOwner::is_of(const Incarnation& holder, const std::string& node) {
+  std::string home = options_.node_of ? options_.node_of(holder) : std::string();
+  const auto session = sessions_.find(holder);
+  if (home.empty() && session != sessions_.end()) home = session->second.node();
+  if (home.empty() || home == node) return true;
+  ++counters_.foreign;
+  return false;
+}
+
 Result<void> ShardOwner::receive(const std::string& node, const shard::Message& message) {
   if (message.shard != options_.shard) return {};
   if (const auto* end = std::get_if<shard::EndHolder>(&message.body)) {
-    if (end->holder.is_nil()) return {};
+    if (end->holder.is_nil() || !is_of(end->holder, node)) return {};
     // Whoever was the owner when it was asked: this one ends it.
     if (Result<void> ended = end_holder(end->holder, end->spent, end->why); !ended) return ended;
     ended_.push_back({node, shard::Message{options_.shard, epoch_, shard::HolderEnded{end->holder}}});
@@ -87,13 +96,23 @@ Result<void> ShardOwner::receive(const std::string& node, const shard::Message& 
     if (progress_.size() < options_.holders_max || progress_.contains(node)) progress_[node] = progress->applied;
     return {};
   }
+  if (const auto* demand = std::get_if<shard::AllotmentDemand>(&message.body)) {
+    urgent_ = true;
+    return allotments_.receive(*demand);
+  }
+  if (const auto* terms = std::get_if<shard::AllotmentTerms>(&message.body)) {
+    urgent_ = true;
+    return parts_.receive(*terms, [this](const std::string& budget) { return ask_holders(budget); });
+  }
   if (const auto* operations = std::get_if<shard::Operations>(&message.body)) {
+    if (!is_of(operations->holder, node)) return {};
     if (message.epoch == epoch_) return on(node, *operations);
     ++counters_.stale;
     const bool behind = message.epoch < epoch_;
     if (auto answer = not_owner(message, behind ? options_.node : std::string(), behind ? epoch_ : 0))
       effects_.emplace_back(SendToNode{node, std::move(*answer)});
   } else if (const auto* demand = std::get_if<shard::Demand>(&message.body)) {
+    if (!is_of(demand->holder, node)) return {};
     if (message.epoch == epoch_) on(node, *demand);
     else ++counters_.stale;
   }
@@ -160,8 +179,9 @@ Result<void> ShardOwner::take(const Incarnation& holder, HolderSession& session,
   if (shortfall && may_wait(session, body, *applied)) {
     ++counters_.waited;
     session.wait(sequence);
-    const std::int64_t deadline_ns = clock_.monotonic_ns() + std::int64_t{options_.recall_ms} * 1'000'000;
-    waiting_.emplace(next_waiting_, Waiting{holder, sequence, request, body, std::move(*shortfall), deadline_ns});
+    const std::int64_t now_ns = clock_.monotonic_ns();
+    const std::int64_t deadline_ns = now_ns + wait_ns(shortfall->budget_id);
+    waiting_.emplace(next_waiting_, Waiting{holder, sequence, request, body, std::move(*shortfall), now_ns, deadline_ns});
     waiting_requests_.emplace(request, next_waiting_++);
     return {};
   }
@@ -217,36 +237,14 @@ Result<void> ShardOwner::end_holder(const Incarnation& holder, bool spent, const
   return {};
 }
 
-Result<void> ShardOwner::set_budgets(std::span<const Budget> budgets) {
-  std::set<std::string, std::less<>> wanted;
-  for (const Budget& budget : budgets) {
-    wanted.insert(budget.id);
-    const BudgetAccount* const account = writer_.state().budgets().find(budget.id);
-    if (account != nullptr && account->status.budget == budget) continue;
-    const Result<Applied> set = writer_.add(proto::BudgetSet{budget, "control", 0, 0});
-    if (!set) return fail(set.error());
-    if (Result<void> committed = commit_if_large(); !committed) return committed;
-  }
-  std::vector<std::string> gone;
-  for (const auto& [id, account] : writer_.state().budgets().all()) {
-    if (!wanted.contains(id)) gone.push_back(id);
-  }
-  for (const std::string& id : gone) {
-    const Result<Applied> removed = writer_.add(proto::BudgetRemoved{id, "control"});
-    if (!removed) return fail(removed.error());
-    desk_.forget(id);
-    if (Result<void> committed = commit_if_large(); !committed) return committed;
-  }
-  return {};
-}
-
 Result<Applied> ShardOwner::add(const proto::EntryBody& body) { return writer_.add(body); }
 
 // ---- what becomes of it
 
 bool ShardOwner::is_dirty() const {
   return writer_.pending_entries() > 0 || !due_.empty() || !to_tell_.empty() || !ended_.empty() || desk_.has_reported() ||
-         told_index_ < writer_.next_index() || clock_.monotonic_ns() >= next_wake_ns();
+         allotments_.is_dirty() || parts_.is_dirty() ||
+         clock_.monotonic_ns() >= next_wake_ns();
 }
 
 Result<void> ShardOwner::commit_if_large() {
@@ -257,6 +255,7 @@ Result<void> ShardOwner::commit_if_large() {
 Result<void> ShardOwner::commit() {
   end_rounds();
   if (Result<void> decided = decide_waiting(); !decided) return decided;
+  if (Result<void> allotted = deal_allotments(); !allotted) return allotted;
   if (Result<void> dealt = deal(); !dealt) return dealt;
   recall_surplus();
   if (Result<void> committed = writer_.commit(); !committed) return committed;
@@ -264,12 +263,9 @@ Result<void> ShardOwner::commit() {
   tell_acknowledgements();
   tell_grants();
   tell_recalls();
+  tell_allotments();
   for (SendToNode& answer : ended_) effects_.emplace_back(std::move(answer));
   ended_.clear();
-  if (writer_.next_index() > told_index_) {
-    told_index_ = writer_.next_index();
-    effects_.emplace_back(TailGrew{told_index_});
-  }
   return {};
 }
 
@@ -363,26 +359,6 @@ std::optional<shard::Message> not_owner(const shard::Message& message, std::stri
   if (operations == nullptr) return std::nullopt;
   return shard::Message{message.shard, message.epoch,
                         shard::NotOwner{operations->holder, operations->stream, 0, std::move(owner_node), owner_epoch}};
-}
-
-std::vector<Budget> budgets_of_shard(std::span<const Budget> budgets,
-                                     const std::map<std::string, VirtualKey, std::less<>>& keys, ShardId shard,
-                                     ShardId shards) {
-  std::vector<Budget> found;
-  for (const Budget& budget : budgets) {
-    std::string organisation = budget.scope.value;
-    if (budget.scope.kind == ScopeKind::team || budget.scope.kind == ScopeKind::user) {
-      organisation = organisation.substr(0, organisation.find('/'));
-    } else if (budget.scope.kind == ScopeKind::key) {
-      const auto key = keys.find(budget.scope.value);
-      if (key == keys.end()) continue;
-      organisation = key->second.tenant.organisation;
-    } else if (budget.scope.kind != ScopeKind::organisation) {
-      continue;
-    }
-    if (shard_of(organisation, shards) == shard) found.push_back(budget);
-  }
-  return found;
 }
 
 }  // namespace outlast::cluster

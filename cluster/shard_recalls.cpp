@@ -17,9 +17,8 @@ using storage::Outcome;
 std::int64_t ShardOwner::next_wake_ns() const {
   std::int64_t next = std::numeric_limits<std::int64_t>::max();
   for (const auto& [budget, round] : rounds_) next = std::min(next, round.deadline_ns);
-  // All have the same time to wait, so the oldest one's is over first.
-  if (!waiting_.empty()) next = std::min(next, waiting_.begin()->second.deadline_ns);
-  return next;
+  for (const auto& [id, waiting] : waiting_) next = std::min(next, waiting.deadline_ns);
+  return std::min({next, allotments_.next_wake_ns(), parts_.next_wake_ns()});
 }
 
 std::string refusal_text(LedgerError error) {
@@ -37,8 +36,28 @@ std::string refusal_text(LedgerError error) {
   }
 }
 
+bool ShardOwner::may_get_room(const std::string& budget, PicoUsd short_by) {
+  const BudgetAccount* const account = writer_.state().budgets().find(budget);
+  if (account == nullptr) return false;
+  const bool holders = ask_holders(budget);
+  const bool shards = account->status.away ? parts_.ask(budget, short_by.value) : allotments_.recall(budget, short_by.value);
+  urgent_ = urgent_ || shards;
+  return holders || shards;
+}
+
+bool ShardOwner::is_asking(const std::string& budget) const {
+  return rounds_.contains(budget) || allotments_.is_recalling(budget) || parts_.is_asking(budget);
+}
+
+// Other shards ask their own holders first.
+std::int64_t ShardOwner::wait_ns(const std::string& budget) const {
+  const BudgetAccount* const account = writer_.state().budgets().find(budget);
+  const bool crosses = account != nullptr && (account->status.away || !account->allotments.empty());
+  return crosses ? allotment_wait_ns : std::int64_t{options_.recall_ms} * 1'000'000;
+}
+
 // Whether somebody is being asked, or can be, for slices of the budget.
-bool ShardOwner::may_get_room(const std::string& budget) {
+bool ShardOwner::ask_holders(const std::string& budget) {
   const auto at = rounds_.find(budget);
   if (at != rounds_.end() && !at->second.unanswered.empty()) return true;
   const BudgetAccount* const account = writer_.state().budgets().find(budget);
@@ -56,13 +75,20 @@ bool ShardOwner::may_get_room(const std::string& budget) {
   return true;
 }
 
+// What the pool lacks for it.
+PicoUsd ShardOwner::short_by(const BudgetShortfall& shortfall) const {
+  const BudgetAccount* const account = writer_.state().budgets().find(shortfall.budget_id);
+  return account == nullptr ? shortfall.needed : shortfall.needed - account->pool();
+}
+
 bool ShardOwner::may_wait(const HolderSession& session, const proto::EntryBody& body, const Applied& applied) {
   const bool asks = std::holds_alternative<Reservation>(body) || std::holds_alternative<ReservationExtension>(body);
   if (!asks || applied.error != LedgerError::budget_exhausted || waiting_.size() >= options_.waiting_max ||
       session.waiting() >= shard::waiting_max) {
     return false;
   }
-  return may_get_room(writer_.state().shortfall().budget_id);
+  const BudgetShortfall shortfall = writer_.state().shortfall();
+  return may_get_room(shortfall.budget_id, short_by(shortfall));
 }
 
 void ShardOwner::end_rounds() {
@@ -101,7 +127,7 @@ Result<void> ShardOwner::decide_waiting() {
     const BudgetAccount* const budget = writer_.state().budgets().find(waiting.shortfall.budget_id);
     const bool room =
         budget == nullptr || budget->status.budget.soft || budget->pool() >= waiting.shortfall.needed;
-    const bool hopeless = !rounds_.contains(waiting.shortfall.budget_id);
+    const bool hopeless = !is_asking(waiting.shortfall.budget_id);
     if (room || hopeless || now_ns >= waiting.deadline_ns) due.push_back(id);
   }
   for (const std::uint64_t id : due) {
@@ -119,7 +145,8 @@ Result<void> ShardOwner::decide(std::uint64_t id, bool last_try) {
   std::optional<BudgetShortfall> shortfall;
   if (refused && applied->error == LedgerError::budget_exhausted) {
     shortfall = writer_.state().shortfall();
-    if (!last_try && may_get_room(shortfall->budget_id)) {
+    if (!last_try && may_get_room(shortfall->budget_id, short_by(*shortfall))) {
+      waiting.deadline_ns = std::max(waiting.deadline_ns, waiting.since_ns + wait_ns(shortfall->budget_id));
       waiting.shortfall = std::move(*shortfall);
       return {};
     }

@@ -219,8 +219,7 @@ std::int64_t ShardStream::next_wake_ns() const {
   const bool connected = !node_.empty();
   if (connected && paused_until_ns_ != 0) next = std::min(next, paused_until_ns_);
   if (options_.has_spool && !writing_ && !spool_full_ && next_to_spool_ < next_sequence()) {
-    const bool waits = connected && paused_until_ns_ == 0;
-    next = std::min(next, waits ? heard_ns_ + ns_of(options_.spool_after_ms) : clock_.monotonic_ns());
+    next = std::min(next, cut_off_ns());
   }
   if (!refusable_.empty() && refusable_.front() >= front_) {
     const Pending& oldest = pending_[refusable_.front() - front_];

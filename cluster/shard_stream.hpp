@@ -8,7 +8,8 @@
 //   late from an earlier one can be applied after its outcome was told.
 // - Acknowledgements hold for ever and come in any order; those of another stream or epoch are dropped. A reservation
 //   that waits for other holders' slices is acknowledged later than those after it, by itself.
-// - Cut off (no owner is reached, or none has acknowledged anything for spool_after_ms), operations are written to a local
+// - Cut off (no owner is reached for unowned_spool_after_ms while something waits for it, or none has acknowledged anything
+//   for spool_after_ms), operations are written to a local
 //   spool and count as durable once that is synced. Those are
 //     (a) attempts, settlements, voids, and extensions with from_slices: they end or go on with what was admitted;
 //     (b) reservations with from_slices and without an idempotency key. from_slices says that this process has taken the
@@ -58,6 +59,8 @@ struct StreamOptions {
   std::uint32_t resend_ms = 400;        // without an acknowledgement: everything again, then after twice that, and so on
   std::uint32_t retry_ms = 50;          // after somebody said that it is not the owner (yet)
   std::uint32_t spool_after_ms = 500;
+  // Where nobody is known to own the shard. Longer than a handover takes: what is in the spool dies with this node's disk.
+  std::uint32_t unowned_spool_after_ms = 200;
   std::uint32_t refuse_after_ms = 10'000;
   std::uint64_t spool_bytes_max = 1ULL << 30;  // of frames that are not acknowledged
   bool has_spool = true;                       // false: nothing is spooled, as for the control shard
@@ -161,6 +164,7 @@ class ShardStream {
   void send_one(std::uint64_t end);
   [[nodiscard]] std::int64_t send_due_ns() const;
   [[nodiscard]] std::int64_t resend_due_ns() const;
+  [[nodiscard]] std::int64_t cut_off_ns() const;
   void on(const shard::Acknowledgement& acknowledgement);
   void on(const shard::NotOwner& answer, std::uint64_t epoch);
   void refuse(const shard::Refusal& refusal);

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 
 #include "cluster/agreement_error.hpp"
 #include "core/result.hpp"
@@ -33,6 +34,8 @@ class SharedLog {
   // Stands, in order and durably, on return. Only while `epoch` owns the log and the log ends at batch.first_index.
   // Errors: fenced, conflict, unknown (the caller reads tail() before it goes on), unavailable, too_large.
   virtual Result<void> append(std::uint64_t epoch, std::uint64_t next_index, const storage::LogBatch& batch) = 0;
+  // What the last append() put there or tried to, as batch_codec.hpp has it: for replicas that this node is linked to.
+  [[nodiscard]] virtual std::string_view last_append() const = 0;
   // Linearizable. Errors: unavailable.
   virtual Result<SharedTail> tail() = 0;
   // Batches in order from the one that holds `from`, as far as the log goes, until `visit` returns false. Errors:

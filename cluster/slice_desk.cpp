@@ -20,7 +20,7 @@ void SliceDesk::report(const storage::BudgetAccount& budget, const Incarnation& 
                        const shard::BudgetDemand& demand) {
   const Key key{budget.status.budget.id, holder};
   Dealt& dealt = dealt_[key];
-  // Nobody can want more than there is.
+  // Nobody can want more than there is, of all shards: what this one lacks its budget's home may allot.
   const PicoUsd amount = budget.status.budget.amount;
   dealt.wanted = std::min(dealt.wanted + std::min(demand.wanted, amount), amount);
   const storage::SliceAccount* const slice = storage::BudgetState::slice_of(budget, holder);
@@ -38,7 +38,7 @@ std::vector<SliceDesk::Key> SliceDesk::take_reported() {
 }
 
 PicoUsd SliceDesk::share_of(const storage::BudgetAccount& budget) {
-  return {std::min(budget.status.budget.amount.value / SliceDealer::slice_share, slice_max)};
+  return {std::min(budget.status.part().value / SliceDealer::slice_share, slice_max)};
 }
 
 PicoUsd SliceDesk::grant_for(storage::BudgetAccount& budget, const Incarnation& holder, std::int64_t now_ns) {
@@ -59,7 +59,7 @@ PicoUsd SliceDesk::grant_for(storage::BudgetAccount& budget, const Incarnation& 
   dealt.target.value =
       std::min(std::max({2 * wanted, SliceDealer::takes_min * largest, often ? 2 * dealt.target.value : 0}), share);
   const __int128 pool = budget.pool().value;
-  if (pool * SliceDealer::free_share < status.budget.amount.value) return {};
+  if (pool * SliceDealer::free_share < status.part().value) return {};
   const storage::SliceAccount* const slice = storage::BudgetState::slice_of(budget, holder);
   const __int128 sliced = slice == nullptr ? 0 : slice->left.value;
   const auto holders = static_cast<__int128>(budget.slices.size() + (slice == nullptr ? 1 : 0));

@@ -18,6 +18,7 @@ namespace outlast::cluster {
 
 inline constexpr std::string_view log_format_setting = "log_format";
 inline constexpr std::uint16_t log_format_first = 1;  // where the setting was never made
+inline constexpr std::uint16_t log_format_allotments = 2;  // entries 25 and 26, and budgets and commitments that are away
 
 struct VersionRange {
   std::uint16_t min = 0;

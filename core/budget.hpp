@@ -31,7 +31,7 @@ struct Budget {
   bool operator==(const Budget&) const = default;
 };
 
-// Where a budget stands. used + held + sliced <= amount for a hard budget, at every prefix of the ledger.
+// Where a budget stands. used + held + sliced <= part() for a hard budget, at every prefix of the ledger.
 struct BudgetStatus {
   Budget budget;
   PicoUsd used;    // settled in this period
@@ -39,7 +39,11 @@ struct BudgetStatus {
   PicoUsd sliced;  // granted to holders of slices and not yet spent
   std::int64_t period_start_ms = 0;
   std::int64_t period_end_ms = 0;  // 0: it never resets
-  [[nodiscard]] PicoUsd left() const { return budget.amount - used - held; }
+  bool away = false;  // another shard of a cluster is its home, and allots what may be spent here
+  PicoUsd allotted;   // away: what the home allotted here; at home: minus what it allotted to others
+  // What may be spent here. The parts of all shards sum to the amount, less what is on its way.
+  [[nodiscard]] PicoUsd part() const { return away ? allotted : budget.amount + allotted; }
+  [[nodiscard]] PicoUsd left() const { return part() - used - held; }
 };
 
 // Why a reservation was refused, for the caller's error answer.

@@ -10,9 +10,12 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "core/budget.hpp"
 #include "core/scope_index.hpp"
@@ -78,9 +81,30 @@ class BudgetSlice {
 struct BudgetBook {
   struct Entry {
     Budget budget;
-    std::shared_ptr<BudgetSlice> slice;
+    std::shared_ptr<BudgetSlice> slice;                    // none: soft, or it has one for each shard
+    std::vector<std::shared_ptr<BudgetSlice>> of_shards;   // in a cluster, of a budget that concerns requests of all shards
+
+    // What the node may spend of it without asking, of all shards.
+    [[nodiscard]] PicoUsd left() const {
+      PicoUsd left = slice ? slice->left() : PicoUsd{};
+      for (const auto& one : of_shards) left += one->left();
+      return left;
+    }
+    [[nodiscard]] std::uint64_t refusals() const {
+      std::uint64_t refusals = slice ? slice->refusals() : 0;
+      for (const auto& one : of_shards) refusals += one->refusals();
+      return refusals;
+    }
   };
+  // Whose slice pays for a request of that organisation; null: nobody's.
+  [[nodiscard]] BudgetSlice* slice_of(const Entry& entry, std::string_view organisation) const {
+    if (entry.of_shards.empty()) return entry.slice.get();
+    return entry.of_shards[shard_of(organisation)].get();
+  }
+
   ScopeIndex<Entry> by_scope;
+  // Of an organisation: place in `of_shards`. Set where an entry has any.
+  std::function<std::size_t(std::string_view organisation)> shard_of;
 };
 
 }  // namespace outlast

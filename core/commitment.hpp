@@ -36,6 +36,9 @@ struct CommitmentStatus {
   PicoUsd amortised;  // of the price
   PicoUsd list_cost;  // what the drawn units would have cost at list price
   bool ended = false;
+  bool away = false;      // as of a budget (budget.hpp)
+  __int128 allotted = 0;  // units; as of a budget
+  [[nodiscard]] __int128 part() const { return away ? allotted : commitment.units + allotted; }
 };
 
 }  // namespace outlast

@@ -111,6 +111,12 @@ struct BreakerRuleChange {
 
 using BreakerOperation = std::variant<BreakerTripped, BreakerReset, BreakerRuleChange>;
 
+// One as it stands in the ledger.
+struct BreakerEntry {
+  BreakerOperation operation;
+  std::int64_t time_ms = 0;  // the entry's; wall clock
+};
+
 // Where the ledger's breakers stand.
 struct BreakerRecord {
   BreakerTripped trip;

@@ -22,8 +22,10 @@ void Admission::find(const BudgetBook* book, const Reservation& reservation) {
   parts_.clear();
   if (book == nullptr || book->by_scope.empty()) return;
   const SpendPath path{reservation.tenant, reservation.key_id, reservation.tags, reservation.candidates};
-  book->by_scope.visit(path, [this](const BudgetBook::Entry& entry) {
-    if (!entry.budget.soft && entry.slice) parts_.push_back({&entry, {}, {}});
+  book->by_scope.visit(path, [this, book, &reservation](const BudgetBook::Entry& entry) {
+    if (entry.budget.soft) return;
+    BudgetSlice* const slice = book->slice_of(entry, reservation.tenant.organisation);
+    if (slice != nullptr) parts_.push_back({&entry, slice, {}, {}});
   });
 }
 
@@ -32,12 +34,12 @@ bool Admission::take_all(PicoUsd amount) {
   if (amount.value == 0) return true;
   std::size_t failed = 0;
   for (Part& part : parts_) {
-    part.asked_and_got = part.entry->slice->take(amount);
+    part.asked_and_got = part.slice->take(amount);
     if (!part.asked_and_got) ++failed;
   }
   for (Part& part : parts_) {
     if (!part.asked_and_got) continue;
-    if (failed > 0) part.entry->slice->put_back(amount);
+    if (failed > 0) part.slice->put_back(amount);
     else part.from_slice += amount;
   }
   holds_ = holds_ || (failed == 0 && !parts_.empty());
@@ -59,7 +61,7 @@ void Admission::undo(const ReservationExtension& extension) {
   if (!extension.from_slices) return;
   for (Part& part : parts_) {
     part.from_slice -= extension.amount;
-    part.entry->slice->put_back(extension.amount);
+    part.slice->put_back(extension.amount);
   }
 }
 
@@ -82,12 +84,12 @@ void Admission::end(const Leave& leave) {
 void Admission::give() {
   // What it cost is paid from the slice first: the rest of what came from there goes back there.
   end([](Part& part) {
-    if (part.from_slice > part.charged) part.entry->slice->give(part.from_slice - part.charged);
+    if (part.from_slice > part.charged) part.slice->give(part.from_slice - part.charged);
   });
 }
 
 void Admission::put_back() {
-  end([](Part& part) { part.entry->slice->put_back(part.from_slice); });
+  end([](Part& part) { part.slice->put_back(part.from_slice); });
 }
 
 void Admission::abandon() {
@@ -96,7 +98,7 @@ void Admission::abandon() {
 
 void Admission::count_refusal(std::string_view budget_id) const {
   for (const Part& part : parts_) {
-    if (part.entry->budget.id == budget_id) part.entry->slice->count_refusal();
+    if (part.entry->budget.id == budget_id) part.slice->count_refusal();
   }
 }
 

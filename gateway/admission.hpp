@@ -49,6 +49,7 @@ class Admission {
  private:
   struct Part {
     const BudgetBook::Entry* entry = nullptr;
+    BudgetSlice* slice = nullptr;  // the entry's, for this request
     PicoUsd from_slice;  // of what is reserved
     PicoUsd charged;     // of what is reserved
     bool asked_and_got = false;  // of the take under way

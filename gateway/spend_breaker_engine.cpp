@@ -349,6 +349,13 @@ std::vector<SpendBreakerRule> SpendBreakerEngine::rules() const {
   return rules;
 }
 
+std::uint32_t SpendBreakerEngine::half_open_after_s(std::string_view rule) const {
+  for (const auto& known : rules_) {
+    if (known->rule.name == rule) return known->rule.half_open_after_s;
+  }
+  return 0;
+}
+
 std::size_t SpendBreakerEngine::tracked() const {
   std::size_t count = 0;
   for (const auto& rule : rules_) count += rule->tracked.size();

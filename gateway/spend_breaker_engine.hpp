@@ -114,6 +114,8 @@ class SpendBreakerEngine {
   // A person closes a breaker. Without an allowance its counting starts anew; with one, what was counted stays, and
   // nothing is judged until so much more is spent. False when no such breaker is open.
   bool reset(const std::string& id, PicoUsd allowance);
+  // Another node's engine closed it by half-open: what was counted stays. False as above.
+  bool close(const std::string& id) { return open_.erase(id) > 0; }
 
   // What has changed since the last call, in order.
   [[nodiscard]] std::vector<SpendChange> take_changes();
@@ -123,6 +125,8 @@ class SpendBreakerEngine {
   [[nodiscard]] const std::map<std::string, OpenBreaker>& open() const { return open_; }
   [[nodiscard]] PicoUsd allowance_of(const std::string& id) const;
   [[nodiscard]] std::vector<SpendBreakerRule> rules() const;
+  // Of the rule of that name; 0 where there is none, too.
+  [[nodiscard]] std::uint32_t half_open_after_s(std::string_view rule) const;
   [[nodiscard]] std::size_t tracked() const;
   [[nodiscard]] std::uint64_t trips_dropped() const { return trips_dropped_; }
 

@@ -9,16 +9,10 @@
 #include <capnp/serialize.h>
 #include <kj/exception.h>
 
-#include "proto/ask.capnp.h"
+#include "proto/ask_wire.hpp"
 
 namespace outlast::ask {
 namespace {
-
-// Thrown by the readers and writers below, caught in without_exceptions(): Cap'n Proto's own getters throw as well.
-struct Refused {
-  FrameError code;
-  std::string message;
-};
 
 template <class T, class Body>
 Result<T> without_exceptions(Body body) {
@@ -31,20 +25,7 @@ Result<T> without_exceptions(Body body) {
   }
 }
 
-void at_most(std::size_t size, std::size_t size_max, const char* what) {
-  if (size <= size_max) return;
-  throw Refused{FrameError::too_large, std::to_string(size) + " " + what + "; at most " + std::to_string(size_max)};
-}
-
 // ---- plain to Cap'n Proto
-
-capnp::Text::Reader text_of(std::string_view text) { return {text.data(), text.size()}; }
-
-// A cut name would be another name, so it is refused and not cut.
-capnp::Text::Reader name_of(const std::string& name) {
-  at_most(name.size(), name_bytes_max, "bytes of a name");
-  return text_of(name);
-}
 
 std::string label(const std::string& text, std::size_t bytes_max) {
   return text.size() <= bytes_max ? text : text.substr(0, bytes_max);
@@ -56,8 +37,6 @@ capnp::Data::Reader data_of(const FramePtr& body) {
   const auto bytes = body->bytes();
   return {reinterpret_cast<const kj::byte*>(bytes.data()), bytes.size()};
 }
-
-unsigned count_of(std::size_t count) { return static_cast<unsigned>(count); }
 
 template <class Builder>
 void write_names(const std::vector<std::string>& names, Builder out) {
@@ -144,6 +123,12 @@ void write(const Workers& workers, schema::ControlFrame::Builder out) {
   write_workers(workers.workers, group.initWorkers(count_of(workers.workers.size())));
 }
 
+void write(const Told& told, schema::ControlFrame::Builder out) {
+  at_most(told.deliveries.size(), told_max, "deliveries");
+  write_names(told.deliveries, out.initTold(count_of(told.deliveries.size())));
+}
+void write(const SpendBatch& batch, schema::ControlFrame::Builder out) { write(batch, out.initSpend()); }
+
 // Most messages fit the first segment, which then costs no allocation.
 constexpr std::size_t scratch_words = 128;
 
@@ -165,13 +150,6 @@ Result<FramePtr> encode_with(Write write) {
 }
 
 // ---- Cap'n Proto to plain
-
-std::string string_of(capnp::Text::Reader text, std::size_t bytes_max, const char* what) {
-  at_most(text.size(), bytes_max, what);
-  return {text.begin(), text.size()};
-}
-
-std::string read_name(capnp::Text::Reader text) { return string_of(text, name_bytes_max, "bytes of a name"); }
 
 FramePtr read_body(capnp::Data::Reader data) {
   at_most(data.size(), body_bytes_max, "bytes of a body");
@@ -248,6 +226,10 @@ Message read(schema::ControlFrame::Reader in) {
                   string_of(in.getDown().getWhy(), error_message_bytes_max, "bytes of a reason")};
     case schema::ControlFrame::WORKERS:
       return Workers{in.getWorkers().getVersion(), read_workers(in.getWorkers().getWorkers())};
+    case schema::ControlFrame::SPEND:
+      return read_spend(in.getSpend());
+    case schema::ControlFrame::TOLD:
+      return Told{read_names(in.getTold(), told_max, "deliveries")};
   }
   throw Refused{FrameError::unknown_kind, "a kind of message that this node does not know"};
 }

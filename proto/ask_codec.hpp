@@ -3,14 +3,17 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <variant>
 #include <vector>
 
+#include "core/money.hpp"
 #include "core/node_report.hpp"
 #include "core/result.hpp"
+#include "core/virtual_key.hpp"
 #include "proto/frame.hpp"
 
 namespace outlast::ask {
@@ -23,6 +26,9 @@ inline constexpr std::size_t workers_max = 256;  // of one node
 inline constexpr std::size_t capabilities_max = 64;
 inline constexpr std::size_t roles_max = 16;
 inline constexpr std::size_t shards_max = 2'048;
+inline constexpr std::size_t spend_events_max = 1'024;  // of one batch
+inline constexpr std::size_t told_max = 1'024;
+inline constexpr std::size_t spend_texts_max = 16'384;  // more than so many events can name
 
 struct Ask {
   std::uint64_t id = 0;
@@ -51,7 +57,29 @@ struct Workers {
   std::uint64_t version = 0;
   std::vector<WorkerDescription> workers;
 };
-using Message = std::variant<Ask, Answer, Failed, Cancel, Down, Workers>;
+// gateway::SpendEvent on its way. Of the key only its id and tenant travel; decoded events of one key share it.
+struct SpendItem {
+  std::shared_ptr<const VirtualKey> key;  // never null
+  std::vector<std::string> tags;          // at most tags_max
+  std::string session;
+  std::string provider;
+  std::string model;
+  std::uint64_t conversation = 0;
+  std::uint64_t request = 0;
+  PicoUsd cost;
+  std::uint32_t age_ms = 0;       // of the event when the batch was sent
+  std::uint32_t duration_ms = 0;  // from the request's start to the event
+  bool ended = false;
+};
+struct SpendBatch {
+  std::uint64_t first = 0;  // the first event's number, counted over all that the sender's incarnation has told
+  std::vector<SpendItem> events;
+};
+// People have been told of what spend breakers did.
+struct Told {
+  std::vector<std::string> deliveries;
+};
+using Message = std::variant<Ask, Answer, Failed, Cancel, Down, Workers, SpendBatch, Told>;
 
 // Errors: FrameError.
 [[nodiscard]] Result<FramePtr> encode(const Message& message);

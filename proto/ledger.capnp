@@ -35,6 +35,8 @@ struct LedgerEntry {
     nodeChanged @25 :NodeChanged;
     joinTokenMade @26 :JoinTokenMade;
     settingSet @27 :SettingSet;
+    allotted @28 :AllotmentMoved;
+    allotmentReturned @29 :AllotmentMoved;
   }
 }
 
@@ -172,6 +174,7 @@ struct BudgetSet {
   by @9 :Text;                # who set it
   periodStartMs @10 :Int64;   # the period that the entry's time lies in
   periodEndMs @11 :Int64;     # exclusive; 0 when it never ends
+  away @12 :Bool;             # another ledger is its home: spends here what that allots
 }
 
 struct BudgetRemoved {
@@ -208,6 +211,7 @@ struct CommitmentAdded {
   fromMs @9 :Int64;
   untilMs @10 :Int64;
   by @11 :Text;
+  away @12 :Bool;             # as of a budget
 }
 
 struct CommitmentEnded {
@@ -289,4 +293,15 @@ struct SettingSet {
   name @0 :Text;
   value @1 :Text;             # empty: removed
   by @2 :Text;
+}
+
+# In a cluster: part of a budget, or of a commitment, from its home's ledger to another one, and back. Each of the two
+# has an entry about it.
+struct AllotmentMoved {
+  subject @0 :Text;           # the budget's id, or the commitment's
+  commitment @1 :Bool;
+  shard @2 :UInt16;           # the other one: at home the one that has the allotment, there the home
+  amountHigh @3 :Int64;       # of a commitment: units, as two words as well
+  amountLow @4 :UInt64;
+  opened @5 :UInt64;          # the index of the home's entry that opened the allotment; zero in that one
 }

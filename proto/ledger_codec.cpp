@@ -169,6 +169,9 @@ std::optional<EntryBody> read(wire::LedgerEntry::Body::Reader body) {
     case Body::NODE_CHANGED: return read(body.getNodeChanged());
     case Body::JOIN_TOKEN_MADE: return read(body.getJoinTokenMade());
     case Body::SETTING_SET: return read(body.getSettingSet());
+    case Body::ALLOTTED: return read_allotment<AllotmentGranted>(body.getAllotted());
+    case Body::ALLOTMENT_RETURNED:
+      return read_allotment<AllotmentReturned>(body.getAllotmentReturned());
   }
   return std::nullopt;
 }
@@ -395,6 +398,20 @@ std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
                                   const SettingSet& body) {
   return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
     fill(entry.initSettingSet(), body);
+  });
+}
+
+std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
+                                  const AllotmentGranted& body) {
+  return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
+    fill(entry.initAllotted(), body);
+  });
+}
+
+std::size_t LedgerEncoder::append(std::string& out, const EntryHeader& header,
+                                  const AllotmentReturned& body) {
+  return impl_->append(out, header, [&body](wire::LedgerEntry::Body::Builder entry) {
+    fill(entry.initAllotmentReturned(), body);
   });
 }
 

@@ -70,6 +70,7 @@ struct BudgetSet {
   std::string by;
   std::int64_t period_start_ms = 0;  // the period that the entry's time lies in, so that a replay
   std::int64_t period_end_ms = 0;    // needs no calendar; the end is exclusive, 0 for never
+  bool away = false;  // another ledger is its home, and allots what may be spent here
   bool operator==(const BudgetSet&) const = default;
 };
 struct BudgetRemoved {
@@ -102,6 +103,7 @@ struct SliceReturned {
 struct CommitmentAdded {
   Commitment commitment;
   std::string by;
+  bool away = false;  // as of a budget
   bool operator==(const CommitmentAdded&) const = default;
 };
 struct CommitmentEnded {
@@ -127,13 +129,33 @@ struct HolderEnded {
   bool operator==(const HolderEnded&) const = default;
 };
 
+// Part of a budget or a commitment, from its home's ledger to that of another shard; each of the two has
+// such an entry.
+struct AllotmentGranted {
+  std::string subject;  // the budget's id, or the commitment's
+  bool commitment = false;
+  std::uint16_t shard = 0;   // the other one: at home the one that it is given to, there the home
+  __int128 amount = 0;       // pico-USD of a budget, units of a commitment
+  std::uint64_t opened = 0;  // the index of the home's entry that opened the allotment; 0 in that one
+  bool operator==(const AllotmentGranted&) const = default;
+};
+// And back.
+struct AllotmentReturned {
+  std::string subject;
+  bool commitment = false;
+  std::uint16_t shard = 0;
+  __int128 amount = 0;
+  std::uint64_t opened = 0;
+  bool operator==(const AllotmentReturned&) const = default;
+};
+
 // In the order of storage::EntryKind.
 using EntryBody =
     std::variant<IncarnationStarted, Reservation, AttemptLine, Settled, Voided, KeyCreated,
                  KeyRevoked, PricesRecorded, BudgetSet, BudgetRemoved, BudgetRolled, SliceGranted,
                  SliceReturned, CommitmentAdded, CommitmentEnded, ReservationExtension,
                  BreakerTripped, BreakerReset, BreakerRuleChange, OwnerStarted, HolderEnded, NodeEnrolled,
-                 NodeChanged, JoinTokenMade, SettingSet>;
+                 NodeChanged, JoinTokenMade, SettingSet, AllotmentGranted, AllotmentReturned>;
 
 struct LedgerEntry {
   EntryHeader header;
@@ -177,6 +199,8 @@ class LedgerEncoder {
   std::size_t append(std::string& out, const EntryHeader& header, const NodeChanged& body);
   std::size_t append(std::string& out, const EntryHeader& header, const JoinTokenMade& body);
   std::size_t append(std::string& out, const EntryHeader& header, const SettingSet& body);
+  std::size_t append(std::string& out, const EntryHeader& header, const AllotmentGranted& body);
+  std::size_t append(std::string& out, const EntryHeader& header, const AllotmentReturned& body);
   std::size_t append(std::string& out, const LedgerEntry& entry);
 
  private:

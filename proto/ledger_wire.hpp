@@ -69,6 +69,8 @@ void fill(wire::SliceMoved::Builder to, const SliceGranted& from);
 void fill(wire::SliceMoved::Builder to, const SliceReturned& from);
 void fill(wire::CommitmentAdded::Builder to, const CommitmentAdded& from);
 void fill(wire::CommitmentEnded::Builder to, const CommitmentEnded& from);
+void fill(wire::AllotmentMoved::Builder to, const AllotmentGranted& from);
+void fill(wire::AllotmentMoved::Builder to, const AllotmentReturned& from);
 Reservation read(wire::Reservation::Reader from);
 ReservationExtension read(wire::Extension::Reader from);
 BudgetSet read(wire::BudgetSet::Reader from);
@@ -76,6 +78,11 @@ BudgetRemoved read(wire::BudgetRemoved::Reader from);
 BudgetRolled read(wire::BudgetRolled::Reader from);
 CommitmentAdded read(wire::CommitmentAdded::Reader from);
 CommitmentEnded read(wire::CommitmentEnded::Reader from);
+template <class Moved>
+Moved read_allotment(wire::AllotmentMoved::Reader from) {
+  return {string_of(from.getSubject()), from.getCommitment(), from.getShard(),
+          amount_of(from.getAmountHigh(), from.getAmountLow()).value, from.getOpened()};
+}
 
 // Spend breakers (breaker_codec.cpp).
 void fill(wire::BreakerTripped::Builder to, const BreakerTripped& from);

@@ -111,6 +111,7 @@ void fill(wire::BudgetSet::Builder to, const BudgetSet& from) {
   to.setBy(text_of(from.by));
   to.setPeriodStartMs(from.period_start_ms);
   to.setPeriodEndMs(from.period_end_ms);
+  to.setAway(from.away);
 }
 
 BudgetSet read(wire::BudgetSet::Reader from) {
@@ -130,6 +131,7 @@ BudgetSet read(wire::BudgetSet::Reader from) {
   to.by = string_of(from.getBy());
   to.period_start_ms = from.getPeriodStartMs();
   to.period_end_ms = from.getPeriodEndMs();
+  to.away = from.getAway();
   return to;
 }
 
@@ -187,6 +189,7 @@ void fill(wire::CommitmentAdded::Builder to, const CommitmentAdded& from) {
   to.setFromMs(commitment.from_ms);
   to.setUntilMs(commitment.until_ms);
   to.setBy(text_of(from.by));
+  to.setAway(from.away);
 }
 
 CommitmentAdded read(wire::CommitmentAdded::Reader from) {
@@ -204,6 +207,7 @@ CommitmentAdded read(wire::CommitmentAdded::Reader from) {
   commitment.from_ms = from.getFromMs();
   commitment.until_ms = from.getUntilMs();
   to.by = string_of(from.getBy());
+  to.away = from.getAway();
   return to;
 }
 
@@ -215,5 +219,22 @@ void fill(wire::CommitmentEnded::Builder to, const CommitmentEnded& from) {
 CommitmentEnded read(wire::CommitmentEnded::Reader from) {
   return {string_of(from.getId()), string_of(from.getBy())};
 }
+
+namespace {
+
+template <class Moved>
+void fill_moved(wire::AllotmentMoved::Builder to, const Moved& from) {
+  to.setSubject(text_of(from.subject));
+  to.setCommitment(from.commitment);
+  to.setShard(from.shard);
+  put_amount(to, {from.amount});
+  to.setOpened(from.opened);
+}
+
+}  // namespace
+
+void fill(wire::AllotmentMoved::Builder to, const AllotmentGranted& from) { fill_moved(to, from); }
+
+void fill(wire::AllotmentMoved::Builder to, const AllotmentReturned& from) { fill_moved(to, from); }
 
 }  // namespace outlast::proto

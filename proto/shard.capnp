@@ -74,6 +74,32 @@ struct ShardProgress @0xc4d90b6a17e53f11 {
   takes @2 :Bool;  # the node could own it
 }
 
+# From a shard that a budget or a commitment is not at home in.
+struct AllotmentAsk @0xc4d90b6a17e53f12 {
+  subject @0 :Text;
+  commitment @1 :Bool;
+  opened @2 :UInt64;
+  granted @3 :Amount;
+  returned @4 :Amount;
+  periodStartMs @5 :Int64;
+  needed @6 :Amount;
+  ask @7 :UInt64;
+  wanted @8 :Amount;
+  recall @9 :UInt64;
+}
+
+# From the home.
+struct AllotmentTerm @0xc4d90b6a17e53f13 {
+  subject @0 :Text;
+  commitment @1 :Bool;
+  opened @2 :UInt64;
+  granted @3 :Amount;
+  returned @4 :Amount;
+  periodStartMs @5 :Int64;
+  answered @6 :UInt64;
+  recall @7 :UInt64;
+}
+
 struct ShardMessage @0xc4d90b6a17e53f10 {
   shard @0 :UInt16;
   epoch @1 :UInt64;
@@ -129,5 +155,14 @@ struct ShardMessage @0xc4d90b6a17e53f10 {
       shards @35 :List(ShardProgress);
     }
     free @36 :Void;        # by a former owner: the shard is the receiver's to claim
+    allotmentDemand :group {
+      from @37 :UInt16;
+      asks @38 :List(AllotmentAsk);
+    }
+    allotmentTerms :group {
+      from @39 :UInt16;
+      terms @40 :List(AllotmentTerm);
+    }
+    batch @41 :Data;       # of the shared log, as it has it: it stands there
   }
 }

@@ -90,6 +90,30 @@ void write(const BudgetRecall& recall, schema::BudgetRecall::Builder out) {
   write_amount(recall.keep, out.initKeep());
 }
 
+void write(const AllotmentAsk& ask, schema::AllotmentAsk::Builder out) {
+  out.setSubject(text_of(ask.subject));
+  out.setCommitment(ask.commitment);
+  out.setOpened(ask.opened);
+  write_amount({ask.granted}, out.initGranted());
+  write_amount({ask.returned}, out.initReturned());
+  out.setPeriodStartMs(ask.period_start_ms);
+  write_amount({ask.needed}, out.initNeeded());
+  out.setAsk(ask.ask);
+  write_amount({ask.wanted}, out.initWanted());
+  out.setRecall(ask.recall);
+}
+
+void write(const AllotmentTerm& term, schema::AllotmentTerm::Builder out) {
+  out.setSubject(text_of(term.subject));
+  out.setCommitment(term.commitment);
+  out.setOpened(term.opened);
+  write_amount({term.granted}, out.initGranted());
+  write_amount({term.returned}, out.initReturned());
+  out.setPeriodStartMs(term.period_start_ms);
+  out.setAnswered(term.answered);
+  out.setRecall(term.recall);
+}
+
 template <class Items, class Builder>
 void write_list(const Items& items, Builder out) {
   unsigned i = 0;
@@ -173,6 +197,23 @@ void write_body(const NodeProgress& body, schema::ShardMessage::Builder out) {
 }
 
 void write_body(const ShardFree&, schema::ShardMessage::Builder out) { out.setFree(); }
+
+void write_body(const AllotmentDemand& body, schema::ShardMessage::Builder out) {
+  auto to = out.initAllotmentDemand();
+  to.setFrom(body.from);
+  write_list(body.asks, to.initAsks(count_of(body.asks.size(), subjects_max)));
+}
+
+void write_body(const AllotmentTerms& body, schema::ShardMessage::Builder out) {
+  auto to = out.initAllotmentTerms();
+  to.setFrom(body.from);
+  write_list(body.terms, to.initTerms(count_of(body.terms.size(), subjects_max)));
+}
+
+void write_body(const AppendedBatch& body, schema::ShardMessage::Builder out) {
+  count_of(body.bytes.size(), batch_bytes_max);
+  out.setBatch({reinterpret_cast<const kj::byte*>(body.bytes.data()), body.bytes.size()});
+}
 
 // ---- Cap'n Proto to plain
 
@@ -258,6 +299,17 @@ Grant read_grant(schema::Grant::Reader in) {
   return {string_of(in.getBudget(), budget_id_bytes_max), in.getOpened(), read_amount(in.getTotal())};
 }
 
+AllotmentAsk read_ask(schema::AllotmentAsk::Reader in) {
+  return {string_of(in.getSubject(), subject_bytes_max), in.getCommitment(), in.getOpened(), read_amount(in.getGranted()).value,
+          read_amount(in.getReturned()).value, in.getPeriodStartMs(), read_amount(in.getNeeded()).value, in.getAsk(),
+          read_amount(in.getWanted()).value, in.getRecall()};
+}
+
+AllotmentTerm read_term(schema::AllotmentTerm::Reader in) {
+  return {string_of(in.getSubject(), subject_bytes_max), in.getCommitment(), in.getOpened(), read_amount(in.getGranted()).value,
+          read_amount(in.getReturned()).value, in.getPeriodStartMs(), in.getAnswered(), in.getRecall()};
+}
+
 template <class Item, class List, class Read>
 std::vector<Item> read_list(List list, std::size_t count_max, const Read& read) {
   bounded(list, count_max);
@@ -328,6 +380,16 @@ Body read_body(schema::ShardMessage::Reader in) {
     }
     case schema::ShardMessage::FREE:
       return ShardFree{};
+    case schema::ShardMessage::ALLOTMENT_DEMAND:
+      return AllotmentDemand{in.getAllotmentDemand().getFrom(),
+                             read_list<AllotmentAsk>(in.getAllotmentDemand().getAsks(), subjects_max, read_ask)};
+    case schema::ShardMessage::ALLOTMENT_TERMS:
+      return AllotmentTerms{in.getAllotmentTerms().getFrom(),
+                            read_list<AllotmentTerm>(in.getAllotmentTerms().getTerms(), subjects_max, read_term)};
+    case schema::ShardMessage::BATCH: {
+      const auto bytes = bounded(in.getBatch(), batch_bytes_max);
+      return AppendedBatch{std::string(reinterpret_cast<const char*>(bytes.begin()), bytes.size())};
+    }
   }
   throw Refused{FrameError::unknown_kind, "a message of a kind that this node does not know"};
 }

@@ -26,10 +26,13 @@ inline constexpr std::size_t budgets_max = 1'024;     // in one message
 inline constexpr std::size_t refusals_max = 4'096;    // in one message
 inline constexpr std::size_t waiting_max = 4'096;     // in one message
 inline constexpr std::size_t progress_max = 2'048;    // in one message
+inline constexpr std::size_t subjects_max = 1'024;    // in one message
+inline constexpr std::size_t subject_bytes_max = 128;  // a budget's id, or a commitment's
 inline constexpr std::size_t budget_id_bytes_max = 64;
 inline constexpr std::size_t budget_name_bytes_max = 256;
 inline constexpr std::size_t node_name_bytes_max = 256;
 inline constexpr std::size_t reason_bytes_max = 1'024;  // longer ones are cut, since they are for people
+inline constexpr std::size_t batch_bytes_max = (1U << 20) + (16U << 10);  // a shared log's, where nothing could be compressed
 inline constexpr std::size_t message_bytes_max = 8U << 20;
 
 // ---- holder to owner
@@ -156,6 +159,11 @@ struct Tail {
   std::uint64_t next_index = 0;
   bool operator==(const Tail&) const = default;
 };
+// A batch that stands in the shared log, so that replicas need not read it there.
+struct AppendedBatch {
+  std::string bytes;  // as cluster/batch_codec.hpp
+  bool operator==(const AppendedBatch&) const = default;
+};
 struct ReplicaProgress {
   std::uint64_t applied = 0;  // the index after the last entry
   bool operator==(const ReplicaProgress&) const = default;
@@ -178,12 +186,52 @@ struct ShardFree {
   bool operator==(const ShardFree&) const = default;
 };
 
+// ---- between owners of shards: parts of budgets and commitments that concern all shards (storage/allotment.hpp). Each tells
+// the other totals, which are durable where it says them; whoever owns a shard now may say them. What is allotted counts where
+// the sender's period of the budget is not later than the receiver's own: else the receiver waits, and it is said again.
+
+// What one shard asks the home for, and says of what it has. Amounts: pico-USD of a budget, units of a commitment.
+struct AllotmentAsk {
+  std::string subject;
+  bool commitment = false;
+  std::uint64_t opened = 0;   // which allotment; 0: none yet
+  __int128 granted = 0;       // of it, as far as it has heard
+  __int128 returned = 0;      // of it so far
+  std::int64_t period_start_ms = 0;
+  __int128 needed = 0;        // that somebody waits for, beyond what is there; 0: nobody waits
+  std::uint64_t ask = 0;      // number of that question, growing; 0: none
+  __int128 wanted = 0;        // to have at hand, beyond what is needed
+  std::uint64_t recall = 0;   // the home's recall that this answers; 0: none
+  bool operator==(const AllotmentAsk&) const = default;
+};
+struct AllotmentDemand {
+  std::uint16_t from = 0;
+  std::vector<AllotmentAsk> asks;
+  bool operator==(const AllotmentDemand&) const = default;
+};
+struct AllotmentTerm {
+  std::string subject;
+  bool commitment = false;
+  std::uint64_t opened = 0;
+  __int128 granted = 0;
+  __int128 returned = 0;       // as far as it has taken it in
+  std::int64_t period_start_ms = 0;
+  std::uint64_t answered = 0;  // the newest question for which it has done what it can
+  std::uint64_t recall = 0;    // the shard returns what nobody holds, and names this number; 0: it keeps all
+  bool operator==(const AllotmentTerm&) const = default;
+};
+struct AllotmentTerms {
+  std::uint16_t from = 0;
+  std::vector<AllotmentTerm> terms;
+  bool operator==(const AllotmentTerms&) const = default;
+};
+
 using Body = std::variant<Operations, Demand, Acknowledgement, Grants, Recall, NotOwner, EndHolder, HolderEnded, Tail,
-                          ReplicaProgress, NodeProgress, ShardFree>;
+                          ReplicaProgress, NodeProgress, ShardFree, AllotmentDemand, AllotmentTerms, AppendedBatch>;
 
 struct Message {
   std::uint16_t shard = 0;  // cluster::ShardId
-  std::uint64_t epoch = 0;  // the owner's; of EndHolder and ReplicaProgress: whom the sender takes for the owner
+  std::uint64_t epoch = 0;  // the owner's; of EndHolder and ReplicaProgress: whom the sender takes for the owner; of allotments: 0
   Body body;
   bool operator==(const Message&) const = default;
 };

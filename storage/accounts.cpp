@@ -45,7 +45,8 @@ bool add_balance(AccountList& list, std::string_view key, std::string_view value
 
 void add_budget(AccountList& list, const BudgetStatus& status) {
   const std::string& id = status.budget.id;
-  list.add("budget_limit", id, credit(status.budget.amount));
+  if (!status.away) list.add("budget_limit", id, credit(status.budget.amount));
+  if (status.allotted.value != 0) list.add("budget_allotted", id, credit(status.allotted));
   list.add("budget_used", id, status.used);
   list.add("budget_held", id, status.held);
   list.add("budget_sliced", id, status.sliced);
@@ -54,8 +55,10 @@ void add_budget(AccountList& list, const BudgetStatus& status) {
 
 void add_commitment(AccountList& list, const CommitmentStatus& status) {
   const std::string& provider = status.commitment.provider;
-  list.add("purchased", provider, credit(status.commitment.price));
-  list.add("prepaid", provider, status.commitment.price);
+  if (!status.away) {
+    list.add("purchased", provider, credit(status.commitment.price));
+    list.add("prepaid", provider, status.commitment.price);
+  }
   list.add("amortised", provider, credit(status.amortised));
   list.add("savings", credit(status.list_cost - status.amortised));
 }

@@ -105,6 +105,7 @@ std::optional<LedgerError> BudgetState::set(const proto::BudgetSet& body, std::i
     if (budgets_.size() >= budgets_max) return LedgerError::invalid;
     auto account = std::make_unique<BudgetAccount>();
     account->status.budget = budget;
+    account->status.away = body.away;
     set_period(*account, body.period_start_ms, body.period_end_ms);
     index(*account);
     touch(*account);
@@ -112,6 +113,7 @@ std::optional<LedgerError> BudgetState::set(const proto::BudgetSet& body, std::i
     return std::nullopt;
   }
   BudgetAccount& account = *at->second;
+  if (account.status.away != body.away) return LedgerError::invalid;
   if (account.status.budget == budget) return LedgerError::duplicate;
   if (account.status.budget.scope != budget.scope) return LedgerError::invalid;
   touch(account);
@@ -131,6 +133,7 @@ std::optional<LedgerError> BudgetState::remove(const proto::BudgetRemoved& body)
   if (scope.kind == ScopeKind::tag) --tag_budgets_;
   set_period(account, 0, 0);
   end_slices(account);
+  erase_allotments(account);
   std::erase(dirty_, &account);
   std::erase(touched_, &account);
   account.dirty = account.touched = false;
@@ -261,6 +264,7 @@ void BudgetState::collect(TableChanges& changes) {
     encode(row_, account->status);
     changes.put(Table::meta, budget_key(account->status.budget.id), row_);
     collect_slices(*account, changes);
+    collect_allotments(*account, changes);
     account->dirty = false;
   }
   dirty_.clear();
@@ -276,6 +280,12 @@ void BudgetState::copy_rows(TableChanges& changes) const {
       row.clear();
       encode(row, row_of(holder, slice));
       changes.put(Table::meta, slice_key(holder, id), row);
+    }
+    for (const auto& [shard, allotment] : account->allotments) {
+      const AllotmentRow whole{false, id, shard, allotment};
+      row.clear();
+      encode(row, whole);
+      changes.put(Table::meta, allotment_key(whole), row);
     }
   }
 }

@@ -1,8 +1,9 @@
 // BudgetState: the part of the ledger's state machine that keeps budgets: what each may spend, has
 // used, holds and has granted to slices, and which of them a request touches.
 //
-// For every hard budget used + held + sliced <= amount, unless a person lowered the amount below
-// what was spent already; then nothing is added until there is room again. `sliced` is the sum of
+// For every hard budget used + held + sliced <= part, which is the amount where no ledger of another
+// shard spends of it too (storage/allotment.hpp), unless a person lowered the amount below what was
+// spent already; then nothing is added until there is room again. `sliced` is the sum of
 // all slices: of the process that writes the ledger (nil holder), which ends when another one
 // starts, and of each holder of a cluster, which ends with its holder. Pure, and a function of the
 // entries alone. One owner.
@@ -23,6 +24,7 @@
 #include "core/result.hpp"
 #include "core/scope_index.hpp"
 #include "proto/ledger_codec.hpp"
+#include "storage/allotment.hpp"
 #include "storage/ledger_error.hpp"
 #include "storage/log.hpp"
 #include "storage/money_rows.hpp"
@@ -51,6 +53,8 @@ struct BudgetAccount {
   BudgetStatus status;
   SliceAccount own;  // the nil holder's
   std::map<Incarnation, HolderSlice> slices;
+  Allotments allotments;
+  bool stale_allotments = false;  // their rows are not what they are
   std::size_t open = 0;  // reservations that hold of it; it stays while there are any
   bool removed = false;
   bool dirty = false;    // its row is not what it is
@@ -59,9 +63,7 @@ struct BudgetAccount {
   // since the process started, modulo 2^64, and the largest reservation lately.
   std::uint64_t returned = 0;
   PicoUsd largest;
-  [[nodiscard]] PicoUsd pool() const {
-    return status.budget.amount - status.used - status.held - status.sliced;
-  }
+  [[nodiscard]] PicoUsd pool() const { return status.left() - status.sliced; }
 };
 
 // What one reservation holds of one budget: the reserved amount, less what is charged.
@@ -89,6 +91,8 @@ class BudgetState {
   // `index`: of the entry.
   std::optional<LedgerError> grant(const proto::SliceGranted& body, std::uint64_t index);
   std::optional<LedgerError> take_back(const proto::SliceReturned& body);
+  std::optional<LedgerError> grant(const proto::AllotmentGranted& body, std::uint64_t index);
+  std::optional<LedgerError> take_back(const proto::AllotmentReturned& body);
   // Another process began: the slices of the one before have ended. Holders keep theirs.
   void fence();
   // A holder's slices end. What is left of them counts as used, or returns to the budgets.
@@ -120,10 +124,12 @@ class BudgetState {
   // The reservation of `holder` ended: what is left of the hold returns to where it came from.
   void release(BudgetHold& hold, PicoUsd reserved, const Incarnation& holder);
 
-  // Recovery: a row, of slices after those of budgets; and a hold that the budget's row has counted
-  // already. Null, and false for a slice: there is no such budget any more.
+  // Recovery: a row, of slices and allotments after those of budgets; and a hold that the budget's
+  // row has counted already. Null, and false for a slice or an allotment: there is no such budget
+  // any more.
   void restore(BudgetStatus status);
   bool restore(const SliceRow& row);
+  bool restore(const AllotmentRow& row);
   BudgetAccount* restore_hold(std::string_view id);
 
   // Puts the rows that changed since the last call; and, for checks, all of them.
@@ -157,6 +163,9 @@ class BudgetState {
   void end_slices(BudgetAccount& account);
   static SliceRow row_of(const Incarnation& holder, const SliceAccount& slice);
   void collect_slices(BudgetAccount& account, TableChanges& changes);
+  void allotted(BudgetAccount& account);
+  void erase_allotments(const BudgetAccount& account);
+  void collect_allotments(BudgetAccount& account, TableChanges& changes);
   void drop(BudgetAccount& account);
 
   std::map<std::string, std::unique_ptr<BudgetAccount>, std::less<>> budgets_;

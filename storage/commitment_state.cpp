@@ -85,9 +85,10 @@ void CommitmentState::index(CommitmentAccount& account) {
   ++version_;
 }
 
-bool CommitmentState::stands(const Commitment& commitment) const {
-  const CommitmentAccount* const known = find(commitment.id);
-  return known != nullptr && known->status.commitment == commitment;
+bool CommitmentState::stands(const proto::CommitmentAdded& body) const {
+  const CommitmentAccount* const known = find(body.commitment.id);
+  return known != nullptr && known->status.commitment == body.commitment &&
+         known->status.away == body.away;
 }
 
 std::optional<LedgerError> CommitmentState::add(const proto::CommitmentAdded& body) {
@@ -108,6 +109,7 @@ std::optional<LedgerError> CommitmentState::add(const proto::CommitmentAdded& bo
   }
   auto account = std::make_unique<CommitmentAccount>();
   account->status.commitment = commitment;
+  account->status.away = body.away;
   index(*account);
   touch(*account);
   commitments_.emplace(commitment.id, std::move(account));
@@ -218,6 +220,12 @@ void CommitmentState::copy_rows(TableChanges& changes) const {
     row.clear();
     encode(row, account->status);
     changes.put(Table::meta, commitment_key(id), row);
+    for (const auto& [shard, allotment] : account->allotments) {
+      const AllotmentRow whole{true, id, shard, allotment};
+      row.clear();
+      encode(row, whole);
+      changes.put(Table::meta, allotment_key(whole), row);
+    }
   }
 }
 
@@ -226,6 +234,7 @@ void CommitmentState::collect(TableChanges& changes) {
     row_.clear();
     encode(row_, account->status);
     changes.put(Table::meta, commitment_key(account->status.commitment.id), row_);
+    collect_allotments(*account, changes);
     account->dirty = false;
   }
   dirty_.clear();

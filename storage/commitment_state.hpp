@@ -15,8 +15,10 @@
 #include "core/metering.hpp"
 #include "core/result.hpp"
 #include "proto/ledger_codec.hpp"
+#include "storage/allotment.hpp"
 #include "storage/ledger_error.hpp"
 #include "storage/log.hpp"
+#include "storage/money_rows.hpp"
 
 namespace outlast::storage {
 
@@ -27,10 +29,10 @@ inline constexpr std::size_t commitment_text_bytes_max = 128;
 struct CommitmentAccount {
   CommitmentStatus status;
   bool dirty = false;  // its row is not what it is
+  Allotments allotments;
+  bool stale_allotments = false;  // their rows are not what they are
 
-  [[nodiscard]] __int128 unheld() const {
-    return status.commitment.units - status.used - status.held;
-  }
+  [[nodiscard]] __int128 unheld() const { return status.part() - status.used - status.held; }
   // Whether what is not held may be drawn.
   [[nodiscard]] bool active(std::int64_t time_ms) const {
     const Commitment& commitment = status.commitment;
@@ -66,7 +68,9 @@ class CommitmentState {
   // change nothing, told apart by stands().
   std::optional<LedgerError> add(const proto::CommitmentAdded& body);
   std::optional<LedgerError> end(const proto::CommitmentEnded& body);
-  [[nodiscard]] bool stands(const Commitment& commitment) const;
+  std::optional<LedgerError> grant(const proto::AllotmentGranted& body, std::uint64_t index);
+  std::optional<LedgerError> take_back(const proto::AllotmentReturned& body);
+  [[nodiscard]] bool stands(const proto::CommitmentAdded& body) const;
   // The one that the last add() was refused for as overlapping.
   [[nodiscard]] const std::string& overlapped() const { return overlapped_; }
 
@@ -85,8 +89,10 @@ class CommitmentState {
                     __int128 tokens, std::int64_t time_ms);
   void release(std::vector<CommitmentHold>& holds);
 
-  // Recovery: a row; and a hold that the commitment's row has counted already, null for unknown.
+  // Recovery: a row, of allotments after those of commitments, false where there is no such
+  // commitment; and a hold that the commitment's row has counted already, null for unknown.
   void restore(CommitmentStatus status);
+  bool restore(const AllotmentRow& row);
   [[nodiscard]] CommitmentAccount* find(std::string_view id) const;
 
   // Puts the rows that changed since the last call; and, for checks, all of them.
@@ -99,6 +105,8 @@ class CommitmentState {
  private:
   void touch(CommitmentAccount& account);
   void index(CommitmentAccount& account);
+  void allotted(CommitmentAccount& account);
+  void collect_allotments(CommitmentAccount& account, TableChanges& changes);
 
   std::map<std::string, std::unique_ptr<CommitmentAccount>, std::less<>> commitments_;
   std::map<std::string, Matched, std::less<>> by_provider_;  // in order of expiry

@@ -37,6 +37,8 @@ enum class EntryKind : std::uint8_t {
   node_changed = 22,
   join_token_made = 23,
   setting_set = 24,
+  allotment_granted = 25,   // part of a budget or commitment, to another shard's ledger
+  allotment_returned = 26,  // and back
 };
 inline constexpr std::string_view entry_kind_names[] = {
     "incarnation", "reserve",          "attempt",          "settle",
@@ -44,7 +46,8 @@ inline constexpr std::string_view entry_kind_names[] = {
     "budget_set",  "budget_removed",   "budget_rolled",    "slice_granted",
     "slice_returned", "commitment_added", "commitment_ended", "extend",
     "breaker_tripped", "breaker_reset", "breaker_rule",    "owner_started",
-    "holder_ended",    "node_enrolled", "node_changed",    "join_token_made", "setting_set"};
+    "holder_ended",    "node_enrolled", "node_changed",    "join_token_made", "setting_set",
+    "allotment_granted", "allotment_returned"};
 inline std::string_view name_of(EntryKind kind) {
   return entry_kind_names[static_cast<std::size_t>(kind)];
 }

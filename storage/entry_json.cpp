@@ -96,6 +96,7 @@ class EntryWriter {
     json_.key("soft").boolean(body.budget.soft);
     json_.key("period_start_ms").number(body.period_start_ms);
     json_.key("period_end_ms").number(body.period_end_ms);
+    if (body.away) json_.key("away").boolean(true);
     text("by", body.by);
   }
   void operator()(const proto::BudgetRemoved& body) {
@@ -120,6 +121,7 @@ class EntryWriter {
     json_.key("from_ms").number(commitment.from_ms);
     json_.key("until_ms").number(commitment.until_ms);
     json_.key("rollover").boolean(commitment.rollover);
+    if (body.away) json_.key("away").boolean(true);
     text("by", body.by);
   }
   void operator()(const proto::CommitmentEnded& body) {
@@ -181,6 +183,8 @@ class EntryWriter {
     text("value", body.value);
     text("by", body.by);
   }
+  void operator()(const proto::AllotmentGranted& body) { allotment(body); }
+  void operator()(const proto::AllotmentReturned& body) { allotment(body); }
 
  private:
   void text(std::string_view name, std::string_view value) { json_.key(name).string(value); }
@@ -193,6 +197,13 @@ class EntryWriter {
     text("budget", budget);
     if (!holder.is_nil()) text("holder", holder.to_string());
     text("amount_pico_usd", amount.to_string());
+  }
+  template <class Moved>
+  void allotment(const Moved& body) {
+    text(body.commitment ? "commitment" : "budget", body.subject);
+    json_.key("shard").number(static_cast<std::uint64_t>(body.shard));
+    text(body.commitment ? "units" : "amount_pico_usd", PicoUsd{body.amount}.to_string());
+    json_.key("opened").number(body.opened);
   }
   void tenant(const TenantPath& path) { text("tenant", path.to_string()); }
   JsonWriter json_;

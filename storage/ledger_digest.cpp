@@ -82,7 +82,7 @@ struct Part {
 std::vector<Part> parts() {
   std::vector<Part> all;
   for (const char prefix :
-       {budget_prefix, slice_prefix, ended_holder_prefix, commitment_prefix, open_prefix})
+       {budget_prefix, slice_prefix, ended_holder_prefix, commitment_prefix, allotment_prefix, open_prefix})
     all.push_back({Table::meta, std::string(1, prefix), true});
   for (const char prefix : {balance_prefix, prices_prefix})
     all.push_back({Table::meta, std::string(1, prefix)});

@@ -211,9 +211,21 @@ Result<Applied> LedgerState::apply(const proto::EntryHeader&,
                                    const proto::CommitmentAdded& operation) {
   if (!short_enough(operation.by)) return refused(LedgerError::invalid);
   const std::optional<LedgerError> error = commitments_.add(operation);
-  if (error == LedgerError::duplicate && !commitments_.stands(operation.commitment))
+  if (error == LedgerError::duplicate && !commitments_.stands(operation))
     return refused(LedgerError::duplicate);
   return outcome_of(error);
+}
+
+Result<Applied> LedgerState::apply(const proto::EntryHeader& header,
+                                   const proto::AllotmentGranted& operation) {
+  return outcome_of(operation.commitment ? commitments_.grant(operation, header.index)
+                                         : budgets_.grant(operation, header.index));
+}
+
+Result<Applied> LedgerState::apply(const proto::EntryHeader&,
+                                   const proto::AllotmentReturned& operation) {
+  return outcome_of(operation.commitment ? commitments_.take_back(operation)
+                                         : budgets_.take_back(operation));
 }
 
 Result<Applied> LedgerState::apply(const proto::EntryHeader&,

@@ -81,14 +81,15 @@ Result<void> LedgerState::replay(const proto::LedgerEntry& entry, bool charged) 
   return {};
 }
 
-// What changes budgets, slices, holders and commitments, whose rows are as of where the replay starts.
+// What changes budgets, slices, holders, commitments and allotments, whose rows are as of where the replay starts.
 Result<void> LedgerState::replay_money(const proto::LedgerEntry& entry) {
   return std::visit(
       [this, &entry]<class Body>(const Body& body) -> Result<void> {
         if constexpr (one_of<Body, proto::IncarnationStarted, proto::BudgetSet,
                              proto::BudgetRemoved, proto::BudgetRolled, proto::SliceGranted,
                              proto::SliceReturned, proto::CommitmentAdded,
-                             proto::CommitmentEnded, proto::HolderEnded>) {
+                             proto::CommitmentEnded, proto::HolderEnded,
+                             proto::AllotmentGranted, proto::AllotmentReturned>) {
           const Result<Applied> applied = apply(entry.header, body);
           if (!applied) return fail(applied.error());
           if (applied->outcome != Outcome::applied) {

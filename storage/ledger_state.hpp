@@ -112,6 +112,8 @@ class LedgerState {
   Result<Applied> apply(const proto::EntryHeader& header, const NodeChanged& operation);
   Result<Applied> apply(const proto::EntryHeader& header, const JoinTokenMade& operation);
   Result<Applied> apply(const proto::EntryHeader& header, const SettingSet& operation);
+  Result<Applied> apply(const proto::EntryHeader& header, const proto::AllotmentGranted& operation);
+  Result<Applied> apply(const proto::EntryHeader& header, const proto::AllotmentReturned& operation);
   // An entry of the log; refused with `corrupt` when its overrun is not what follows from the
   // entries before it.
   Result<Applied> apply(const proto::LedgerEntry& entry);
@@ -133,6 +135,9 @@ class LedgerState {
   void restore(BudgetStatus budget) { budgets_.restore(std::move(budget)); }
   void restore(CommitmentStatus commitment) { commitments_.restore(std::move(commitment)); }
   bool restore(const SliceRow& row) { return budgets_.restore(row); }
+  bool restore(const AllotmentRow& row) {
+    return row.commitment ? commitments_.restore(row) : budgets_.restore(row);
+  }
   void restore(const EndedHolderRow& row) { holders_.restore(row); }
   void restore(const OpenRow& row);
   // Recovery of what has its rows in every batch (standing_tables): a row of one of those tables;

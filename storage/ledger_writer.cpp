@@ -23,7 +23,7 @@ Result<void> restore_rows(const LedgerView& view, char prefix, const char* what,
                 [&readable, &state](std::string_view key, std::string_view value) {
                   Row row;
                   readable = decode(key, value, row);
-                  if constexpr (std::is_same_v<Row, SliceRow>) {
+                  if constexpr (std::is_same_v<Row, SliceRow> || std::is_same_v<Row, AllotmentRow>) {
                     readable = readable && state.restore(row);
                   } else if (readable) {
                     state.restore(std::move(row));
@@ -48,7 +48,7 @@ Result<HeadRow> load_head(const LedgerView& view) {
 }
 
 Result<void> replay_tail(const LedgerView& view, const HeadRow& head, LedgerState& state) {
-  // Slices after their budgets; open reservations last: they hold of the others.
+  // Slices and allotments after what they are of; open reservations last: they hold of the others.
   Result<void> restored =
       restore_rows<BudgetStatus>(view, budget_prefix, "a budget", state);
   if (restored) restored = restore_rows<SliceRow>(view, slice_prefix, "a slice", state);
@@ -57,6 +57,8 @@ Result<void> replay_tail(const LedgerView& view, const HeadRow& head, LedgerStat
   if (restored) {
     restored = restore_rows<CommitmentStatus>(view, commitment_prefix, "a commitment", state);
   }
+  if (restored)
+    restored = restore_rows<AllotmentRow>(view, allotment_prefix, "an allotment", state);
   if (restored) restored = restore_rows<OpenRow>(view, open_prefix, "an open reservation", state);
   if (!restored) return restored;
   if (head.replay_from == head.next_index) return {};
@@ -340,6 +342,8 @@ template Result<Applied> LedgerWriter::add(const NodeEnrolled&);
 template Result<Applied> LedgerWriter::add(const NodeChanged&);
 template Result<Applied> LedgerWriter::add(const JoinTokenMade&);
 template Result<Applied> LedgerWriter::add(const SettingSet&);
+template Result<Applied> LedgerWriter::add(const proto::AllotmentGranted&);
+template Result<Applied> LedgerWriter::add(const proto::AllotmentReturned&);
 
 Result<void> LedgerWriter::commit() {
   if (pending_entries() == 0) {

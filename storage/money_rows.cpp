@@ -7,6 +7,23 @@
 
 namespace outlast::storage {
 
+namespace {
+
+// Only where it is so, as the last byte: older versions wrote no more, and read no more.
+void put_away(std::string& out, bool away) {
+  if (away) put(out, std::uint8_t{1});
+}
+
+// False for what put_away() does not write.
+bool take_away(RowReader& reader, bool& away) {
+  std::uint8_t byte = 1;
+  away = reader.more();
+  if (away) reader.take(byte);
+  return byte == 1;
+}
+
+}  // namespace
+
 std::string budget_key(std::string_view id) { return prefixed(budget_prefix, id); }
 
 void encode(std::string& out, const BudgetStatus& row) {
@@ -23,6 +40,7 @@ void encode(std::string& out, const BudgetStatus& row) {
   put(out, row.sliced.value);
   put(out, row.period_start_ms);
   put(out, row.period_end_ms);
+  put_away(out, row.away);
 }
 
 bool decode(std::string_view key, std::string_view bytes, BudgetStatus& row) {
@@ -37,6 +55,7 @@ bool decode(std::string_view key, std::string_view bytes, BudgetStatus& row) {
   reader.take(budget.amount.value).take(period).take_text(budget.time_zone).take(soft);
   reader.take(row.used.value).take(row.held.value).take(row.sliced.value);
   reader.take(row.period_start_ms).take(row.period_end_ms);
+  if (!take_away(reader, row.away)) return false;
   if (scope >= std::size(scope_kind_names) || period >= std::size(budget_period_names) || soft > 1)
     return false;
   budget.scope.kind = static_cast<ScopeKind>(scope);
@@ -80,6 +99,29 @@ bool decode(std::string_view key, std::string_view bytes, SliceRow& row) {
   return reader.done() && row.left.value >= 0;
 }
 
+std::string allotment_key(const AllotmentRow& row) {
+  std::string key{allotment_prefix, row.commitment ? commitment_prefix : budget_prefix};
+  key += static_cast<char>(row.shard >> 8);
+  key += static_cast<char>(row.shard & 0xff);
+  return key.append(row.subject);
+}
+
+void encode(std::string& out, const AllotmentRow& row) {
+  put(out, row.allotment.granted);
+  put(out, row.allotment.returned);
+  put(out, row.allotment.opened);
+}
+
+bool decode(std::string_view key, std::string_view bytes, AllotmentRow& row) {
+  constexpr std::size_t subject_at = 4;
+  if (key.size() <= subject_at || (key[1] != budget_prefix && key[1] != commitment_prefix)) return false;
+  row.commitment = key[1] == commitment_prefix;
+  row.shard = static_cast<std::uint16_t>(static_cast<std::uint8_t>(key[2]) << 8 | static_cast<std::uint8_t>(key[3]));
+  row.subject = key.substr(subject_at);
+  RowReader reader(bytes);
+  return reader.take(row.allotment.granted).take(row.allotment.returned).take(row.allotment.opened).done();
+}
+
 std::string ended_holder_key(const Incarnation& holder) {
   return prefixed(ended_holder_prefix, bytes_of(holder));
 }
@@ -109,6 +151,7 @@ void encode(std::string& out, const CommitmentStatus& row) {
   put(out, row.amortised.value);
   put(out, row.list_cost.value);
   put(out, static_cast<std::uint8_t>(row.ended));
+  put_away(out, row.away);
 }
 
 bool decode(std::string_view key, std::string_view bytes, CommitmentStatus& row) {
@@ -127,6 +170,7 @@ bool decode(std::string_view key, std::string_view bytes, CommitmentStatus& row)
   reader.take(commitment.from_ms).take(commitment.until_ms).take(rollover);
   reader.take(row.used).take(row.held).take(row.amortised.value).take(row.list_cost.value);
   reader.take(ended);
+  if (!take_away(reader, row.away)) return false;
   if (models > 0 || unit > static_cast<std::uint8_t>(CommitmentUnit::money) || rollover > 1 ||
       ended > 1) {
     return false;

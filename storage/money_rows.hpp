@@ -9,6 +9,7 @@
 #include "core/budget.hpp"
 #include "core/commitment.hpp"
 #include "core/metering.hpp"
+#include "storage/allotment.hpp"
 
 namespace outlast::storage {
 
@@ -29,6 +30,18 @@ struct SliceRow {
 std::string slice_key(const Incarnation& holder, std::string_view budget);
 void encode(std::string& out, const SliceRow& row);
 bool decode(std::string_view key, std::string_view bytes, SliceRow& row);
+
+// What the home of a budget or a commitment allotted to another ledger.
+struct AllotmentRow {
+  bool commitment = false;  // this and the next two are the row's key
+  std::string subject;
+  std::uint16_t shard = 0;
+  Allotment allotment;
+  bool operator==(const AllotmentRow&) const = default;
+};
+std::string allotment_key(const AllotmentRow& row);
+void encode(std::string& out, const AllotmentRow& row);
+bool decode(std::string_view key, std::string_view bytes, AllotmentRow& row);
 
 // A holder that ended.
 struct EndedHolderRow {

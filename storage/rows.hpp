@@ -24,6 +24,7 @@ inline constexpr char open_prefix = 'o';
 inline constexpr char budget_prefix = 'l';  // a limit
 inline constexpr char commitment_prefix = 'c';
 inline constexpr char slice_prefix = 'g';  // what was granted
+inline constexpr char allotment_prefix = 'a';
 inline constexpr char ended_holder_prefix = 'e';
 inline constexpr char prices_prefix = 'p';
 inline constexpr std::int64_t hour_ms = 3'600'000;

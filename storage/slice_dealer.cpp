@@ -47,7 +47,7 @@ PicoUsd SliceDealer::take_back(const BudgetAccount& budget, PicoUsd most) {
 }
 
 PicoUsd SliceDealer::surplus_of(const BudgetAccount& budget) {
-  const __int128 share = budget.status.budget.amount.value / slice_share;
+  const __int128 share = budget.status.part().value / slice_share;
   const __int128 sliced = budget.own.left.value;
   if (budget.status.budget.soft || sliced == 0) return {};
   // Down to half of its share, so that not every batch has to. And where a person lowered the
@@ -72,10 +72,10 @@ PicoUsd SliceDealer::grant_for(BudgetAccount& budget, std::int64_t now_ns) {
   const __int128 largest = dealt.largest;
   dealt.largest -= largest / 8;
   dealt.target = std::max({2 * demand, takes_min * largest, often ? 2 * dealt.target : 0});
-  const __int128 share = status.budget.amount.value / slice_share;
+  const __int128 share = status.part().value / slice_share;
   dealt.target = std::min({dealt.target, share, slice_max});
   const __int128 pool = budget.pool().value;
-  if (pool * free_share < status.budget.amount.value) return {};
+  if (pool * free_share < status.part().value) return {};
   const __int128 grant = std::min({dealt.target - left, share - budget.own.left.value, pool / 2});
   // A slice that the largest reservation does not fit into would only lie there.
   if (grant <= 0 || left + grant < largest) return {};

@@ -37,6 +37,7 @@ class Verifier {
   void sum_balances();
   void sum_money();
   void check_slices(const std::string& id, const BudgetAccount& account);
+  void check_allotments(const std::string& what, const Allotments& allotments, __int128 allotted);
 
   const LedgerView& view_;
   RecomputedTables tables_;
@@ -47,7 +48,7 @@ class Verifier {
   std::uint64_t uncollected_ = 0;
   std::int64_t time_ms_ = 0;
   FundingChain funded_;  // the sum of all chains
-  // Budgets that a person took below what was spent already, and what that is: it may only shrink.
+  // Budgets that somebody took below what was spent already, and what that is: it may only shrink.
   std::map<std::string, PicoUsd> exceeded_;
   std::optional<Error> error_;
 };
@@ -117,7 +118,7 @@ bool Verifier::visit(const LogRecord& record) {
   return !error_ && report_.problem.empty();
 }
 
-// Every chain sums to zero, and no hard budget grows beyond its amount.
+// Every chain sums to zero, and no hard budget grows beyond its part.
 void Verifier::check_money(const proto::LedgerEntry& entry) {
   if (const std::optional<FundingChain> chain = state_.take_chain()) {
     if (!chain->balanced()) bad(entry.header.index, "its chain does not sum to zero");
@@ -132,14 +133,16 @@ void Verifier::check_money(const proto::LedgerEntry& entry) {
     const PicoUsd spent = status.used + status.held + status.sliced;
     if (status.used.value < 0 || status.held.value < 0 || account->own.left.value < 0)
       bad(entry.header.index, "leaves less than nothing in an account of budget " + budget.id);
-    if (budget.soft || spent <= budget.amount) {
+    if (budget.soft || spent <= status.part()) {
       if (!exceeded_.empty()) exceeded_.erase(budget.id);
       continue;
     }
     const auto before = exceeded_.find(budget.id);
-    const bool by_person = std::holds_alternative<proto::BudgetSet>(entry.body);
-    if (!by_person && (before == exceeded_.end() || spent > before->second))
-      bad(entry.header.index, "takes budget " + budget.id + " beyond its amount");
+    // A person may lower the amount; and a budget made anew voids what was allotted of the one before.
+    const bool lowered = std::holds_alternative<proto::BudgetSet>(entry.body) ||
+                         (status.away && std::holds_alternative<proto::AllotmentGranted>(entry.body));
+    if (!lowered && (before == exceeded_.end() || spent > before->second))
+      bad(entry.header.index, "takes budget " + budget.id + " beyond its part");
     exceeded_[budget.id] = spent;
   }
   state_.clear_touched();
@@ -170,7 +173,7 @@ Result<void> Verifier::compare(Table table, std::string_view from, std::string_v
   return {};
 }
 
-// Budgets, slices, ended holders, commitments and open reservations are stored as of the head's
+// Budgets, slices, ended holders, commitments, allotments and open reservations are stored as of the head's
 // replay_from.
 Result<void> Verifier::compare_money() {
   Result<void> compared = collect(true);
@@ -178,6 +181,7 @@ Result<void> Verifier::compare_money() {
   if (compared) compared = compare(Table::meta, slice_prefix, "slice");
   if (compared) compared = compare(Table::meta, ended_holder_prefix, "ended holder");
   if (compared) compared = compare(Table::meta, commitment_prefix, "commitment");
+  if (compared) compared = compare(Table::meta, allotment_prefix, "allotment");
   if (compared) compared = compare(Table::meta, open_prefix, "open reservation");
   return compared;
 }
@@ -263,6 +267,7 @@ void Verifier::sum_money() {
     if (account->status.held.value != holds[id])
       report_.problem = "budget " + id + " does not hold what is reserved";
     check_slices(id, *account);
+    check_allotments("budget " + id, account->allotments, account->status.allotted.value);
   }
   holds = state_.commitment_holds();
   for (const auto& [id, account] : state_.commitments().all()) {
@@ -270,11 +275,12 @@ void Verifier::sum_money() {
     const Commitment& commitment = status.commitment;
     if (status.held != holds[id])
       report_.problem = "commitment " + id + " does not hold what is reserved";
-    if (status.used < 0 || status.used + status.held > commitment.units ||
+    if (status.used < 0 || status.used + status.held > status.part() ||
         status.amortised.value !=
             mul_div_floor(commitment.price.value, status.used, commitment.units)) {
       report_.problem = "commitment " + id + " gave more than it has, or at another price";
     }
+    check_allotments("commitment " + id, account->allotments, status.allotted);
   }
 }
 
@@ -288,6 +294,19 @@ void Verifier::check_slices(const std::string& id, const BudgetAccount& account)
   }
   if (sliced != account.status.sliced)
     report_.problem = "what is sliced of budget " + id + " is not what its slices have";
+}
+
+// What is allotted is what all allotments have; and no more came back of one than was granted.
+void Verifier::check_allotments(const std::string& what, const Allotments& allotments,
+                                __int128 allotted) {
+  __int128 out = 0;
+  for (const auto& [shard, allotment] : allotments) {
+    out += allotment.out();
+    if (allotment.out() < 0)
+      report_.problem = "more came back of an allotment of " + what + " than was granted";
+  }
+  if (out != (allotted < 0 ? -allotted : allotted))
+    report_.problem = "what is allotted of " + what + " is not what its allotments have";
 }
 
 Result<VerifyReport> Verifier::run() {

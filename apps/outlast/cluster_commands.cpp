@@ -60,6 +60,17 @@ std::string shards_table(const Json& shards) {
   return table.text();
 }
 
+// Empty when this node has none.
+std::string problems_table(const Json& problems) {
+  Table table({{"SHARD HERE"}, {"PROBLEM"}});
+  bool any = false;
+  for (const Json& problem : problems) {
+    any = true;
+    table.add({text_of(problem, "shard"), text_of(problem, "what")});
+  }
+  return any ? table.text() : std::string();
+}
+
 std::string etcd_table(const Json& etcd) {
   Table table({{"ETCD"}, {"HEALTHY"}, {"LEADER"}, {"VERSION"}, {"DATABASE BYTES", Table::Align::right}, {"WHY"}});
   for (const Json& member : member_of(etcd, "members")) {
@@ -81,6 +92,7 @@ Result<void> show_status(const GlobalOptions& global) {
   print(nodes_table(member_of(*status, "nodes")) + "\n");
   print(shards_table(member_of(*status, "shards")) + "\n");
   print(etcd_table(member_of(*status, "etcd")));
+  if (const std::string problems = problems_table(member_of(*status, "problems")); !problems.empty()) print("\n" + problems);
   return {};
 }
 

@@ -75,7 +75,7 @@ asio::awaitable<AdminApi::Answer> AdminApi::list_budgets() {
   co_return Answer{200, budgets_json(*list, [&book](const std::string& id) {
                      std::uint64_t refusals = 0;
                      book->by_scope.visit_all([&](const BudgetBook::Entry& entry) {
-                       if (entry.budget.id == id && entry.slice) refusals = entry.slice->refusals();
+                       if (entry.budget.id == id) refusals = entry.refusals();
                      });
                      return refusals;
                    })};

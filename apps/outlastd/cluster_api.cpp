@@ -14,6 +14,7 @@
 
 #include "apps/config/cluster_routes.hpp"
 #include "cluster/join_token.hpp"
+#include "cluster/versions.hpp"
 #include "core/json_writer.hpp"
 #include "storage/node_table.hpp"
 
@@ -263,6 +264,9 @@ asio::awaitable<Reply> ClusterApi::set_setting(std::string name, std::string bod
   }
   if (std::find(std::begin(fixed_settings), std::end(fixed_settings), name) != std::end(fixed_settings)) {
     co_return refused(409, "'" + name + "' is as the cluster was founded and does not change", "fixed");
+  }
+  if (name == cluster::log_format_setting) {
+    co_return refused(409, "'" + name + "' rises by itself once every node can read the next one", "fixed");
   }
   std::string value = parsed["value"].get<std::string>();
   if (name == routes_setting && !value.empty()) {

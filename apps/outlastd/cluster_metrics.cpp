@@ -23,13 +23,36 @@ void shard_metrics(MetricsWriter& text, const cluster::ClusterNodeStatus& status
        [](const cluster::HostStatus& host) { return host.tail - std::min(host.tail, host.applied); }},
       {"outlast_shard_batches_total", "counter", "Batches that this node appended as the owner.",
        [](const cluster::HostStatus& host) { return host.batches; }},
-      {"outlast_shard_commit_microseconds", "gauge", "Duration of the last batch, agreement included.",
-       [](const cluster::HostStatus& host) { return host.commit_us_last; }}};
+      {"outlast_shard_stuck", "gauge", "1 while the replica cannot follow the shared log.",
+       [](const cluster::HostStatus& host) -> std::uint64_t { return host.problem.empty() ? 0 : 1; }},
+      {"outlast_shard_messages_dropped_total", "counter", "Messages to the shard for which there was no room: they come again.",
+       [](const cluster::HostStatus& host) { return host.dropped; }},
+      {"outlast_shard_foreign_messages_total", "counter", "Messages of a node about another node's holder, not heard.",
+       [](const cluster::HostStatus& host) { return host.foreign; }}};
   for (const Figure& figure : figures) {
     text.head(figure.name, figure.type, figure.help);
     for (const cluster::HostStatus& host : status.hosts) {
       text.value(figure.name, metric_label("shard", cluster::name_of_shard(host.shard)), figure.of(host));
     }
+  }
+}
+
+void commit_metrics(MetricsWriter& text, const cluster::ClusterNodeStatus& status) {
+  constexpr std::string_view name = "outlast_shard_commit_microseconds";
+  constexpr auto& bounds_us = cluster::CommitTimes::bounds_us;
+  text.head(name, "histogram", "Duration of the batches that this node appended as the owner, agreement included.");
+  const std::string bucket = std::string(name) + "_bucket";
+  for (const cluster::HostStatus& host : status.hosts) {
+    const std::string shard = metric_label("shard", cluster::name_of_shard(host.shard));
+    std::uint64_t count = 0;
+    for (std::size_t i = 0; i <= bounds_us.size(); ++i) {
+      count += host.commits.counts[i];
+      std::string labels = shard;
+      labels.insert(labels.size() - 1, ",le=\"" + (i == bounds_us.size() ? "+Inf" : std::to_string(bounds_us[i])) + "\"");
+      text.value(bucket, labels, count);
+    }
+    text.value(std::string(name) + "_sum", shard, host.commits.sum_us);
+    text.value(std::string(name) + "_count", shard, count);
   }
 }
 
@@ -56,6 +79,11 @@ void join_metrics(MetricsWriter& text, const cluster::JoinCounters& joins) {
   text.one("outlast_join_rate_limited_total", "counter", "Requests to join that were not looked at.", joins.rate_limited);
   text.one("outlast_join_handshakes_refused_total", "counter", "Connections that were too many, or without CURVE.",
            joins.handshakes_refused);
+  text.one("outlast_join_handshakes_failed_total", "counter", "Connections that broke off, or spoke without this node's key.",
+           joins.handshakes_failed);
+  text.one("outlast_join_connections", "gauge", "Connections to the door for joiners.", joins.connections);
+  text.one("outlast_join_all_dropped_total", "counter", "Times that all of them were ended, since they were too many.",
+           joins.all_dropped);
 }
 
 }  // namespace
@@ -63,6 +91,9 @@ void join_metrics(MetricsWriter& text, const cluster::JoinCounters& joins) {
 void cluster_metrics(MetricsWriter& text, const ClusterPart& part) {
   const cluster::ClusterNodeStatus status = part.status();
   shard_metrics(text, status);
+  commit_metrics(text, status);
+  text.one("outlast_shards_not_opened", "gauge", "Shards whose store this node cannot open; it tries again.",
+           status.unopened.size());
   link_metrics(text, status.links);
   text.one("outlast_lease_left_milliseconds", "gauge", "Until this node owns nothing, unless etcd answers.",
            static_cast<std::uint64_t>(status.lease_left_ms));
@@ -76,6 +107,8 @@ void cluster_metrics(MetricsWriter& text, const ClusterPart& part) {
   text.one("outlast_spool_operations_total", "counter", "Operations that went to the spool.", status.holder.spooled);
   text.one("outlast_served_and_refused_total", "counter", "Operations of the spool that the ledger refused: see the log.",
            status.holder.served_and_refused);
+  text.one("outlast_holder_messages_dropped_total", "counter", "Messages of owners for which there was no room: they come again.",
+           status.holder.dropped);
   if (const auto joins = part.join_counters()) join_metrics(text, *joins);
 }
 

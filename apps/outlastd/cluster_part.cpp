@@ -88,6 +88,7 @@ Result<std::unique_ptr<ClusterPart>> ClusterPart::start(const NodeConfig& config
   auto node = cluster::ClusterNode::start(std::move(options), std::move(agreement), clock);
   if (!node) return fail(node.error());
   part->node_ = std::move(*node);
+  part->peer_port_ = std::make_unique<Port>(part->node_->links());
   if (const auto joins = part->start_join(key_secret); !joins) return fail(joins.error());
   part->port_.cluster = config.cluster.name;
   part->port_.public_key = keys->public_key;
@@ -142,13 +143,13 @@ Result<void> ClusterPart::start_join(const std::string& key_secret) {
   return {};
 }
 
-void ClusterPart::serve(caf::actor_system& system, std::function<std::uint64_t()> requests_in_flight, OnChange changed) {
+void ClusterPart::serve(caf::actor_system& system, std::function<std::uint64_t()> requests_in_flight,
+                        actors::SpendSharing& spend, OnChange changed) {
   system_ = &system;
   requests_in_flight_ = std::move(requests_in_flight);
-  peer_port_ = std::make_unique<Port>(node_->links());
   remote_ = std::make_unique<actors::RemoteActors>(system, *peer_port_, clock_);
   workers_ = std::make_unique<actors::WorkerRegistry>(config_.name, *remote_, *peer_port_);
-  channel_ = std::make_unique<actors::ControlChannel>(*remote_, *workers_);
+  channel_ = std::make_unique<actors::ControlChannel>(*remote_, *workers_, &spend);
   actor_ = system.spawn(cluster_node_actor, [this] { return report(); }, [this] { drain(); });
   if (const auto served = remote_->serve(std::string(actor_name), actor_); !served) {
     log::error("node_not_served", {{"error", served.error().message}});
@@ -275,6 +276,16 @@ std::string ClusterPart::status_json() const {
       json.key("lag_entries").number(tails[shard.shard] - applied).end_object();
     }
     json.end_array().end_object();
+  }
+  json.end_array().key("problems").begin_array();
+  for (const cluster::UnopenedShard& shard : status.unopened) {
+    json.begin_object().key("shard").string(shard_text(shard.shard)).key("what").string(shard.error);
+    json.key("attempts").number(static_cast<std::uint64_t>(shard.attempts)).end_object();
+  }
+  for (const cluster::HostStatus& host : status.hosts) {
+    if (host.problem.empty()) continue;
+    json.begin_object().key("shard").string(shard_text(host.shard)).key("what").string(host.problem);
+    json.key("attempts").null().end_object();
   }
   json.end_array();
   const auto healthy = std::count_if(status.agreement.begin(), status.agreement.end(),

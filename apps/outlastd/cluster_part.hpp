@@ -13,6 +13,7 @@
 #include "actors/control_channel.hpp"
 #include "actors/interfaces.hpp"
 #include "actors/remote_actor.hpp"
+#include "actors/spend_sharing.hpp"
 #include "actors/worker_registry.hpp"
 #include "apps/config/node_config.hpp"
 #include "apps/outlastd/cluster_api.hpp"
@@ -43,12 +44,15 @@ class ClusterPart {
     return join_ ? std::optional(join_->counters()) : std::nullopt;
   }
   [[nodiscard]] const ClusterPort& port() const { return port_; }
+  [[nodiscard]] actors::PeerPort& peers() { return *peer_port_; }
   [[nodiscard]] const actors::WorkerRegistry* workers() const { return workers_.get(); }
 
   // Once the daemon's actors run. `changed` is called on a thread of the cluster's whenever another node may have changed
   // what this one goes by; must not block.
   using OnChange = std::function<void(const std::shared_ptr<const cluster::ControlView>&, const cluster::ControlChanges&)>;
-  void serve(caf::actor_system& system, std::function<std::uint64_t()> requests_in_flight, OnChange changed);
+  // `spend` outlives what stop_serving() ends.
+  void serve(caf::actor_system& system, std::function<std::uint64_t()> requests_in_flight, actors::SpendSharing& spend,
+             OnChange changed);
   // Before the actor system ends.
   void stop_serving();
   // Clients learn which nodes there are.

@@ -110,6 +110,7 @@ Daemon::~Daemon() {
   outcome_sink_.reset();
   spend_port_.reset();
   spend_sink_.reset();
+  peer_spend_sink_.reset();
   if (system_) {
     if (node_) {
       const auto children = ask_now<actors::ChildrenReply>(*system_, node_, actors::children_atom::value);
@@ -123,6 +124,7 @@ Daemon::~Daemon() {
     node_ = nullptr;
     system_.reset();
   }
+  if (spend_sharing_) spend_sharing_->end();
   cluster_.reset();
   ledger_.reset();
 }
@@ -189,7 +191,7 @@ Result<void> Daemon::start_actors() {
         actors::accountant_actor, actors::AccountantDependencies{ledger(), clock_, key_hasher_, std::move(router)});
   };
   dependencies.spawn_spend_breakers = [this](actors::Node::pointer parent) {
-    const actors::SpendBreakersDependencies spend{
+    actors::SpendBreakersDependencies spend{
         spend_board_, clock_, *notifier_, spend_counters_, [this] { return ledger().breakers(); },
         [this](BreakerOperation operation, std::function<void(Result<void>)> done) {
           ledger().record_breaker(std::move(operation), std::move(done));
@@ -197,7 +199,12 @@ Result<void> Daemon::start_actors() {
         [this](const std::function<void(const storage::StoredEntry&)>& visit) {
           return ledger().read_recent(spend_history_entries_max, visit);
         },
-        parse_spend_rule};
+        parse_spend_rule, nullptr, nullptr, nullptr};
+    if (cluster_) {
+      spend.share = [this](const std::vector<gateway::SpendEvent>& events) { spend_sharing_->tell(events); };
+      spend.tell_delivered = [this](const std::string& delivery) { spend_sharing_->tell_delivered(delivery); };
+      spend.leads = [this] { return cluster_->node().leads(cluster::control_shard); };
+    }
     return parent->spawn<caf::monitored + caf::detached>(actors::spend_breakers_actor,
                                                          std::make_shared<actors::SpendBreakersState>(spend));
   };
@@ -231,6 +238,14 @@ Result<void> Daemon::start_spend_breakers() {
   if (!applied) return fail(applied.error());
   if (!*applied) return fail(applied->error());
   spend_sink_ = std::make_unique<actors::SpendReporter>(node_, spend_counters_);
+  if (cluster_) {
+    peer_spend_sink_ = std::make_unique<actors::SpendReporter>(node_, spend_counters_, actors::SpendOrigin::peers);
+    const auto on_told = [this](std::vector<std::string> deliveries) {
+      caf::anon_send(node_, actors::LedgerNews{false, {}, std::move(deliveries)});
+    };
+    spend_sharing_ = std::make_unique<actors::SpendSharing>(cluster_->peers(), clock_, *peer_spend_sink_, spend_counters_,
+                                                            on_told);
+  }
   const Digest key = key_hasher_->of("spend breakers know a request again");  // the same after a restart
   gateway::RequestHashKey hash_key{};
   std::memcpy(hash_key.data(), key.data(), sizeof(hash_key));
@@ -323,10 +338,10 @@ void Daemon::apply_routes(const cluster::ControlView& view) {
 // What other nodes change in the control log reaches this node's actors.
 Result<void> Daemon::follow_cluster() {
   if (!cluster_) return {};
-  cluster_->serve(*system_, [this] { return requests_in_flight(); },
+  cluster_->serve(*system_, [this] { return requests_in_flight(); }, *spend_sharing_,
                   [this](const std::shared_ptr<const cluster::ControlView>& view, const cluster::ControlChanges& changes) {
                     caf::anon_send(node_, actors::LedgerNews{changes.keys || changes.budgets || changes.commitments,
-                                                             changes.breakers});
+                                                             changes.breakers, {}});
                     if (changes.settings) apply_routes(*view);
                   });
   return {};

@@ -15,6 +15,8 @@
 
 #include "actors/interfaces.hpp"
 #include "actors/spend_breakers_actor.hpp"
+#include "actors/spend_reporter.hpp"
+#include "actors/spend_sharing.hpp"
 #include "apps/config/node_config.hpp"
 #include "apps/outlastd/cluster_part.hpp"
 #include "cluster/client_listener.hpp"
@@ -96,6 +98,7 @@ class Daemon {
   gateway::AnswerCache answers_;
   gateway::SpendBoard spend_board_;
   actors::SpendCounters spend_counters_;
+  std::unique_ptr<actors::SpendSharing> spend_sharing_;  // in a cluster; before the notifier, which says what it delivered
   std::unique_ptr<actors::SpendNotifier> notifier_;  // before the ledger, whose committer tells it what is durable
   std::unique_ptr<storage::LedgerStore> ledger_;  // of a node on its own; else null
   std::unique_ptr<ClusterPart> cluster_;
@@ -104,6 +107,7 @@ class Daemon {
   actors::Node node_;
   std::unique_ptr<gateway::OutcomeSink> outcome_sink_;
   std::unique_ptr<actors::SpendReporter> spend_sink_;
+  std::unique_ptr<actors::SpendReporter> peer_spend_sink_;  // in a cluster
   std::unique_ptr<gateway::SpendPort> spend_port_;
   std::vector<std::unique_ptr<gateway::Lane>> lanes_;
   std::unique_ptr<cluster::ClientListener> listener_;

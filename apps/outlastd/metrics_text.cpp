@@ -108,6 +108,11 @@ void spend_metrics(MetricsWriter& text, const actors::SpendCounters& spend, cons
   text.one("outlast_spend_events_total", "counter", "Reports of spend.", spend.events.load());
   text.one("outlast_spend_events_dropped_total", "counter", "Reports of spend that found no room.",
            spend.events_dropped.load());
+  text.one("outlast_spend_events_untold_total", "counter", "Reports of spend that found no room on the way to another node.",
+           spend.events_untold.load());
+  text.one("outlast_spend_peer_events_total", "counter", "Reports of spend by other nodes.", spend.peer_events.load());
+  text.one("outlast_spend_peer_events_missed_total", "counter", "Reports of spend by other nodes that did not arrive.",
+           spend.peer_events_missed.load());
   text.head("outlast_spend_notices_total", "counter", "Notices of spend breakers, by how they ended.");
   const auto notice = [&text](std::string_view outcome, std::uint64_t count) {
     text.value("outlast_spend_notices_total", metric_label("outcome", outcome), count);
@@ -127,7 +132,7 @@ void budget_metrics(MetricsWriter& text, const Daemon& daemon) {
   const BudgetBook& book = *snapshot->budgets;
   text.head("outlast_budget_refusals_total", "counter", "Requests and streams refused, by the budget that was short.");
   book.by_scope.visit_all([&text](const BudgetBook::Entry& entry) {
-    if (entry.slice) text.value("outlast_budget_refusals_total", metric_label("budget", entry.budget.id), entry.slice->refusals());
+    if (!entry.budget.soft) text.value("outlast_budget_refusals_total", metric_label("budget", entry.budget.id), entry.refusals());
   });
 }
 

@@ -5,7 +5,7 @@
 #include <caf/typed_event_based_actor.hpp>
 
 #include "actors/router_actor.hpp"
-#include "actors/spend_breakers_actor.hpp"
+#include "actors/spend_reporter.hpp"
 #include "tests/actors/actor_bench.hpp"
 
 using namespace outlast;

@@ -35,7 +35,7 @@ struct FakeLedger {
   void record(BreakerOperation operation, std::function<void(Result<void>)> done) {
     operations.push_back(operation);
     if (waits) waiting.push_back(std::move(done));
-    else done(refuses ? Result<void>(fail(storage::LedgerError::disk_full, "no room")) : Result<void>());
+    else done(refuses ? Result<void>(fail(error, "no room")) : Result<void>());
   }
   void write() {
     for (const auto& done : std::exchange(waiting, {})) done({});
@@ -46,13 +46,14 @@ struct FakeLedger {
   std::vector<std::function<void(Result<void>)>> waiting;
   bool waits = false;
   bool refuses = false;
+  storage::LedgerError error = storage::LedgerError::disk_full;
 };
 
 struct Bench : testing::ActorBench {
   ~Bench() { end(); }
 
   void start(std::vector<SpendBreakerRule> rules) {
-    const SpendBreakersDependencies dependencies{
+    SpendBreakersDependencies dependencies{
         board, clock, notices, counters, [this]() -> Result<BreakerRecords> { return ledger.records; },
         [this](BreakerOperation operation, std::function<void(Result<void>)> done) {
           ledger.record(std::move(operation), std::move(done));
@@ -61,7 +62,13 @@ struct Bench : testing::ActorBench {
           for (const storage::StoredEntry& entry : ledger.entries) visit(entry);
           return {};
         },
-        [](std::string_view definition) -> Result<SpendBreakerRule> { return rule_of(std::string(definition)); }};
+        [](std::string_view definition) -> Result<SpendBreakerRule> { return rule_of(std::string(definition)); },
+        nullptr, nullptr, nullptr};
+    if (in_cluster) {
+      dependencies.share = [this](const std::vector<gateway::SpendEvent>& events) { shared += events.size(); };
+      dependencies.tell_delivered = [this](const std::string& delivery) { delivered.push_back(delivery); };
+      dependencies.leads = [this] { return leads; };
+    }
     actor = adopt(system().spawn(spend_breakers_actor, std::make_shared<SpendBreakersState>(dependencies)));
     configure(std::move(rules));
   }
@@ -73,7 +80,7 @@ struct Bench : testing::ActorBench {
     for (SpendBreakerRule& rule : rules) config->rules.push_back({std::move(rule), std::nullopt});
     REQUIRE(ask<Done>(actor, ApplySpendConfig{config}));
   }
-  void spend(PicoUsd cost, const std::string& key_id = "key_a") {
+  void spend(PicoUsd cost, const std::string& key_id = "key_a", SpendOrigin origin = SpendOrigin::lanes) {
     gateway::SpendEvent event;
     auto key = std::make_shared<VirtualKey>();
     key->id = key_id;
@@ -82,7 +89,7 @@ struct Bench : testing::ActorBench {
     event.cost = cost;
     event.time_ms = event.started_ms = gateway::spend_time_ms(clock);
     event.ended = true;
-    tell(actor, SpendReport{{event}, nullptr});
+    tell(actor, SpendReport{{event}, nullptr, origin});
   }
   void pass(std::chrono::milliseconds time) {
     for (auto left = time; left > 0ms; left -= 50ms) {
@@ -103,6 +110,10 @@ struct Bench : testing::ActorBench {
   SpendCounters counters;
   FakeLedger ledger;
   SpendBreakers actor;
+  bool in_cluster = false;
+  bool leads = false;
+  std::vector<std::string> delivered;  // as other nodes were told
+  std::size_t shared = 0;  // events that other nodes were told
 };
 
 }  // namespace
@@ -299,27 +310,219 @@ TEST_CASE("resets before a restart count as they did", "[spend_breaker]") {
   }
 }
 
+namespace {
+
+BreakerTripped trip_of(const std::string& rule) {
+  const gateway::SpendSubject subject{ScopeKind::key, "key_a", {}};
+  return {gateway::spend_breaker_id(rule, subject), rule, "key:key_a", "", SpendAction::hold, "it was too much"};
+}
+
+}  // namespace
+
 TEST_CASE("what another node tripped, reset or ruled holds here too, and is recorded and told by nobody again",
           "[spend_breaker]") {
   Bench bench;
+  bench.in_cluster = true;
   bench.start({rule_of("night")});
-  const gateway::SpendSubject subject{ScopeKind::key, "key_a", {}};
-  const BreakerTripped trip{gateway::spend_breaker_id("night", subject), "night", "key:key_a", "", SpendAction::hold, "it was too much"};
-  bench.tell(bench.actor, BreakerNews{{trip, trip, BreakerRuleChange{"theirs", "theirs", "ann", "new"}}});
+  const BreakerTripped trip = trip_of("night");
+  bench.tell(bench.actor, BreakerNews{{{trip, 1}, {trip, 2}, {BreakerRuleChange{"theirs", "theirs", "ann", "new"}, 3}}});
   const BreakerReport open = bench.report();
   REQUIRE(open.breakers.size() == 1);
   CHECK(open.breakers[0].trip == trip);
   CHECK(open.rules.size() == 2);
   CHECK(bench.counters.open == 1);
 
-  bench.tell(bench.actor, BreakerNews{{BreakerReset{trip.id, "ann", "seen", {}}, BreakerReset{trip.id, "ann", "seen", {}},
-                                 BreakerRuleChange{"theirs", "", "ann", "old"}}});
+  bench.tell(bench.actor, BreakerNews{{{BreakerReset{trip.id, "ann", "seen", {}}, 4},
+                                       {BreakerReset{trip.id, "ann", "seen", {}}, 5},
+                                       {BreakerRuleChange{"theirs", "", "ann", "old"}, 6}}});
   CHECK(bench.report().breakers.empty());
   CHECK(bench.report().rules.size() == 1);
+  bench.pass(5s);
   CHECK(bench.ledger.operations.empty());
   CHECK(bench.notices.notices.empty());
 
   // It counts from nothing, as after a reset here.
   bench.spend(dollar * 6);
   CHECK(bench.only_id() == trip.id);
+}
+
+TEST_CASE("a breaker trips by what all nodes spent, and what peers tell is not told again", "[spend_breaker]") {
+  Bench bench;
+  bench.in_cluster = true;
+  bench.start({rule_of("w")});
+  bench.spend(dollar * 2);
+  bench.spend(dollar * 2, "key_a", SpendOrigin::peers);
+  CHECK(bench.report().breakers.empty());
+  bench.spend(dollar, "key_a", SpendOrigin::peers);
+  CHECK(bench.report().breakers.size() == 1);
+  CHECK(bench.board.get()->scopes.size() == 1);
+  CHECK(bench.shared == 1);
+  CHECK(bench.counters.events == 1);
+  CHECK(bench.counters.peer_events == 2);
+}
+
+TEST_CASE("the node that leads records a trip at once, and tells people when its entry comes, once", "[spend_breaker]") {
+  Bench bench;
+  bench.in_cluster = bench.leads = true;
+  bench.start({rule_of("w")});
+  bench.spend(dollar * 5);
+  REQUIRE(bench.ledger.operations.size() == 1);
+  const auto trip = std::get<BreakerTripped>(bench.ledger.operations[0]);
+  CHECK(bench.notices.notices.empty());
+  bench.tell(bench.actor, BreakerNews{{{trip, 77}}});
+  bench.tell(bench.actor, BreakerNews{{{trip, 78}}});  // another node's of the same trip
+  REQUIRE(bench.notices.notices.size() == 1);
+  CHECK(bench.notices.notices[0].id == trip.id + "-77-tripped");
+  bench.notices.notices[0].delivered(bench.notices.notices[0].id);
+  CHECK(bench.delivered == std::vector<std::string>{trip.id + "-77-tripped"});
+
+  REQUIRE(bench.ask<Done>(bench.actor, ResetBreaker{trip.id, "ann", "why", {}}));
+  CHECK(bench.notices.notices.size() == 1);
+  bench.spend(dollar * 5);  // trips again before the reset's entry comes
+  bench.tell(bench.actor, BreakerNews{{{BreakerReset{trip.id, "ann", "why", {}}, 80}}});
+  REQUIRE(bench.notices.notices.size() == 2);
+  CHECK(bench.notices.notices[1].id == trip.id + "-80-reset");
+  CHECK(bench.report().breakers.size() == 1);
+}
+
+TEST_CASE("a node that does not lead records a trip only when no entry tells it for a second", "[spend_breaker]") {
+  Bench bench;
+  bench.in_cluster = true;
+  bench.start({rule_of("w")});
+  bench.spend(dollar * 5);
+  CHECK(bench.board.get()->scopes.size() == 1);  // but it holds at once
+  bench.pass(500ms);
+  CHECK(bench.ledger.operations.empty());
+  SECTION("an entry comes") {
+    bench.tell(bench.actor, BreakerNews{{{trip_of("w"), 7}}});
+    bench.pass(5s);
+    CHECK(bench.ledger.operations.empty());
+  }
+  SECTION("none comes") {
+    bench.pass(600ms);
+    REQUIRE(bench.ledger.operations.size() == 1);
+    bench.pass(5s);
+    CHECK(bench.ledger.operations.size() == 1);
+  }
+  SECTION("a person resets it meanwhile: its trip comes first") {
+    REQUIRE(bench.ask<Done>(bench.actor, ResetBreaker{trip_of("w").id, "ann", "why", {}}));
+    REQUIRE(bench.ledger.operations.size() == 2);
+    CHECK(std::holds_alternative<BreakerTripped>(bench.ledger.operations[0]));
+    CHECK(std::holds_alternative<BreakerReset>(bench.ledger.operations[1]));
+  }
+  CHECK(bench.notices.notices.empty());
+}
+
+TEST_CASE("who leads next tells again what the node before may not have told, as the same delivery", "[spend_breaker]") {
+  Bench bench;
+  bench.in_cluster = true;
+  const auto died = [&bench] {
+    bench.leads = true;
+    bench.pass(500ms);
+  };
+  SECTION("of an entry that came") {
+    bench.start({rule_of("w")});
+    bench.tell(bench.actor, BreakerNews{{{trip_of("w"), 77}}});
+    bench.pass(5s);
+    CHECK(bench.notices.notices.empty());
+    died();
+    REQUIRE(bench.notices.notices.size() == 1);
+    CHECK(bench.notices.notices[0].id == trip_of("w").id + "-77-tripped");
+  }
+  SECTION("of an entry that was there when it started") {
+    const std::int64_t tripped_ms = bench.clock.wall_ms() - 3'000;
+    bench.ledger.records.open = {{trip_of("w"), tripped_ms}};
+    bench.start({rule_of("w")});
+    died();
+    REQUIRE(bench.notices.notices.size() == 1);
+    CHECK(bench.notices.notices[0].id == trip_of("w").id + "-" + std::to_string(tripped_ms) + "-tripped");
+  }
+  SECTION("but not what it said that it told") {
+    bench.start({rule_of("w")});
+    bench.tell(bench.actor, BreakerNews{{{trip_of("w"), 77}}, {}});
+    bench.tell(bench.actor, BreakerNews{{}, {trip_of("w").id + "-77-tripped"}});
+    died();
+    CHECK(bench.notices.notices.empty());
+  }
+  SECTION("but not of long ago") {
+    bench.start({rule_of("w")});
+    bench.tell(bench.actor, BreakerNews{{{trip_of("w"), 77}}});
+    bench.pass(61s);
+    died();
+    CHECK(bench.notices.notices.empty());
+  }
+}
+
+TEST_CASE("a node that cannot record a trip tells people itself, and one whose close came second is silent",
+          "[spend_breaker]") {
+  Bench bench;
+  bench.in_cluster = true;
+  bench.start({rule_of("w", 70)});
+  bench.ledger.refuses = true;
+  bench.spend(dollar * 5);
+  bench.pass(1'100ms);
+  CHECK(bench.notices.notices.size() == 1);
+  CHECK(bench.counters.not_recorded == 1);
+
+  bench.ledger.error = storage::LedgerError::unknown_breaker;
+  bench.pass(71s);
+  bench.spend(dollar);  // the probe closes it
+  CHECK(bench.report().breakers.empty());
+  bench.pass(1'100ms);
+  CHECK(std::get<BreakerReset>(bench.ledger.operations.back()).by == "outlastd");
+  CHECK(bench.notices.notices.size() == 1);
+  CHECK(bench.counters.not_recorded == 1);
+}
+
+TEST_CASE("a trip that found no way to the ledger is tried again until it does, or is no more", "[spend_breaker]") {
+  Bench bench;
+  bench.in_cluster = true;
+  bench.leads = GENERATE(false, true);
+  bench.start({rule_of("w")});
+  bench.ledger.refuses = true;
+  bench.spend(dollar * 5);
+  bench.pass(20s);
+  const std::size_t tries = bench.ledger.operations.size();
+  CHECK((tries >= 3 && tries <= 5));
+  CHECK(bench.notices.notices.size() == 1);
+  SECTION("it does") {
+    bench.ledger.refuses = false;
+    bench.pass(6s);
+    CHECK(bench.ledger.operations.size() == tries + 1);
+    CHECK(bench.ledger.operations.back() == BreakerOperation(bench.report().breakers.at(0).trip));
+  }
+  SECTION("another node's entry came") {
+    bench.tell(bench.actor, BreakerNews{{{trip_of("w"), 7}}, {}});
+    bench.pass(6s);
+    CHECK(bench.ledger.operations.size() == tries);
+  }
+  SECTION("its rule went") {
+    bench.ledger.error = storage::LedgerError::unknown_breaker;
+    bench.configure({});
+    bench.pass(2s);
+    CHECK(std::holds_alternative<BreakerReset>(bench.ledger.operations.back()));
+  }
+  const std::size_t at_last = bench.ledger.operations.size();
+  bench.pass(20s);
+  CHECK(bench.ledger.operations.size() == at_last);
+  CHECK(bench.counters.not_recorded == 1);
+}
+
+TEST_CASE("what another node closed by half-open keeps its count here, and what tripped again there holds here",
+          "[spend_breaker]") {
+  Bench bench;
+  bench.in_cluster = true;
+  bench.start({rule_of("w", 10)});
+  bench.spend(dollar * 3);
+  const BreakerTripped trip = trip_of("w");
+  bench.tell(bench.actor, BreakerNews{{{trip, 0}}});
+  bench.pass(11s);
+  CHECK(bench.report().breakers.at(0).state == gateway::SpendState::half_open);
+  bench.tell(bench.actor, BreakerNews{{{trip, 10'050}}});
+  CHECK(bench.report().breakers.at(0).state == gateway::SpendState::open);
+  bench.pass(11s);
+  bench.tell(bench.actor, BreakerNews{{{BreakerReset{trip.id, "outlastd", "half-open", {}}, 20'100}}});
+  CHECK(bench.report().breakers.empty());
+  bench.spend(dollar * 2);
+  CHECK(bench.report().breakers.size() == 1);
 }

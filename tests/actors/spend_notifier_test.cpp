@@ -8,8 +8,11 @@
 
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <optional>
 #include <sstream>
+#include <string>
+#include <thread>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
@@ -98,6 +101,20 @@ TEST_CASE("a command gets its input and nothing of ours", "[spend_breaker]") {
   CHECK_THAT(text, Catch::StartsWith("{\"event\":\"tripped\"}\na b; $(exit 1)\n"));
   CHECK_THAT(text, !Catch::Contains("LEAK") && !Catch::Contains("HOME="));
   CHECK_THAT(text, Catch::EndsWith("\n4\n"));  // stdin, stdout, stderr, and the folder that ls reads
+}
+
+TEST_CASE("what was delivered is said, what was not is not", "[spend_breaker]") {
+  SpendNotifier notifier;
+  std::promise<std::string> said;
+  const auto say = [&said](const std::string& id) { said.set_value(id); };  // a second time throws
+  notifier.notify({"failed", "{}", {std::nullopt, {"/bin/false"}}, say});
+  notifier.notify({"nobody", "{}", {}, say});
+  auto first = said.get_future();
+  const auto deadline = std::chrono::steady_clock::now() + 20s;
+  while (notifier.counters().commands_failed == 0 && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+  notifier.notify({"done", "{}", {std::nullopt, {"/bin/true"}}, say});
+  REQUIRE(first.wait_until(deadline) == std::future_status::ready);
+  CHECK(first.get() == "done");
 }
 
 TEST_CASE("a command that fails, is not there or hangs is told of", "[spend_breaker]") {

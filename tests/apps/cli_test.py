@@ -77,6 +77,7 @@ CLUSTER = {
         {"shard": "control", "owner": "n1", "epoch": 7, "entries": 120,
          "replicas": [{"node": "n1", "entries": 120, "lag_entries": 0}, {"node": "n2", "entries": 118, "lag_entries": 2}]},
         {"shard": "0", "owner": None, "epoch": 8, "entries": 5, "replicas": []}],
+    "problems": [{"shard": "0", "what": "another process has it", "attempts": 2}],
     "etcd": {"healthy": True, "lease_ttl_s": 10, "lease_left_ms": 8700, "members": [
         {"url": "https://10.0.0.1:2379", "healthy": True, "leader": True, "version": "3.4.23", "db_bytes": 1000, "why": ""},
         {"url": "https://10.0.0.2:2379", "healthy": False, "leader": None, "version": None, "db_bytes": None,
@@ -396,7 +397,7 @@ class CliTest(unittest.TestCase):
         self.assertEqual(self.node.requests[-1][:2], ("DELETE", "/admin/v1/cluster/tokens/jt_a"))
         self.assertIn("no open token 'jt_b'", self.run_cli("node", "token", "--withdraw", "jt_b", code=4).stderr)
 
-    def test_the_cluster_s_status_is_three_tables(self):
+    def test_the_cluster_s_status_is_tables(self):
         self.assertEqual(self.run_cli("cluster", "status").stdout.split("\n"), [
             "cluster river, as node n1 sees it", "",
             "NODE  STATE   UP   ROLES           VERSION  SHARDS  LAG  ENDPOINT",
@@ -407,7 +408,9 @@ class CliTest(unittest.TestCase):
             "0        -          8        5  -", "",
             "ETCD                   HEALTHY  LEADER  VERSION  DATABASE BYTES  WHY",
             "https://10.0.0.1:2379  yes      yes     3.4.23             1000",
-            "https://10.0.0.2:2379  no       -       -                     -  timed out", ""])
+            "https://10.0.0.2:2379  no       -       -                     -  timed out", "",
+            "SHARD HERE  PROBLEM",
+            "0           another process has it", ""])
         self.assertEqual(json.loads(self.run_cli("cluster", "status", "--json").stdout), CLUSTER)
 
     def test_certificates_are_private_and_never_overwritten(self):

@@ -2,6 +2,12 @@
 
 #include <catch2/catch.hpp>
 
+#include <map>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cluster/send_rate.hpp"
 #include "tests/cluster/cutting_proxy.hpp"
 #include "tests/cluster/test_peer.hpp"
 
@@ -104,6 +110,46 @@ TEST_CASE("a node that starts again comes up as a new incarnation", "[peer]") {
   CHECK(two.alpha.ups()[1].incarnation != first);
   REQUIRE(two.alpha.send("beta", Channel::ledger, "hello again"));
   CHECK(two.beta.wait_frames("alpha", Channel::ledger, 1));
+}
+
+TEST_CASE("frames of several threads, slow and quick, arrive once and in the order of each", "[peer]") {
+  Two two;
+  REQUIRE(two.up());
+  two.beta.echo(Channel::control);
+  constexpr std::size_t slow_frames = 300;
+  constexpr std::size_t quick_frames = 2'000;
+  std::vector<std::thread> threads;
+  for (const char name : {'a', 'b', 'c'}) {
+    threads.emplace_back([&two, name] {
+      // Alone it waits for each answer, so that it finds the network thread asleep.
+      const std::size_t count = name == 'a' ? slow_frames : quick_frames;
+      for (std::size_t i = 0; i < count; ++i) {
+        check(two.alpha.wait_sent("beta", Channel::control, name + std::to_string(i)), "a frame is sent");
+        if (name == 'a') check(two.alpha.wait_frames("beta", Channel::control, i + 1), "an answer comes");
+      }
+    });
+    if (name == 'a') threads.front().join();
+  }
+  for (std::thread& thread : threads) {
+    if (thread.joinable()) thread.join();
+  }
+  REQUIRE(two.alpha.wait_frames("beta", Channel::control, slow_frames + 2 * quick_frames));
+  std::map<char, std::size_t> next;
+  for (const std::string& text : two.beta.texts("alpha", Channel::control)) {
+    REQUIRE(text.substr(1) == std::to_string(next[text[0]]++));
+  }
+  CHECK(next == std::map<char, std::size_t>{{'a', slow_frames}, {'b', quick_frames}, {'c', quick_frames}});
+}
+
+TEST_CASE("many frames at once are told from few", "[peer]") {
+  cluster::SendRate rate;
+  std::int64_t now_ns = 1'000'000'000;
+  for (int i = 0; i < 100; ++i) CHECK_FALSE(rate.note(now_ns += 100'000));
+  CHECK(rate.note(now_ns += 1'000));  // a burst
+  for (int i = 0; i < 100; ++i) (void)rate.note(now_ns += 2'000);
+  CHECK(rate.note(now_ns += 500'000));  // after many
+  CHECK(rate.note(now_ns += 1'000'000));
+  CHECK_FALSE(rate.note(now_ns += 10'000'000));
 }
 
 TEST_CASE("a handler may send", "[peer]") {

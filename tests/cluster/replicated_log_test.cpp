@@ -45,7 +45,7 @@ storage::TableChanges row(const std::string& key) {
 // A node that owns a shard of a world.
 struct Owner {
   explicit Owner(MemoryAgreement& world, const std::string& name = "a")
-      : node(world.node(name)), shared(node->log(0)), log(*shared, local, {[this] { return may_go_on; }, {}}) {}
+      : node(world.node(name)), shared(node->log(0)), log(*shared, local, {[this] { return may_go_on; }, {}, [this](std::string_view batch) { told.emplace_back(batch); }}) {}
   void own(const std::string& name = "a") {
     const Result<LeaseId> lease = node->start_lease(60, presence(name));
     REQUIRE(lease);
@@ -55,6 +55,7 @@ struct Owner {
     log.lead(epoch);
   }
   bool may_go_on = true;
+  std::vector<std::string> told;  // for replicas
   std::uint64_t epoch = 0;
   std::unique_ptr<Coordination> node;
   std::unique_ptr<SharedLog> shared;
@@ -217,6 +218,16 @@ TEST_CASE("whatever became of the answers, an acknowledged batch stands once, an
     std::string local;
     for (const auto& [first, batch] : owner.local.batches()) local += batch;
     REQUIRE(local == acknowledged);
+
+    // What replicas are sent stands, each batch once; late ones and those with a gap before them change nothing.
+    Follower sent;
+    BatchCodec codec;
+    for (std::size_t i = 0; i < owner.told.size(); ++i) {
+      if (i + 1 < owner.told.size()) CHECK(take_sent(codec, owner.told[i + 1], sent).value() == SentBatch::ahead);
+      CHECK(take_sent(codec, owner.told[i], sent).value() == SentBatch::applied);
+      CHECK(take_sent(codec, owner.told[i / 2], sent).value() == SentBatch::known);
+    }
+    CHECK(sent.next == next_index);
 
     // A replica that reads it all has the same, however often it is cut short.
     world.set_fate(MemoryAgreement::fates(seed + 1'000, 300, 0, 0, 0));

@@ -96,6 +96,7 @@ class HolderNode {
     options.resend_ms = setup_.resend_ms;
     options.retry_ms = setup_.retry_ms;
     options.spool_after_ms = setup_.spool_after_ms;
+    options.unowned_spool_after_ms = setup_.spool_after_ms / 3;
     options.refuse_after_ms = setup_.refuse_after_ms;
     options.spool_bytes_max = 64U << 10;
     stream_ = std::make_unique<ShardStream>(options, clock_);
@@ -224,6 +225,8 @@ class HolderNode {
     reservation.tenant = {setup_.organisation, "search", "ann"};
     reservation.key_id = setup_.key;
     reservation.price_known = true;
+    reservation.tags = {"daily", "shared"};
+    reservation.candidates = {{"alpha", "fable"}};
     reservation.holder = me_;
     reservation.amount = {static_cast<__int128>(1 + random_.below(2'000))};
     reservation.from_slices = take(reservation.amount);

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "cluster/holder_nodes.hpp"
 #include "storage/memory_log.hpp"
 
 namespace outlast::cluster {
@@ -23,11 +24,17 @@ struct Bench {
     REQUIRE(writer->lead(epoch, {ids.next(), "alpha", "test"}));
     OwnerOptions options;
     options.node = "alpha";
+    options.node_of = [this](const Incarnation& holder) { return on_record.node_of(holder); };
     owner = std::make_unique<ShardOwner>(options, *writer, clock);
     for (Incarnation& holder : holders) holder = ids.next();
     budgets = {{"bud_1", "search", *Scope::parse("organisation:acme"), {amount}, BudgetPeriod::total, "UTC", false}};
-    REQUIRE(owner->set_budgets(budgets));
+    set_budgets(budgets);
     commit();
+  }
+  void set_budgets(const std::vector<Budget>& all) {
+    ShardMoney money;
+    for (const Budget& budget : all) money.budgets.push_back({budget, false});
+    REQUIRE(owner->set_money(money));
   }
   void commit() {
     REQUIRE(owner->commit());
@@ -81,6 +88,7 @@ struct Bench {
   storage::MemoryLog log;
   std::unique_ptr<storage::LedgerWriter> writer;
   std::unique_ptr<ShardOwner> owner;
+  HolderNodes on_record;
   Incarnation holders[2];
   const std::string nodes[2] = {"beta", "gamma"};
   std::uint64_t next[2] = {1, 1};
@@ -343,36 +351,61 @@ TEST_CASE("a holder is ended when that is durable, as often as it is asked", "[c
   CHECK(bench.all<shard::Acknowledgement>()[0].refusals[0].error == static_cast<std::uint16_t>(LedgerError::unknown_holder));
 }
 
+TEST_CASE("a holder is heard and ended only from the node that spoke for it first", "[cluster][owner]") {
+  Bench bench;
+  bench.ask(0, 1'000, 0, 0);
+  bench.commit();
+  const PicoUsd left = bench.slice(0)->left;
+  REQUIRE(left.value > 0);
+  const Incarnation victim = bench.holders[0];
+  bench.hear("gamma", shard::EndHolder{victim, true, "lost"});
+  bench.hear("gamma", shard::EndHolder{victim, true, "lost"}, 3);
+  bench.hear("gamma", shard::Demand{victim, {{"bud_1", bench.opened(0), left, {900'000}, {0}}}});
+  bench.hear("gamma", shard::Operations{victim, 9, 1, 1, 0, true, {shard::SliceReturn{"bud_1", bench.opened(0), left, 0}}});
+  bench.commit();
+  CHECK(bench.said.empty());
+  CHECK(bench.slice(0)->left == left);
+  CHECK(bench.owner->counters().foreign == 4);
+  // Its own node goes on, also by a next process that speaks for it.
+  bench.say(0, {bench.operation(bench.reservation(0, 10, false))});
+  bench.hear("beta", shard::EndHolder{victim, false, "its node started again"});
+  bench.commit();
+  CHECK(bench.all<shard::HolderEnded>().size() == 1);
+  CHECK(bench.status().sliced == PicoUsd{0});
+  CHECK(bench.owner->counters().foreign == 4);
+}
+
+TEST_CASE("a holder on record is ended only from its node, also when it did not speak yet", "[cluster][owner]") {
+  Bench bench;
+  bench.on_record.learn(bench.holders[0], "beta");
+  bench.hear("gamma", shard::EndHolder{bench.holders[0], true, "lost"});
+  bench.hear("gamma", shard::Operations{bench.holders[0], 1, 1, 1, 0, true, {shard::SkippedOperation{}}});
+  bench.commit();
+  CHECK(bench.said.empty());
+  CHECK(bench.owner->counters().foreign == 2);
+  bench.hear("beta", shard::EndHolder{bench.holders[0], true, "its disk was lost"});
+  // Of one that nobody knows, whoever speaks is believed.
+  bench.hear("gamma", shard::EndHolder{bench.holders[1], true, "its disk was lost"});
+  bench.commit();
+  CHECK(bench.all<shard::HolderEnded>().size() == 2);
+}
+
 TEST_CASE("a budget whose amount is lowered has its surplus recalled", "[cluster][owner]") {
   Bench bench;
   bench.ask(0, 1'000'000, 0, 0);
   bench.commit();
   bench.budgets[0].amount = {200'000};
-  REQUIRE(bench.owner->set_budgets(bench.budgets));
+  bench.set_budgets(bench.budgets);
   bench.commit();
   const auto recalls = bench.all<shard::Recall>();
   REQUIRE(recalls.size() == 1);
   CHECK(recalls[0].budgets[0].keep == PicoUsd{5'000});
   // Nothing is entered when nothing differs; one that the control log has no more is removed.
   const std::uint64_t index = bench.writer->next_index();
-  REQUIRE(bench.owner->set_budgets(bench.budgets));
+  bench.set_budgets(bench.budgets);
   CHECK(bench.writer->next_index() == index);
-  REQUIRE(bench.owner->set_budgets({}));
+  bench.set_budgets({});
   CHECK(bench.writer->state().budgets().size() == 0);
-}
-
-TEST_CASE("a shard mirrors the budgets of its own organisations", "[cluster][owner]") {
-  const ShardId acme = shard_of("acme", 16);
-  std::map<std::string, VirtualKey, std::less<>> keys;
-  keys["key_1"].tenant = {"acme", "search", "ann"};
-  std::vector<Budget> budgets;
-  for (const char* scope : {"organisation:acme", "team:acme/search", "user:acme/search/ann", "key:key_1", "key:key_2",
-                            "tag:nightly", "model:m", "provider:p"}) {
-    budgets.push_back({scope, "", *Scope::parse(scope), {1}, BudgetPeriod::total, "UTC", false});
-  }
-  const std::vector<Budget> found = budgets_of_shard(budgets, keys, acme, 16);
-  CHECK(found == std::vector<Budget>(budgets.begin(), budgets.begin() + 4));
-  CHECK(budgets_of_shard(budgets, keys, static_cast<ShardId>((acme + 1) % 16), 16).empty());
 }
 
 }  // namespace outlast::cluster

@@ -153,7 +153,7 @@ class World {
     }
     if (OwnerNode* const owner = owner_named(shared_.owner); set_budgets_ && owner->owner != nullptr) {
       set_budgets_ = false;
-      owner->run([this](ShardOwner& of_shard) { return of_shard.set_budgets(budgets_).has_value(); });
+      owner->run([this](ShardOwner& of_shard) { return of_shard.set_money(money_of(budgets_)).has_value(); });
     }
     auditor_.follow(shared_);
     for (const auto& node : holders_) {

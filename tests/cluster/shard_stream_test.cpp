@@ -12,9 +12,15 @@ using storage::LedgerError;
 
 constexpr ShardId the_shard = 3;
 
+StreamOptions at_once() {
+  StreamOptions options;
+  options.unowned_spool_after_ms = 0;
+  return options;
+}
+
 // A stream, and what it asked for, sorted.
 struct Bench {
-  explicit Bench(StreamOptions options = {}) : ids(clock, 1) {
+  explicit Bench(StreamOptions options = at_once()) : ids(clock, 1) {
     options.shard = the_shard;
     options.holder = holder = ids.next();
     stream = std::make_unique<ShardStream>(options, clock);
@@ -274,6 +280,36 @@ TEST_CASE("what needs the ledger's word is refused after a while, and ended wher
   CHECK(bench.refused.size() == 3);
   CHECK(bench.told.empty());
   CHECK(bench.stream->size() == 0);
+}
+
+TEST_CASE("what waits for no longer than a handover is not left to one disk", "[cluster][stream]") {
+  const std::int64_t patience_ms = StreamOptions().unowned_spool_after_ms;
+  Bench bench{StreamOptions()};
+  bench.stream->connected("beta", 7);
+  bench.reserve(true);
+  bench.run();
+  bench.hear(bench.acknowledgement(1));
+  bench.stream->disconnected();
+  bench.run(10'000);  // nothing waits
+  bench.reserve(true);
+  bench.run(patience_ms - 1);
+  CHECK(bench.spool.empty());
+  CHECK(bench.stream->next_wake_ns() == bench.clock.monotonic_ns() + 1'000'000);
+  // The next owner takes it over.
+  bench.stream->connected("gamma", 8);
+  bench.run();
+  bench.hear(bench.acknowledgement(2), 8, "gamma");
+  CHECK(bench.told == std::vector<std::uint64_t>{1, 2});
+  CHECK(bench.spool.empty());
+  // Nobody comes: it is served on this node's word, and so is at once what follows.
+  bench.stream->disconnected();
+  bench.reserve(true);
+  bench.run(patience_ms);
+  REQUIRE(bench.spool.size() == 1);
+  bench.stream->spooled();
+  bench.reserve(true);
+  bench.run();
+  CHECK(bench.spool.size() == 2);
 }
 
 TEST_CASE("a reservation with an idempotency key is not spooled", "[cluster][stream]") {

@@ -64,7 +64,9 @@ inline std::string verdict_at_rest(Auditor& auditor, const std::vector<Budget>& 
   for (const Budget& budget : budgets) {
     const storage::BudgetAccount& account = *auditor.writer().state().budgets().find(budget.id);
     if (account.status.held.value != 0) wrong = "something is held of " + budget.id;
-    if (account.status.used != charged + auditor.spent[budget.id]) wrong = "what is used of " + budget.id + " does not add up";
+    // What was used in a period that has ended does not count any more; and which model what is in doubt went to, nobody knows.
+    const bool counts_all = budget.period == BudgetPeriod::total && budget.scope.kind != ScopeKind::model;
+    if (counts_all && account.status.used != charged + auditor.spent[budget.id]) wrong = "what is used of " + budget.id + " does not add up";
     PicoUsd sliced;
     for (const HolderNode* node : holders) {
       const auto* const slice = storage::BudgetState::slice_of(account, node->me());

@@ -74,6 +74,13 @@ class ReplicaLog final : public storage::Log {
   Random& random_;
 };
 
+// Of a cluster of one shard.
+inline ShardMoney money_of(const std::vector<Budget>& budgets) {
+  ShardMoney money;
+  for (const Budget& budget : budgets) money.budgets.push_back({budget, false});
+  return money;
+}
+
 // A node that may own the shard.
 class OwnerNode {
  public:
@@ -113,7 +120,7 @@ class OwnerNode {
     options.node = name;
     options.recall_ms = 30;
     owner = std::make_unique<ShardOwner>(options, *writer_, clock_);
-    if (!owner->set_budgets(budgets)) restart();
+    if (!owner->set_money(money_of(budgets))) restart();
   }
   // Does something as the owner; what fails makes it a replica again.
   template <class Do>

@@ -50,6 +50,7 @@ class ClusterNode(Node):
         self.admin_address = self.at(ADMIN_PORT)
         self.zmq = self.at(CLIENT_PORT)
         self.paused = False
+        self.programs = BIN  # the build that it runs
 
     def at(self, wanted):
         return f"{self.address}:{self.ports[wanted]}"
@@ -73,7 +74,7 @@ class ClusterNode(Node):
 
     def outlast(self, *arguments):
         """`outlast` where the node is; its stdout."""
-        done = subprocess.run(self.network.command(self.name, [str(BIN / "outlast"), *map(str, arguments)]),
+        done = subprocess.run(self.network.command(self.name, [str(self.programs / "outlast"), *map(str, arguments)]),
                               capture_output=True, text=True, timeout=60, env={**os.environ, **SECRETS})
         assert done.returncode == 0, f"outlast {arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout
@@ -89,7 +90,7 @@ class ClusterNode(Node):
         return self
 
     def start(self, wait=True):
-        command = self.network.command(self.name, [str(BIN / "outlastd"), "--config", str(self.config_path)])
+        command = self.network.command(self.name, [str(self.programs / "outlastd"), "--config", str(self.config_path)])
         self.daemon = Process(command, "outlastd ready ", self.folder / "outlastd.log", SECRETS)
         self.paused = False
         if wait:

@@ -60,6 +60,8 @@ def check(history, ledgers, made_keys=(), at_rest=True):
     found += request_violations(history, merged, at_rest)
     for shard, entries in sorted(merged.items()):
         found += cap_violations(shard, entries)
+    if at_rest:
+        found += allotment_violations(merged)
     found += key_violations(made_keys, merged)
     return found
 
@@ -188,8 +190,26 @@ class _Budget:
     scope: str
     amount: int
     soft: bool
+    away: bool = False
     used: int = 0
     held: int = 0
+    allotments: dict = dataclasses.field(default_factory=dict)  # by the other shard: granted, returned, opened
+
+    def part(self):
+        """What this shard may spend of it (docs/ledger.md, Allotments)."""
+        out = sum(granted - returned for granted, returned, _ in self.allotments.values())
+        return out if self.away else self.amount - out
+
+    def allot(self, entry):
+        granted, returned, opened = self.allotments.get(entry["shard"], (0, 0, 0))
+        now = entry["opened"] or entry["index"]  # the home's first entry opens it
+        if now != opened:
+            granted = returned = 0
+        if entry["kind"] == "allotment_granted":
+            granted += int(entry["amount_pico_usd"])
+        else:
+            returned += int(entry["amount_pico_usd"])
+        self.allotments[entry["shard"]] = granted, returned, now
 
     def covers(self, entry):
         kind, _, value = self.scope.partition(":")
@@ -224,10 +244,31 @@ def cap_violations(shard, entries):
         _apply_to_budgets(entry, budgets, open_requests)
         for name, budget in budgets.items():
             total = budget.used + budget.held
-            if not budget.soft and total > budget.amount and total > before.get(name, 0):
+            if not budget.soft and total > budget.part() and total > before.get(name, 0):
                 found.append(Violation(
                     "cap", f"shard {shard} index {entry['index']}: budget {name} of {budget.scope} has {total} pico-USD used "
-                           f"and held of {budget.amount}"))
+                           f"and held of {budget.part()}"))
+    return found
+
+
+def allotment_violations(merged):
+    """Nothing that came to a shard was not given by another one: of each allotment both sides know the same totals, but for
+    what is still on its way."""
+    found = []
+    shards = {}
+    for shard, entries in merged.items():
+        budgets, open_requests = shards.setdefault(shard, {}), {}
+        for entry in entries:
+            _apply_to_budgets(entry, budgets, open_requests)
+    for shard, budgets in sorted(shards.items()):
+        for name, budget in sorted(budgets.items()):
+            for home, (granted, returned, opened) in budget.allotments.items() if budget.away else ():
+                known = shards.get(str(home), {}).get(name)
+                given, back, since = known.allotments.get(int(shard), (0, 0, 0)) if known else (0, 0, 0)
+                if since == opened and (granted > given or back > returned):
+                    found.append(Violation(
+                        "allotment", f"budget {name}: shard {shard} has {granted} pico-USD from its home, shard {home}, and gave "
+                                     f"{returned} back; the home gave {given} and has {back} back"))
     return found
 
 
@@ -236,6 +277,9 @@ def _apply_to_budgets(entry, budgets, open_requests):
     if kind == "budget_set":
         known = budgets.setdefault(entry["budget"], _Budget(entry["scope"], 0, entry["soft"]))
         known.amount, known.soft = int(entry["amount_pico_usd"]), entry["soft"]
+        known.away = entry.get("away", False)
+    elif kind in ("allotment_granted", "allotment_returned") and entry.get("budget") in budgets:
+        budgets[entry["budget"]].allot(entry)
     elif kind == "budget_removed":
         budgets.pop(entry["budget"], None)
     elif kind == "budget_rolled" and entry["budget"] in budgets:

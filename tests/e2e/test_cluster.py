@@ -1,6 +1,7 @@
 """Several nodes as real processes that work as one: keys, budgets, failover, draining, wiped disks, cut links."""
 
 import concurrent.futures
+import re
 import threading
 import time
 
@@ -8,7 +9,7 @@ import pytest
 
 import history
 from cluster import LEASE_TTL_S, Cluster, why_no_cluster
-from outlast_node import question, wait_for
+from outlast_node import question, request, wait_for
 
 pytestmark = pytest.mark.skipif(bool(why_no_cluster()), reason=why_no_cluster() or "a cluster can run here")
 needs_namespaces = pytest.mark.skipif(bool(why_no_cluster(True)), reason=why_no_cluster(True) or "links can be cut here")
@@ -219,6 +220,18 @@ def test_status_names_nodes_owners_and_members(cluster):
     assert len(status["etcd"]["members"]) == 3
     table = cluster.any().cli("cluster", "status").stdout
     assert all(word in table for word in ("n1", "n2", "n3", "control", "ETCD"))
+
+
+def test_owners_count_how_long_their_batches_took(cluster):
+    ask(cluster.any(), key_of(cluster, "hazel/tools/ci")["key"])
+
+    def counted():
+        text = "".join(request(node.admin_address, "GET", "/metrics")[2].decode() for node in cluster)
+        def total(row):
+            return sum(int(number) for number in re.findall(rf"^outlast_shard_commit_microseconds{row} (\d+)$", text, re.M))
+        batches = total(r"_count\{[^}]*\}")
+        return batches > 0 and total(r'_bucket\{[^}]*le="\+Inf"\}') == batches and total(r"_sum\{[^}]*\}") > batches
+    wait_for(counted, "owners count their batches")
 
 
 @needs_namespaces

@@ -29,8 +29,11 @@ class Ledger:
     def key(self, key_id):
         return self.add("key_created", key_id=key_id)
 
-    def budget(self, name, scope, amount, soft=False):
-        return self.add("budget_set", budget=name, scope=scope, amount_pico_usd=str(amount), soft=soft)
+    def budget(self, name, scope, amount, soft=False, **away):
+        return self.add("budget_set", budget=name, scope=scope, amount_pico_usd=str(amount), soft=soft, **away)
+
+    def allotment(self, what, name, shard, amount, opened):
+        return self.add("allotment_" + what, budget=name, shard=shard, amount_pico_usd=str(amount), opened=opened)
 
     def reserve(self, request, amount, tenant="acme/search/ann", key_id="k1"):
         return self.add("reserve", request, tenant=tenant, key_id=key_id, amount_pico_usd=str(amount), tags=[])
@@ -207,6 +210,44 @@ def test_a_soft_budget_may_be_exceeded_and_a_smaller_one_only_be_kept_from_growi
     assert check([], {"n1": {"0": ledger.entries}}) == []
     ledger.reserve("r2", 1)
     assert rules(check([], {"n1": {"0": ledger.entries}}, at_rest=False)) == {"cap"}
+
+
+def allotted():
+    """A budget of 500 whose home is shard 1; shard 0 has 200 of it, and has given 50 back."""
+    home = Ledger("1").budget("b", "team:acme/search", 500).allotment("granted", "b", 0, 0, 0)
+    home.allotment("granted", "b", 0, 200, 1).allotment("returned", "b", 0, 50, 1)
+    away = Ledger("0").budget("b", "team:acme/search", 500, away=True).allotment("granted", "b", 1, 200, 1)
+    away.allotment("returned", "b", 1, 50, 1)
+    return home, away
+
+
+def test_a_shard_may_spend_its_part_of_a_budget_and_no_more():
+    home, away = allotted()
+    for ledger, most in ((home, 350), (away, 150)):
+        entries = copy.deepcopy(ledger.entries)
+        assert check([], {"n1": {"0": ledger.reserve("r1", most).entries}}, at_rest=False) == []
+        ledger.entries = entries
+        found = check([], {"n1": {"0": ledger.reserve("r1", most + 1).entries}}, at_rest=False)
+        assert rules(found) == {"cap"} and f"of {most}" in str(found[0])
+
+
+def test_a_later_allotment_voids_the_one_before():
+    _, away = allotted()
+    away.allotment("granted", "b", 1, 30, 9).reserve("r1", 31)
+    assert rules(check([], {"n1": {"0": away.entries}}, at_rest=False)) == {"cap"}
+
+
+def test_an_allotment_that_nobody_gave_is_caught():
+    home, away = allotted()
+    shards = {"0": away.entries, "1": home.entries}
+    assert check([], {"n1": shards}) == []
+    home.allotment("granted", "b", 0, 10, 1)  # on its way
+    away.allotment("returned", "b", 1, 20, 1)
+    assert check([], {"n1": shards}) == []
+    away.allotment("granted", "b", 1, 11, 1)
+    assert rules(check([], {"n1": shards})) == {"allotment"}
+    home.allotment("granted", "b", 0, 1, 1).allotment("returned", "b", 0, 21, 1)
+    assert rules(check([], {"n1": shards})) == {"allotment"}
 
 
 def test_a_key_that_was_made_and_is_not_there_is_caught(good):

@@ -270,6 +270,20 @@ TEST_CASE("an allowance is spent before a breaker is judged again, by all that w
   CHECK(again[0].breaker.trip.why == "it spent 25.00 USD within 60 s; the limit is 5.00 USD");
 }
 
+TEST_CASE("what another node's engine closed is closed and keeps its count", "[spend_breaker]") {
+  SpendBreakerRule rule = rule_of(SpendWindowLimit{usd(5), 60});
+  rule.half_open_after_s = 7;
+  Bench bench(rule);
+  CHECK(bench.engine.half_open_after_s("rule") == 7);
+  CHECK(bench.engine.half_open_after_s("another") == 0);
+  CHECK_FALSE(bench.engine.close("brk_unknown"));
+  bench.spend(1'000, usd(5));
+  CHECK(bench.engine.close(bench.only_id()));
+  CHECK(bench.engine.open().empty());
+  CHECK(bench.engine.take_changes().empty());
+  CHECK(bench.spend(2'000, usd(0)).size() == 1);
+}
+
 TEST_CASE("what the ledger knows is open again after a restart", "[spend_breaker]") {
   SpendBreakerRule rule = rule_of(SpendWindowLimit{usd(5), 60});
   Bench before(rule);

@@ -55,14 +55,40 @@ class Maker {
     }
     return out;
   }
+  SpendBatch spend() {
+    std::vector<std::shared_ptr<const VirtualKey>> keys;
+    for (int i = 0; i < 3; ++i) {
+      auto key = std::make_shared<VirtualKey>();
+      key->id = text();
+      key->tenant = {text(), text(), text()};
+      keys.push_back(std::move(key));
+    }
+    SpendBatch batch{random_.next(), std::vector<SpendItem>(random_.below(6))};
+    for (SpendItem& item : batch.events) {
+      item.key = keys[random_.below(keys.size())];
+      item.tags = texts(8);
+      item.session = text();
+      item.provider = text(2);
+      item.model = text(2);
+      item.conversation = random_.next();
+      item.request = random_.next();
+      item.cost.value = static_cast<__int128>(static_cast<std::int64_t>(random_.next())) * 1'000;
+      item.age_ms = static_cast<std::uint32_t>(random_.next());
+      item.duration_ms = static_cast<std::uint32_t>(random_.next());
+      item.ended = random_.below(2) == 1;
+    }
+    return batch;
+  }
   std::uint16_t number16() { return static_cast<std::uint16_t>(random_.next()); }
   Message message() {
-    switch (random_.below(6)) {
+    switch (random_.below(8)) {
       case 0: return Ask{random_.next(), text(), number16(), static_cast<std::uint32_t>(random_.next()), frame_of(text(2'000))};
       case 1: return Answer{random_.next(), frame_of(text())};
       case 2: return Failed{random_.next(), {"ledger", number16(), text()}, random_.below(2) == 1};
       case 3: return Cancel{random_.next()};
       case 4: return Down{text(), text()};
+      case 5: return spend();
+      case 6: return Told{texts(5)};
       default: return Workers{random_.next(), workers()};
     }
   }
@@ -126,6 +152,7 @@ TEST_CASE("what is over a limit of the control channel is refused before it is s
   CHECK(is(encode(Ask{1, long_name, 1, 1, nullptr}).error(), FrameError::too_large));
   CHECK(is(encode(Ask{1, "a", 1, 1, std::make_shared<Frame>(body_bytes_max + 1)}).error(), FrameError::too_large));
   CHECK(is(encode(Down{long_name, ""}).error(), FrameError::too_large));
+  CHECK(is(encode(Told{std::vector<std::string>(told_max + 1)}).error(), FrameError::too_large));
   CHECK(is(encode(Workers{1, std::vector<WorkerDescription>(workers_max + 1)}).error(), FrameError::too_large));
   CHECK(is(encode_body(WorkerDescription{"w", "", 0, std::vector<std::string>(capabilities_max + 1)}).error(), FrameError::too_large));
   NodeReport report;
@@ -135,6 +162,70 @@ TEST_CASE("what is over a limit of the control channel is refused before it is s
   const auto most = encode(Ask{1, std::string(name_bytes_max, 'n'), 1, 1, std::make_shared<Frame>(body_bytes_max)});
   REQUIRE(most);
   CHECK((*most)->size() <= 8U << 20);
+}
+
+namespace {
+
+SpendItem spend_of(std::shared_ptr<const VirtualKey> key) {
+  SpendItem item;
+  item.key = std::move(key);
+  item.tags = {"nightly", "batch"};
+  item.session = "nightly";
+  item.provider = "openai";
+  item.model = "gpt-4o";
+  item.conversation = 7;
+  item.request = 8;
+  item.cost.value = -5;
+  item.age_ms = 20;
+  item.duration_ms = 1'500;
+  item.ended = true;
+  return item;
+}
+
+std::shared_ptr<const VirtualKey> key_a() {
+  auto key = std::make_shared<VirtualKey>();
+  key->id = "key_a";
+  key->tenant = {"acme", "search", "ann"};
+  return key;
+}
+
+}  // namespace
+
+TEST_CASE("what was spent arrives as it was told, and its key once", "[frame]") {
+  SpendBatch batch{41, {spend_of(key_a()), spend_of(nullptr)}};
+  batch.events[1].key = batch.events[0].key;
+  batch.events[1].cost.value = (__int128{1} << 100) + 3;
+  const auto decoded = decode((*encode(batch))->bytes());
+  REQUIRE(decoded);
+  const auto& again = std::get<SpendBatch>(*decoded);
+  CHECK(again.first == 41);
+  REQUIRE(again.events.size() == 2);
+  const SpendItem& item = again.events[0];
+  CHECK(item.key->id == "key_a");
+  CHECK(item.key->tenant == TenantPath{"acme", "search", "ann"});
+  CHECK(item.tags == std::vector<std::string>{"nightly", "batch"});
+  CHECK(item.session == "nightly");
+  CHECK(item.provider == "openai");
+  CHECK(item.model == "gpt-4o");
+  CHECK((item.conversation == 7 && item.request == 8 && item.age_ms == 20 && item.duration_ms == 1'500 && item.ended));
+  CHECK(item.cost.value == -5);
+  CHECK(again.events[1].cost.value == batch.events[1].cost.value);
+  CHECK(again.events[0].key == again.events[1].key);
+}
+
+TEST_CASE("spend over a limit is refused before it is sent, and a hundred bytes tell an event", "[frame]") {
+  SpendBatch batch{0, std::vector<SpendItem>(spend_events_max, spend_of(key_a()))};
+  const auto most = encode(batch);
+  REQUIRE(most);
+  CHECK((*most)->size() < spend_events_max * 100);
+  batch.events.push_back(batch.events[0]);
+  CHECK(is(encode(batch).error(), FrameError::too_large));
+  batch.events.resize(1);
+  batch.events[0].tags.assign(9, "t");
+  CHECK(is(encode(batch).error(), FrameError::too_large));
+  batch.events[0].tags.clear();
+  batch.events[0].model.assign(name_bytes_max + 1, 'm');
+  CHECK(is(encode(batch).error(), FrameError::too_large));
 }
 
 TEST_CASE("errors keep their module where it is known, and lose the end of a long message", "[frame]") {
@@ -173,6 +264,8 @@ std::vector<std::pair<std::string, std::vector<std::byte>>> golden_frames() {
       {"ask-1-cancel", wire(Cancel{3})},
       {"ask-1-down", wire(Down{"worker/gpu0", "gone"})},
       {"ask-1-workers", wire(Workers{9, {worker}})},
+      {"ask-1-spend", wire(SpendBatch{9, {spend_of(key_a())}})},
+      {"ask-1-told", wire(Told{{"brk_a-1764081234567-tripped"}})},
       {"ask-1-node_report", bytes_of(*encode_body(report))},
       {"ask-1-worker_call", bytes_of(*encode_body(WorkerBody{5, frame_of("call")}))},
   };

@@ -134,6 +134,23 @@ std::map<std::string, LedgerEntry> samples() {
       {"join_token_made",
        {{7, 28, 1'760'000'000'027}, JoinTokenMade{"tok_a", key.hash, 1'760'000'900'000, "ann"}}},
       {"setting_set", {{7, 29, 1'760'000'000'028}, SettingSet{"shards", "16", "ann"}}},
+      {"budget_set_away",
+       {{7, 30, 1'760'000'000'029},
+        BudgetSet{{"bud_t", "", {ScopeKind::tag, "nightly"}, {7'000'000}, BudgetPeriod::total, "UTC", false},
+                  "ann",
+                  0,
+                  0,
+                  true}}},
+      {"commitment_added_away",
+       {{7, 31, 1'760'000'000'030},
+        CommitmentAdded{{"com_t", "alpha", {}, CommitmentUnit::money, 90, {80}, 1'760'000'000'000, 1'790'000'000'000,
+                         false},
+                        "ann",
+                        true}}},
+      {"allotment_granted",
+       {{7, 32, 1'760'000'000'031}, AllotmentGranted{"bud_t", false, 513, static_cast<__int128>(3) << 70, 0}}},
+      {"allotment_returned",
+       {{7, 33, 1'760'000'000'032}, AllotmentReturned{"com_t", true, 2, 45, 32}}},
   };
 }
 

@@ -40,6 +40,13 @@ std::vector<std::pair<std::string, Message>> samples() {
       {"progress", {3, 9, ReplicaProgress{998}}},
       {"node_progress", {0xffff, 0, NodeProgress{holder, {{3, 998, true}, {0xffff, 7, false}}}}},
       {"free", {3, 0, ShardFree{}}},
+      {"batch", {3, 9, AppendedBatch{std::string("\1\0a batch\xff", 10)}}},
+      {"allotment_demand",
+       {3, 0, AllotmentDemand{5, {{"bud_1", false, 12, large.value, 6, 1'750'000'000'000, 7, 8, 9, 10},
+                                  {"com_1", true, 0, 0, 0, 0, 0, 0, 11, 0}}}}},
+      {"allotment_terms",
+       {5, 0, AllotmentTerms{3, {{"bud_1", false, 12, large.value, 6, 1'750'000'000'000, 8, 10},
+                                 {"com_1", true, 13, 5, 0, 0, 0, 0}}}}},
   };
 }
 
@@ -94,6 +101,34 @@ TEST_CASE("a shard's message over a limit is refused by name", "[proto][shard]")
   REQUIRE_FALSE(malformed);
   CHECK(is(malformed.error(), FrameError::malformed));
   CHECK_FALSE(decode({}));
+}
+
+TEST_CASE("what owners of shards tell each other is bounded, and of no negative amount", "[proto][shard]") {
+  const auto error_of = [](const Body& body) {
+    const Result<Message> message = decode(encode({1, 0, body})->bytes());
+    return message ? std::string() : message.error().message;
+  };
+  AllotmentAsk ask;
+  ask.subject = std::string(subject_bytes_max, 's');
+  AllotmentTerm term;
+  term.subject = ask.subject;
+  CHECK(error_of(AllotmentDemand{2, {subjects_max, ask}}).empty());
+  CHECK(error_of(AllotmentTerms{2, {subjects_max, term}}).empty());
+  for (__int128 AllotmentAsk::*amount :
+       {&AllotmentAsk::granted, &AllotmentAsk::returned, &AllotmentAsk::needed, &AllotmentAsk::wanted}) {
+    AllotmentAsk negative = ask;
+    negative.*amount = -1;
+    CHECK_FALSE(error_of(AllotmentDemand{2, {negative}}).empty());
+  }
+  for (__int128 AllotmentTerm::*amount : {&AllotmentTerm::granted, &AllotmentTerm::returned}) {
+    AllotmentTerm negative = term;
+    negative.*amount = -1;
+    CHECK_FALSE(error_of(AllotmentTerms{2, {negative}}).empty());
+  }
+  ask.subject += 's';
+  term.subject += 's';
+  CHECK_FALSE(error_of(AllotmentDemand{2, {ask}}).empty());
+  CHECK_FALSE(error_of(AllotmentTerms{2, {term}}).empty());
 }
 
 TEST_CASE("texts for people are cut to what a decoder takes", "[proto][shard]") {

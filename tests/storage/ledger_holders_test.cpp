@@ -1,82 +1,13 @@
 // Holders of slices in a cluster's ledger, one case at a time; and what a replica refuses to follow.
 #include "storage/entry_json.hpp"
 #include "storage/money_rows.hpp"
-#include "tests/storage/ledger_fixture.hpp"
 #include "tests/storage/money_compare.hpp"
-#include "tests/storage/shared_node_log.hpp"
+#include "tests/storage/owned_ledger.hpp"
 
 namespace outlast::storage {
 namespace {
 
 constexpr std::int64_t day_ms = 24 * hour_ms;
-
-// A ledger whose node owns it, with a budget of 10,000 for everybody.
-struct OwnedLedger {
-  ManualClock clock;
-  UuidGenerator ids{clock, 1};
-  SharedBatches shared;
-  SharedNodeLog log{shared};
-  std::unique_ptr<LedgerWriter> writer;
-  Incarnation a = ids.next();
-  Incarnation b = ids.next();
-  std::uint64_t epoch = 0;
-
-  OwnedLedger() {
-    lead();
-    CHECK(add(proto::BudgetSet{budget(), "ann", 0, 0}) == Outcome::applied);
-  }
-  static Budget budget() {
-    return {"bud", "", *Scope::parse("organisation:acme"), pico(10'000), BudgetPeriod::total, "UTC"};
-  }
-  void reopen() {
-    log.leading = false;
-    Result<std::unique_ptr<LedgerWriter>> opened = LedgerWriter::open_replica(log, clock);
-    INFO((opened ? "" : opened.error().message));
-    REQUIRE(opened);
-    writer = std::move(*opened);
-  }
-  void lead() {
-    reopen();
-    log.leading = true;
-    REQUIRE(writer->lead(++epoch, {ids.next(), "node-a", "outlast test"}));
-  }
-  template <class T>
-  Applied apply(const T& operation) {
-    const Result<Applied> applied = writer->add(operation);
-    REQUIRE(applied);
-    return *applied;
-  }
-  template <class T>
-  Outcome add(const T& operation) {
-    return apply(operation).outcome;
-  }
-  template <class T>
-  LedgerError refusal(const T& operation) {
-    const Applied applied = apply(operation);
-    CHECK(applied.outcome == Outcome::refused);
-    return applied.error;
-  }
-  Reservation reservation(const Incarnation& holder, std::int64_t amount, bool from_slices = true) {
-    Reservation one = sample_reservation(ids.next());
-    one.amount = pico(amount);
-    one.holder = holder;
-    one.from_slices = from_slices;
-    return one;
-  }
-  const BudgetStatus& status() const { return writer->state().budgets().find("bud")->status; }
-  SliceAccount slice(const Incarnation& holder) const {
-    const SliceAccount* const found =
-        BudgetState::slice_of(*writer->state().budgets().find("bud"), holder);
-    return found == nullptr ? SliceAccount{} : *found;
-  }
-  void require_whole() {
-    REQUIRE(writer->commit());
-    const Result<VerifyReport> report = verify_ledger(log);
-    REQUIRE(report);
-    INFO(report->problem);
-    CHECK(report->ok);
-  }
-};
 
 }  // namespace
 

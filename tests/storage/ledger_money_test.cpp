@@ -1,4 +1,4 @@
-// Budgets, slices, holders, commitments and idempotency keys: the state machine and the writer over a
+// Budgets, slices, holders, commitments, allotments and idempotency keys: the state machine and the writer over a
 // MemoryLog against a naive model by seeds, with a crash at every commit point.
 #include <set>
 
@@ -15,7 +15,7 @@ namespace {
 class MoneySimulation {
  public:
   explicit MoneySimulation(std::uint64_t seed)
-      : random_(seed), ids_(clock_, seed), operations_(random_, ids_, true) {
+      : random_(seed), ids_(clock_, seed), operations_(random_, ids_, true, model_) {
     start();
   }
 
@@ -68,6 +68,8 @@ class MoneySimulation {
   std::size_t from_slices = 0;
   std::size_t from_held_slices = 0;
   std::size_t holders_ended = 0;
+  std::size_t allotted = 0;
+  std::size_t returned = 0;
 
  private:
   void start() {
@@ -134,6 +136,13 @@ class MoneySimulation {
                  << " error " << static_cast<int>(applied->error) << " expected "
                  << static_cast<int>(expected.error));
     REQUIRE(*applied == expected);
+    if (const auto* const grant = std::get_if<proto::AllotmentGranted>(&operation);
+        grant != nullptr && expected.outcome == Outcome::applied) {
+      model_.opened_at(*grant, writer_->next_index() - 1);
+      ++allotted;
+    }
+    returned += std::holds_alternative<proto::AllotmentReturned>(operation) &&
+                expected.outcome == Outcome::applied;
     if (expected.outcome == Outcome::refused) errors_seen.insert(static_cast<int>(expected.error));
     const auto* const reservation = std::get_if<Reservation>(&operation);
     if (reservation == nullptr || expected.outcome != Outcome::applied) return;
@@ -173,13 +182,15 @@ class MoneySimulation {
 
 }  // namespace
 
-TEST_CASE("budgets, slices, holders and commitments are what a naive model says, through every crash",
+TEST_CASE("budgets, slices, holders, commitments and allotments are what a naive model says, through every crash",
           "[ledger][money]") {
   std::set<int> errors;
   int rolls = 0;
   std::size_t from_slices = 0;
   std::size_t from_held_slices = 0;
   std::size_t holders_ended = 0;
+  std::size_t allotted = 0;
+  std::size_t returned = 0;
   __int128 drawn = 0;
   for (std::uint64_t seed = 1; seed <= 100; ++seed) {
     INFO("seed " << seed);
@@ -191,6 +202,8 @@ TEST_CASE("budgets, slices, holders and commitments are what a naive model says,
     from_slices += simulation.from_slices;
     from_held_slices += simulation.from_held_slices;
     holders_ended += simulation.holders_ended;
+    allotted += simulation.allotted;
+    returned += simulation.returned;
     drawn += simulation.drawn();
   }
   // The simulation reaches what it is meant to reach: every refusal but those of old ids and keys.
@@ -199,6 +212,9 @@ TEST_CASE("budgets, slices, holders and commitments are what a naive model says,
   CHECK(from_slices > 200);
   CHECK(from_held_slices > 200);
   CHECK(holders_ended > 80);
+  INFO(allotted << " allotted, " << returned << " returned");
+  CHECK(allotted > 300);
+  CHECK(returned > 50);
   CHECK((drawn > 100'000));
 }
 

@@ -13,7 +13,7 @@ namespace {
 class ClusterSimulation {
  public:
   explicit ClusterSimulation(std::uint64_t seed)
-      : random_(seed), ids_(clock_, seed), operations_(random_, ids_, false) {
+      : random_(seed), ids_(clock_, seed), operations_(random_, ids_, false, model_) {
     for (Node& node : nodes_) {
       node.log = std::make_unique<SharedNodeLog>(shared_);
       reopen(node);
@@ -62,6 +62,7 @@ class ClusterSimulation {
   int from_slices = 0;
   int crashes = 0;
   int ended = 0;
+  int allotted = 0;
 
  private:
   struct Node {
@@ -208,6 +209,11 @@ class ClusterSimulation {
     REQUIRE(applied);
     INFO("kind " << operation.index() << " error " << static_cast<int>(applied->error));
     REQUIRE(*applied == expected);
+    if (const auto* const grant = std::get_if<proto::AllotmentGranted>(&operation);
+        grant != nullptr && expected.outcome == Outcome::applied) {
+      model_.opened_at(*grant, owner_->writer->next_index() - 1);
+      ++allotted;
+    }
     storage::require_same_money(owner_->writer->state(), model_);
     const auto* const reservation = std::get_if<Reservation>(&operation);
     if (reservation == nullptr || expected.outcome != Outcome::applied) return;
@@ -266,6 +272,7 @@ TEST_CASE("replicas have the owner's state, through owners that change and nodes
   int from_slices = 0;
   int crashes = 0;
   int ended = 0;
+  int allotted = 0;
   for (std::uint64_t seed = 1; seed <= 40; ++seed) {
     INFO("seed " << seed);
     ClusterSimulation simulation(seed);
@@ -276,6 +283,7 @@ TEST_CASE("replicas have the owner's state, through owners that change and nodes
     from_slices += simulation.from_slices;
     crashes += simulation.crashes;
     ended += simulation.ended;
+    allotted += simulation.allotted;
   }
   INFO(owners << " owners, " << compared << " digests compared, " << crashes << " crashes");
   CHECK(owners > 400);
@@ -283,6 +291,7 @@ TEST_CASE("replicas have the owner's state, through owners that change and nodes
   CHECK(from_slices > 100);
   CHECK(crashes > 400);
   CHECK(ended > 40);
+  CHECK(allotted > 100);
 }
 
 TEST_CASE("many clusters of replicas", "[.slow][ledger][cluster]") {

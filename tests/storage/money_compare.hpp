@@ -18,6 +18,8 @@ inline void require_same_money(const MoneyStatus& money, const MoneyModel& model
     REQUIRE((status.used.value == one.used));
     REQUIRE((status.held.value == one.held));
     REQUIRE((status.sliced.value == one.sliced()));
+    REQUIRE(status.away == one.away);
+    REQUIRE((status.part().value == one.part()));
     REQUIRE(status.period_start_ms == one.period.start_ms);
     REQUIRE(status.period_end_ms == one.period.end_ms);
   }
@@ -31,6 +33,17 @@ inline void require_same_money(const MoneyStatus& money, const MoneyModel& model
     REQUIRE((status.amortised.value == one.amortised));
     REQUIRE((status.list_cost.value == one.list_cost));
     REQUIRE(status.ended == one.ended);
+    REQUIRE(status.away == one.away);
+    REQUIRE((status.part() - status.used - status.held == one.free()));
+  }
+}
+
+inline void require_same_allotments(const Allotments& allotments,
+                                    const MoneyModel::ModelAllotments& expected) {
+  REQUIRE(allotments.size() == expected.size());
+  for (const auto& [shard, one] : expected) {
+    REQUIRE(allotments.contains(shard));
+    REQUIRE((allotments.at(shard) == Allotment{one.granted, one.returned, one.opened}));
   }
 }
 
@@ -51,6 +64,11 @@ inline void require_same_money(const LedgerState& state, const MoneyModel& model
       REQUIRE((has->returned.value == slice.returned));
     }
     REQUIRE(account.slices.size() == holders);
+    require_same_allotments(account.allotments, one.allotments);
+  }
+  for (const auto& [id, one] : model.commitments) {
+    INFO(id);
+    require_same_allotments(state.commitments().find(id)->allotments, one.allotments);
   }
   const std::set<Incarnation> expected = model.holders();
   REQUIRE(state.holders() == std::vector<Incarnation>(expected.begin(), expected.end()));

@@ -1,4 +1,4 @@
-// A naive model of budgets, slices and their holders, commitments and idempotency keys: maps, loops
+// A naive model of budgets, slices and their holders, commitments, allotments and idempotency keys: maps, loops
 // and plain rules, slow and obvious, to compare the state machine with.
 #pragma once
 
@@ -23,18 +23,36 @@ class MoneyModel {
     __int128 returned = 0;
     int birth = 0;  // which slice of that holder
   };
+  struct ModelAllotment {
+    __int128 granted = 0;
+    __int128 returned = 0;
+    std::uint64_t opened = 0;
+  };
+  using ModelAllotments = std::map<std::uint16_t, ModelAllotment>;
+  // What may be spent of an amount here.
+  static __int128 part_of(__int128 amount, bool away, const ModelAllotments& allotments) {
+    __int128 part = away ? 0 : amount;
+    for (const auto& [shard, one] : allotments) {
+      part += away ? one.granted : -one.granted;
+      part -= away ? one.returned : -one.returned;
+    }
+    return part;
+  }
   struct ModelBudget {
     Budget budget;
     __int128 used = 0;
     __int128 held = 0;
     Period period;
     std::map<Incarnation, ModelSlice> slices;  // by holder; nil: the writer's, never told apart
+    bool away = false;
+    ModelAllotments allotments;
     [[nodiscard]] __int128 sliced() const {
       __int128 sum = 0;
       for (const auto& [holder, slice] : slices) sum += slice.left;
       return sum;
     }
     [[nodiscard]] __int128 total() const { return used + held + sliced(); }
+    [[nodiscard]] __int128 part() const { return part_of(budget.amount.value, away, allotments); }
   };
   struct ModelCommitment {
     Commitment commitment;
@@ -43,6 +61,11 @@ class MoneyModel {
     __int128 amortised = 0;
     __int128 list_cost = 0;
     bool ended = false;
+    bool away = false;
+    ModelAllotments allotments;
+    [[nodiscard]] __int128 free() const {
+      return part_of(commitment.units, away, allotments) - used - held;
+    }
     [[nodiscard]] bool active(std::int64_t now) const {
       return !ended && commitment.from_ms <= now &&
              (now < commitment.until_ms || commitment.rollover);
@@ -169,11 +192,12 @@ class MoneyModel {
     const auto at = budgets.find(op.budget.id);
     const Period period = *period_at(op.budget.period, op.budget.time_zone, now);
     if (at == budgets.end()) {
-      budgets[op.budget.id] = {op.budget, 0, 0, period, {}};
+      budgets[op.budget.id] = {op.budget, 0, 0, period, {}, op.away, {}};
       ++births[op.budget.id];
       return yes();
     }
     ModelBudget& one = at->second;
+    if (one.away != op.away) return no(LedgerError::invalid);
     if (one.budget == op.budget) return again();
     if (one.budget.scope != op.budget.scope) return no(LedgerError::invalid);
     one.budget = op.budget;
@@ -190,7 +214,7 @@ class MoneyModel {
     if (at == budgets.end()) return no(LedgerError::unknown_budget);
     ModelBudget& one = at->second;
     if (one.budget.soft || op.amount.value <= 0 ||
-        one.total() + op.amount.value > one.budget.amount.value) {
+        one.total() + op.amount.value > one.part()) {
       return no(LedgerError::invalid);
     }
     ModelSlice& slice = one.slices[op.holder];
@@ -235,8 +259,10 @@ class MoneyModel {
   }
   Applied apply(const proto::CommitmentAdded& op, std::int64_t) {
     const Commitment& added = op.commitment;
-    if (const auto at = commitments.find(added.id); at != commitments.end())
-      return at->second.commitment == added ? again() : no(LedgerError::duplicate);
+    if (const auto at = commitments.find(added.id); at != commitments.end()) {
+      const bool same = at->second.commitment == added && at->second.away == op.away;
+      return same ? again() : no(LedgerError::duplicate);
+    }
     for (const auto& [id, one] : commitments) {
       bool shared = added.models.empty() || one.commitment.models.empty();
       for (const std::string& model : added.models) shared = shared || one.commitment.covers(model);
@@ -245,7 +271,7 @@ class MoneyModel {
         return no(LedgerError::overlap);
       }
     }
-    commitments[added.id] = {added, 0, 0, 0, 0, false};
+    commitments[added.id] = {added, 0, 0, 0, 0, false, op.away, {}};
     return yes();
   }
   Applied apply(const proto::CommitmentEnded& op, std::int64_t) {
@@ -254,6 +280,52 @@ class MoneyModel {
     if (at->second.ended) return again();
     at->second.ended = true;
     return yes();
+  }
+
+  // What a home opens has the number of the entry, which only the ledger knows: see opened_at().
+  Applied apply(const proto::AllotmentGranted& op, std::int64_t) {
+    const Subject subject = subject_of(op.subject, op.commitment);
+    if (subject.allotments == nullptr) return unknown(op.commitment);
+    ModelAllotments& all = *subject.allotments;
+    const auto at = all.find(op.shard);
+    const bool known = at != all.end();
+    if (op.amount < 0) return no(LedgerError::invalid);
+    if (!subject.away) {
+      const bool opens = !known && op.opened == 0;
+      const bool adds = known && op.opened == at->second.opened && op.amount > 0;
+      if (subject.soft || op.amount > subject.free || !(opens || adds)) return no(LedgerError::invalid);
+      all[op.shard].granted += op.amount;
+      return yes();
+    }
+    if (op.opened == 0 || (!known && !all.empty())) return no(LedgerError::invalid);
+    if (known && op.opened == at->second.opened) {
+      if (op.amount == 0) return no(LedgerError::invalid);
+      at->second.granted += op.amount;
+      return yes();
+    }
+    if (known && (op.commitment || op.opened < at->second.opened)) return no(LedgerError::invalid);
+    all[op.shard] = {op.amount, 0, op.opened};
+    return yes();
+  }
+  Applied apply(const proto::AllotmentReturned& op, std::int64_t) {
+    const Subject subject = subject_of(op.subject, op.commitment);
+    if (subject.allotments == nullptr) return unknown(op.commitment);
+    const auto at = subject.allotments->find(op.shard);
+    if (at == subject.allotments->end() || at->second.opened != op.opened || op.amount <= 0)
+      return no(LedgerError::invalid);
+    const __int128 out = at->second.granted - at->second.returned;
+    if (op.amount > (subject.away ? std::min(out, subject.free) : out)) return no(LedgerError::invalid);
+    at->second.returned += op.amount;
+    return yes();
+  }
+  void opened_at(const proto::AllotmentGranted& op, std::uint64_t index) {
+    if (op.opened == 0) subject_of(op.subject, op.commitment).allotments->at(op.shard).opened = index;
+  }
+  // Zero where there is none.
+  [[nodiscard]] std::uint64_t opened_of(const std::string& id, bool commitment, std::uint16_t shard) {
+    const Subject subject = subject_of(id, commitment);
+    if (subject.allotments == nullptr || !subject.allotments->contains(shard)) return 0;
+    return subject.allotments->at(shard).opened;
   }
 
   // What a restart does: the slices end, then what is open is settled in doubt.
@@ -321,6 +393,29 @@ class MoneyModel {
   static Applied again() { return {Outcome::duplicate, {}, {}}; }
   static Applied no(LedgerError error) { return {Outcome::refused, error, {}}; }
 
+  static Applied unknown(bool commitment) {
+    return no(commitment ? LedgerError::unknown_commitment : LedgerError::unknown_budget);
+  }
+
+  // A budget or a commitment, as allotments see it.
+  struct Subject {
+    ModelAllotments* allotments = nullptr;  // null: there is none
+    bool away = false;
+    bool soft = false;
+    __int128 free = 0;
+  };
+  Subject subject_of(const std::string& id, bool commitment) {
+    if (commitment) {
+      const auto at = commitments.find(id);
+      if (at == commitments.end()) return {};
+      return {&at->second.allotments, at->second.away, false, at->second.free()};
+    }
+    const auto at = budgets.find(id);
+    if (at == budgets.end()) return {};
+    ModelBudget& one = at->second;
+    return {&one.allotments, one.away, one.budget.soft, one.part() - one.total()};
+  }
+
   static bool matches(const Scope& scope, const Reservation& op) {
     const TenantPath& tenant = op.tenant;
     switch (scope.kind) {
@@ -351,7 +446,7 @@ class MoneyModel {
                        bool from_slices) {
     if (one.budget.soft || amount == 0) return false;
     if (paying(one, holder, amount, from_slices) != nullptr) return false;
-    return one.total() + amount > one.budget.amount.value;
+    return one.total() + amount > one.part();
   }
   static void hold(ModelBudget& one, Hold& hold, const Incarnation& holder, __int128 amount,
                    bool from_slices) {
@@ -406,7 +501,7 @@ class MoneyModel {
       const auto held = request.commitments.find(commitment.id);
       if (held == request.commitments.end() || !one->active(now)) continue;
       const __int128 units =
-          std::min(commitment.units - one->used - one->held,
+          std::min(one->free(),
                    commitment.unit == CommitmentUnit::tokens ? tokens : money);
       if (units == 0) continue;
       cover(commitment, units, money, tokens);
@@ -421,7 +516,7 @@ class MoneyModel {
       const Commitment& commitment = one->commitment;
       const auto at = request.commitments.find(commitment.id);
       const __int128 held = at == request.commitments.end() ? 0 : at->second;
-      const __int128 free = one->active(now) ? commitment.units - one->used - one->held : 0;
+      const __int128 free = one->active(now) ? one->free() : 0;
       const __int128 units =
           std::min(held + free, commitment.unit == CommitmentUnit::tokens ? tokens : money);
       if (units == 0) continue;

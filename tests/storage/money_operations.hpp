@@ -7,6 +7,7 @@
 
 #include "core/random.hpp"
 #include "tests/storage/ledger_fixture.hpp"
+#include "tests/storage/money_model.hpp"
 
 namespace outlast::storage {
 
@@ -15,13 +16,14 @@ class MoneyOperations {
   static constexpr std::int64_t day_ms = 24 * hour_ms;
 
   // `nil_holder`: whether some requests and slices are of the process that writes the ledger.
-  MoneyOperations(Random& random, UuidGenerator& ids, bool nil_holder)
-      : random_(random), ids_(ids), nil_holder_(nil_holder) {
+  // `model`: of what stands; allotments go on with what it knows.
+  MoneyOperations(Random& random, UuidGenerator& ids, bool nil_holder, MoneyModel& model)
+      : random_(random), ids_(ids), nil_holder_(nil_holder), model_(model) {
     for (int i = 0; i < 3; ++i) holders_.push_back(ids_.next());
   }
 
   proto::EntryBody next() {
-    switch (random_.below(20)) {
+    switch (random_.below(22)) {
       case 0: return budget();
       case 1:
       case 2: return slice();
@@ -34,6 +36,8 @@ class MoneyOperations {
       case 9:
       case 10:
       case 11: return proto::Settled{{attempt(AttemptStatus::ok)}, {}};
+      case 12: return allotment();
+      case 13: return slice();
       default: return reservation();
     }
   }
@@ -118,7 +122,9 @@ class MoneyOperations {
     budget.period = static_cast<BudgetPeriod>(random_.below(4));
     if (random_.below(2) == 0) budget.time_zone = "Europe/Berlin";
     budget.soft = random_.below(4) == 0;
-    return proto::BudgetSet{budget, "ann", 0, 0};
+    // Mostly the same for an id, as a change of it is refused.
+    const bool away = (id == "bud_4") != (random_.below(12) == 0);
+    return proto::BudgetSet{budget, "ann", 0, 0, away};
   }
   proto::EntryBody slice() {
     const std::string id = "bud_" + std::to_string(random_.below(7));
@@ -142,7 +148,32 @@ class MoneyOperations {
     commitment.from_ms = 1'750'000'000'000 + static_cast<std::int64_t>(random_.below(4)) * day_ms;
     commitment.until_ms =
         commitment.from_ms + day_ms * static_cast<std::int64_t>(1 + random_.below(9));
-    return proto::CommitmentAdded{commitment, "ann"};
+    const bool away = (id.back() == '3') != (random_.below(12) == 0);
+    return proto::CommitmentAdded{commitment, "ann", away};
+  }
+  proto::EntryBody allotment() {
+    const bool commitment = random_.below(3) == 0;
+    const bool returns = random_.below(5) < 2;
+    const auto shard = static_cast<std::uint16_t>(random_.below(8) == 0 ? 7 : 2);
+    std::string id;
+    std::uint64_t opened = 0;
+    // Of something that there is, mostly.
+    for (int tries = 0; tries < 12 && opened == 0; ++tries) {
+      id = commitment ? "com_" + std::to_string(random_.below(12)) : "bud_" + std::to_string(random_.below(7));
+      opened = model_.opened_of(id, commitment, shard);
+      if (!returns && (commitment ? model_.commitments.contains(id) : model_.budgets.contains(id))) break;
+    }
+    // As of another one, now and then: earlier, none, or later; what is away hears of a first one somehow.
+    switch (random_.below(opened == 0 ? 4 : 16)) {
+      case 0: opened -= std::min<std::uint64_t>(opened, 1); break;
+      case 1: opened = 0; break;
+      case 2: opened += 1 + random_.below(3); break;
+      default: break;
+    }
+    const PicoUsd some = amount(random_.below(6) == 0 ? 6'000 : 800);
+    const __int128 moved = random_.below(10) == 0 ? 0 : some.value;
+    if (returns) return proto::AllotmentReturned{id, commitment, shard, moved, opened};
+    return proto::AllotmentGranted{id, commitment, shard, moved, opened};
   }
   // Refused while it has open reservations.
   proto::EntryBody holder_ends() {
@@ -153,6 +184,7 @@ class MoneyOperations {
   Random& random_;
   UuidGenerator& ids_;
   const bool nil_holder_;
+  MoneyModel& model_;
   std::vector<RequestId> known_;
   std::vector<Incarnation> holders_;
 };

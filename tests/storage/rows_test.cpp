@@ -90,6 +90,57 @@ TEST_CASE("rows of slices, holders and what holders reserved read back", "[ledge
   }
 }
 
+TEST_CASE("rows of allotments read back, and those of budgets from before there were any", "[ledger][cluster]") {
+  for (const bool commitment : {false, true}) {
+    const AllotmentRow row{commitment, "bud_a", 0x1280, {static_cast<__int128>(1) << 90, 3, 9}};
+    std::string bytes;
+    encode(bytes, row);
+    AllotmentRow read;
+    REQUIRE(decode(allotment_key(row), bytes, read));
+    CHECK(read == row);
+    CHECK_FALSE(decode(allotment_key(row), bytes + "x", read));
+    CHECK_FALSE(decode(allotment_key({commitment, "", 1, {}}), bytes, read));
+    CHECK_FALSE(decode("axbud_a", bytes, read));
+  }
+
+  BudgetStatus budget;
+  budget.budget = {"bud_a", "search", *Scope::parse("model:m1"), {7}};
+  budget.used = {3};
+  CommitmentStatus commitment;
+  commitment.commitment.id = "com_a";
+  commitment.commitment.units = 9;
+  std::string old;
+  encode(old, budget);
+  std::string old_commitment;
+  encode(old_commitment, commitment);
+  // Texts and numbers, as docs/ledger.md has them: a ledger at home writes what older versions read.
+  CHECK(old.size() == 2 + 6 + 1 + 2 + 2 + 16 + 1 + 2 + 3 + 1 + 3 * 16 + 2 * 8);
+  CHECK(old_commitment.size() == 2 + 2 + 1 + 16 + 16 + 8 + 8 + 1 + 2 * 16 + 2 * 16 + 1);
+  for (const bool away : {false, true}) {
+    BudgetStatus budget_read;
+    budget_read.away = !away;
+    REQUIRE(decode(budget_key("bud_a"), away ? old + '\1' : old, budget_read));
+    CHECK(budget_read.away == away);
+    CHECK(budget_read.used == budget.used);
+    CommitmentStatus commitment_read;
+    commitment_read.away = !away;
+    REQUIRE(decode(commitment_key("com_a"), away ? old_commitment + '\1' : old_commitment, commitment_read));
+    CHECK(commitment_read.away == away);
+    CHECK((commitment_read.commitment == commitment.commitment));
+  }
+  budget.away = commitment.away = true;
+  std::string now;
+  encode(now, budget);
+  CHECK(now == old + '\1');
+  now.clear();
+  encode(now, commitment);
+  CHECK(now == old_commitment + '\1');
+  for (const std::string& tail : {std::string(1, '\0'), std::string("\2"), std::string("\1x")}) {
+    CHECK_FALSE(decode(budget_key("bud_a"), old + tail, budget));
+    CHECK_FALSE(decode(commitment_key("com_a"), old_commitment + tail, commitment));
+  }
+}
+
 TEST_CASE("rows that are cut short or too long are refused", "[ledger]") {
   std::string bytes;
   OpenRow row;

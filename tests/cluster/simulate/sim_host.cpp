@@ -17,7 +17,7 @@ constexpr std::int64_t retry_ns = 200 * ms;
 
 SimHost::SimHost(ShardId shard, std::string node, Incarnation incarnation, const Clock& clock,
                  std::unique_ptr<SharedLog> shared, LossyLog& disk, const std::int64_t& deadline_ns, Election& election,
-                 std::vector<Budget> budgets, SimHostPorts ports)
+                 ShardId shards, ShardMoney money, SimHostPorts ports)
     : shard_(shard),
       node_(std::move(node)),
       incarnation_(incarnation),
@@ -26,7 +26,8 @@ SimHost::SimHost(ShardId shard, std::string node, Incarnation incarnation, const
       disk_(disk),
       deadline_ns_(deadline_ns),
       election_(election),
-      budgets_(std::move(budgets)),
+      shards_(shards),
+      money_(std::move(money)),
       ports_(std::move(ports)) {
   open_writer();
 }
@@ -34,7 +35,9 @@ SimHost::SimHost(ShardId shard, std::string node, Incarnation incarnation, const
 void SimHost::open_writer() {
   owner_.reset();
   writer_.reset();
-  replicated_ = std::make_unique<ReplicatedLog>(*shared_, disk_, ReplicatedLogHooks{[this] { return may_lead(); }, {}});
+  replicated_ = std::make_unique<ReplicatedLog>(*shared_, disk_, ReplicatedLogHooks{[this] { return may_lead(); }, {}, [this](std::string_view batch) {
+                                                                                         ports_.appended(shard_, batch);
+                                                                                       }});
   auto opened = storage::LedgerWriter::open_replica(*replicated_, clock_);
   check(opened.has_value(), "a replica opens", opened ? "" : opened.error().message);
   writer_ = std::move(*opened);
@@ -61,9 +64,10 @@ void SimHost::lead(std::uint64_t epoch) {
     OwnerOptions options;
     options.shard = shard_;
     options.node = node_;
+    options.shards = shards_;
     owner_ = std::make_unique<ShardOwner>(options, *writer_, clock_);
     ports_.note("leads " + name_of_shard(shard_) + " in epoch " + std::to_string(epoch));
-    keep(owner_->set_budgets(budgets_));
+    keep(owner_->set_money(money_));
   });
 }
 
@@ -115,8 +119,19 @@ void SimHost::own() {
   if (!keep(owner_->commit())) return;
   for (OwnerEffect& effect : owner_->take_effects()) {
     if (auto* send = std::get_if<SendToNode>(&effect)) ports_.send(send->node, send->message);
-    else if (const auto* grown = std::get_if<TailGrew>(&effect)) ports_.grew(shard_, grown->next_index);
+    else if (auto* to_shard = std::get_if<SendToShard>(&effect)) ports_.send_to_shard(to_shard->shard, to_shard->message);
   }
+}
+
+void SimHost::take_batch(const std::string& batch) {
+  tasks_.emplace_back([this, batch] {
+    if (owner_) return;
+    const Result<SentBatch> taken = take_sent(codec_, batch, *writer_);
+    // What an owner says stands in the log.
+    if (!taken) broken = taken.error().message;
+    else if (*taken == SentBatch::unreadable) broken = "an owner sent what is no batch";
+    else if (*taken == SentBatch::ahead) grew_ = true;
+  });
 }
 
 void SimHost::follow() {

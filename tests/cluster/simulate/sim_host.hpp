@@ -18,7 +18,8 @@ namespace outlast::cluster::simulation {
 
 struct SimHostPorts {
   std::function<void(const std::string& node, const shard::Message&)> send;
-  std::function<void(ShardId, std::uint64_t next_index)> grew;
+  std::function<void(ShardId, const shard::Message&)> send_to_shard;
+  std::function<void(ShardId, std::string_view batch)> appended;
   std::function<void(const std::string&)> note;
 };
 
@@ -26,10 +27,11 @@ class SimHost {
  public:
   // All references outlive it. `deadline_ns`: until when the node may believe in its lease.
   SimHost(ShardId shard, std::string node, Incarnation incarnation, const Clock& clock, std::unique_ptr<SharedLog> shared,
-          LossyLog& disk, const std::int64_t& deadline_ns, Election& election, std::vector<Budget> budgets,
+          LossyLog& disk, const std::int64_t& deadline_ns, Election& election, ShardId shards, ShardMoney money,
           SimHostPorts ports);
 
   void log_grew() { grew_ = true; }
+  void take_batch(const std::string& batch);
   void catch_up(std::uint64_t epoch);
   void lead(std::uint64_t epoch);
   void step_down(std::uint64_t epoch);
@@ -61,7 +63,8 @@ class SimHost {
   LossyLog& disk_;
   const std::int64_t& deadline_ns_;
   Election& election_;
-  const std::vector<Budget> budgets_;
+  const ShardId shards_;
+  const ShardMoney money_;
   const SimHostPorts ports_;
   std::unique_ptr<ReplicatedLog> replicated_;
   std::unique_ptr<storage::LedgerWriter> writer_;
@@ -70,6 +73,7 @@ class SimHost {
   std::optional<std::uint64_t> catching_up_;
   std::uint64_t epoch_ = 0;
   std::uint64_t tail_ = 0;
+  BatchCodec codec_;
   bool grew_ = true;
   bool read_to_end_ = false;
   std::int64_t polled_ns_ = 0;

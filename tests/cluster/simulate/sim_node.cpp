@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "cluster/shard_host.hpp"
 #include "core/check.hpp"
 
 namespace outlast::cluster::simulation {
@@ -17,13 +18,6 @@ constexpr std::int64_t stop_ms_max = 3'000;
 constexpr std::int64_t away_ms = 500;
 constexpr std::string_view ledger_role = "ledger";
 
-bool is_for_owner(const shard::Message& message) {
-  return std::holds_alternative<shard::Operations>(message.body) ||
-         std::holds_alternative<shard::Demand>(message.body) ||
-         std::holds_alternative<shard::EndHolder>(message.body) ||
-         std::holds_alternative<shard::ReplicaProgress>(message.body);
-}
-
 bool is_of_lease(const election::Effect& effect) {
   return std::holds_alternative<election::StartLease>(effect) || std::holds_alternative<election::KeepAlive>(effect) ||
          std::holds_alternative<election::EndLease>(effect) || std::holds_alternative<election::Announce>(effect);
@@ -33,10 +27,9 @@ bool is_of_lease(const election::Effect& effect) {
 
 SimNode::SimNode(std::string node, SimCluster& cluster, std::int64_t clock_origin_ns)
     : name(std::move(node)), cluster_(cluster), clock_(cluster.clock, clock_origin_ns) {
-  for (const auto& [shard, budgets] : cluster.budgets) {
-    if (shard == control_shard) continue;
+  for (ShardId shard = 0; shard < cluster.money.size(); ++shard) {
     std::vector<std::string> ids;
-    for (const Budget& budget : budgets) ids.push_back(budget.id);
+    for (const ShardBudget& one : cluster.money[shard].budgets) ids.push_back(one.budget.id);
     gateways_[shard] = std::make_unique<HolderNode>(name, std::move(ids), cluster.random, clock_, cluster.requests,
                                                     cluster.lanes.at(shard));
   }
@@ -153,6 +146,8 @@ void SimNode::on_message(const std::string& from, const shard::Message& message)
     election_->told(message.shard);
   } else if (std::holds_alternative<shard::Tail>(message.body)) {
     if (host != hosts_.end()) host->second->log_grew();
+  } else if (const auto* batch = std::get_if<shard::AppendedBatch>(&message.body)) {
+    if (host != hosts_.end()) host->second->take_batch(batch->bytes);
   } else if (is_for_owner(message)) {
     if (host != hosts_.end()) return host->second->receive(from, message);
     const auto* operations = std::get_if<shard::Operations>(&message.body);
@@ -337,14 +332,18 @@ void SimNode::follow(ShardId shard) {
   if (hosts_.contains(shard)) return;
   SimHostPorts ports;
   ports.send = [this](const std::string& to, const shard::Message& message) { send(to, message); };
-  ports.grew = [this](ShardId grown, std::uint64_t next_index) {
-    for (const std::string& peer : election_->peers_of(grown)) send(peer, {grown, 0, shard::Tail{next_index}});
+  ports.appended = [this](ShardId appended, std::string_view batch) {
+    const shard::Message message{appended, 0, shard::AppendedBatch{std::string(batch)}};
+    for (const std::string& peer : election_->peers_of(appended)) send(peer, message);
   };
   ports.note = [this](const std::string& what) { cluster_.trace.note(name + " " + what); };
-  const auto budgets = cluster_.budgets.find(shard);
+  ports.send_to_shard = [this](ShardId to, const shard::Message& message) {
+    if (const auto owner = owners_.find(to); owner != owners_.end()) send(owner->second.node, message);
+  };
+  const auto shards = static_cast<ShardId>(cluster_.money.size());
   hosts_[shard] = std::make_unique<SimHost>(
-      shard, name, incarnation_, clock_, coordination_->log(shard), disks_[shard], deadline_ns_, *election_,
-      budgets == cluster_.budgets.end() ? std::vector<Budget>() : budgets->second, std::move(ports));
+      shard, name, incarnation_, clock_, coordination_->log(shard), disks_[shard], deadline_ns_, *election_, shards,
+      shard < shards ? cluster_.money[shard] : ShardMoney(), std::move(ports));
 }
 
 // ---- a step

@@ -28,7 +28,7 @@ struct SimCluster {
   Trace& trace;
   ElectionOptions election;
   std::vector<Member> members;
-  std::map<ShardId, std::vector<Budget>> budgets;
+  std::vector<ShardMoney> money;  // by shard
   std::map<ShardId, HolderSetup> lanes;
   bool slow_calls = false;  // now and then a call to the agreement takes long
 };

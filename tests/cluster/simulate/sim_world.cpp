@@ -40,12 +40,12 @@ SimWorld::SimWorld(std::uint64_t seed, bool verbose)
       requests_(clock_, random_.next()),
       network_(random_, clock_),
       agreement_(clock_, random_.next()),
-      cluster_{clock_, random_, requests_, network_, agreement_, trace_, {}, {}, {}, {}} {
+      cluster_{clock_, random_, requests_, network_, agreement_, trace_, {}, {}, {}, {}, false} {
   trace_.verbose = verbose;
   const std::size_t count = 3 + random_.below(5);
   const auto shards = static_cast<ShardId>(2 + random_.below(4));
   cluster_.election = election_options(shards);
-  make_budgets(shards);
+  make_money(shards);
   choose_faults();
   for (std::size_t i = 0; i < count; ++i) {
     cluster_.members.push_back({"n" + std::to_string(i), NodeState::active, {"ledger"}});
@@ -58,15 +58,30 @@ SimWorld::SimWorld(std::uint64_t seed, bool verbose)
   trace_.note(std::to_string(count) + " nodes, " + std::to_string(shards) + " shards");
 }
 
-void SimWorld::make_budgets(ShardId shards) {
+void SimWorld::make_money(ShardId shards) {
   constexpr std::int64_t amounts[] = {60'000, 300'000, 5'000'000};
+  // Days end soon in some seeds.
+  constexpr std::int64_t day_ms = 86'400'000;
+  if (happens(2)) clock_.advance_ms(day_ms - clock_.wall_ms() % day_ms - 1'000 - static_cast<std::int64_t>(random_.below(10'000)));
+  const auto crossing = [this, &amounts](const char* id, const std::string& scope, BudgetPeriod period) {
+    const PicoUsd amount{static_cast<__int128>(amounts[random_.below(3)]) * 2};
+    crossing_.push_back({id, "", *Scope::parse(scope), amount, period, "UTC", false});
+  };
+  crossing("bud_tag", "tag:shared", BudgetPeriod::total);
+  crossing("bud_model", "model:fable", BudgetPeriod::total);
+  crossing("bud_day", "tag:daily", BudgetPeriod::day);
+  commitments_.push_back({"com_alpha", "alpha", {}, CommitmentUnit::money, 400'000, {300'000}, 0, 4'000'000'000'000, false});
+  cluster_.money.resize(shards);
   for (ShardId shard = 0; shard < shards; ++shard) {
     const std::string number = std::to_string(shard);
     const PicoUsd amount{amounts[random_.below(3)]};
     const auto budget = [amount, &number](const char* kind, const std::string& scope) {
       return Budget{std::string("bud_") + kind + number, "", *Scope::parse(scope), amount, BudgetPeriod::total, "UTC", false};
     };
-    cluster_.budgets[shard] = {budget("org", "organisation:org" + number), budget("key", "key:key_" + number)};
+    ShardMoney& money = cluster_.money[shard];
+    money.budgets = {{budget("org", "organisation:org" + number), false}, {budget("key", "key:key_" + number), false}};
+    for (const Budget& one : crossing_) money.budgets.push_back({one, home_of_crossing(one.scope, shards) != shard});
+    for (const Commitment& one : commitments_) money.commitments.push_back({one, home_of_commitment(one.id, shards) != shard, false});
     HolderSetup lanes;
     lanes.shard = shard;
     lanes.organisation = "org" + number;
@@ -249,6 +264,60 @@ void SimWorld::audit() {
       if (!audit->auditor.broken.empty()) broke(name_of_shard(shard) + ": " + audit->auditor.broken);
     }
   }
+  audit_crossing();
+}
+
+// The parts of all shards are never more than the whole, and what they have used in one period neither.
+void SimWorld::audit_crossing() {
+  for (const Budget& budget : crossing_) {
+    PicoUsd parts;
+    auto& periods = used_in_[budget.id];
+    for (const auto& [shard, audit] : audits_) {
+      const storage::BudgetAccount* const account = audit->auditor.writer().state().budgets().find(budget.id);
+      if (account == nullptr) continue;
+      parts += account->status.part();
+      periods[account->status.period_start_ms][shard] = account->status.used;
+    }
+    if (parts > budget.amount) broke("the parts of " + budget.id + " are more than the whole");
+    for (const auto& [period, shards] : periods) {
+      PicoUsd used;
+      for (const auto& [shard, amount] : shards) used += amount;
+      if (used > budget.amount) broke("the cap of " + budget.id + " is exceeded over all shards");
+    }
+  }
+  for (const Commitment& commitment : commitments_) {
+    __int128 parts = 0;
+    __int128 used = 0;
+    for (const auto& [shard, audit] : audits_) {
+      const storage::CommitmentAccount* const account = audit->auditor.writer().state().commitments().find(commitment.id);
+      if (account == nullptr) continue;
+      parts += account->status.part();
+      used += account->status.used;
+    }
+    if (parts > commitment.units || used > commitment.units) broke("more is drawn of " + commitment.id + " than was bought");
+  }
+}
+
+// Nothing is on its way for ever.
+std::string SimWorld::unrest_of_crossing() {
+  const auto differ = [this](const std::string& id, bool commitment, __int128 whole) {
+    __int128 parts = 0;
+    for (const auto& [shard, audit] : audits_) {
+      const auto account = find_account(audit->auditor.writer().state(), {id, commitment});
+      if (!account) continue;
+      __int128 allotted = 0;
+      for (const auto& [other, allotment] : *account->allotments) allotted += allotment.out();
+      parts += account->away ? allotted : whole - allotted;
+    }
+    return parts != whole;
+  };
+  for (const Budget& budget : crossing_) {
+    if (differ(budget.id, false, budget.amount.value)) return "the parts of " + budget.id + " are not the whole";
+  }
+  for (const Commitment& commitment : commitments_) {
+    if (differ(commitment.id, true, commitment.units)) return "the parts of " + commitment.id + " are not the whole";
+  }
+  return {};
 }
 
 // A replica never has what is not in the shared log.
@@ -322,7 +391,7 @@ std::string SimWorld::unrest() {
     }
     if (owners != 1) return name_of_shard(shard) + " has " + std::to_string(owners) + " owners";
   }
-  return {};
+  return unrest_of_crossing();
 }
 
 void SimWorld::check_at_rest() {
@@ -335,7 +404,9 @@ void SimWorld::check_at_rest() {
     if (shard == control_shard) continue;
     std::vector<const HolderNode*> holders;
     for (const auto& node : nodes_) holders.push_back(&node->gateway(shard));
-    const std::string wrong = verdict_at_rest(audit->auditor, cluster_.budgets.at(shard), holders);
+    std::vector<Budget> budgets;
+    for (const ShardBudget& one : cluster_.money[shard].budgets) budgets.push_back(one.budget);
+    const std::string wrong = verdict_at_rest(audit->auditor, budgets, holders);
     if (!wrong.empty()) broke(name_of_shard(shard) + ": " + wrong);
   }
 }

@@ -42,7 +42,9 @@ class SimWorld {
     std::map<std::uint64_t, Digest> hashes;  // of the last entry of each batch, by the index after it
   };
 
-  void make_budgets(ShardId shards);
+  void make_money(ShardId shards);
+  void audit_crossing();
+  [[nodiscard]] std::string unrest_of_crossing();
   void choose_faults();
   void fault();
   void cut(const std::string& a, const std::string& b, bool one_way);
@@ -69,6 +71,10 @@ class SimWorld {
   SimCluster cluster_;
   std::map<ShardId, std::unique_ptr<Audit>> audits_;
   std::vector<std::unique_ptr<SimNode>> nodes_;
+  std::vector<Budget> crossing_;  // budgets that concern all shards
+  std::vector<Commitment> commitments_;
+  // Of each of these, by the period's start: what each shard has used in it.
+  std::map<std::string, std::map<std::int64_t, std::map<ShardId, PicoUsd>>> used_in_;
   std::map<std::pair<ShardId, std::uint64_t>, Digest> digests_;  // by shard and next index
   std::map<ShardId, std::uint64_t> owners_before_;  // their epochs, when the step of this node began
   std::set<int> faults_;      // those that this seed knows
