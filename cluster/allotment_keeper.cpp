@@ -74,6 +74,8 @@ bool AllotmentKeeper::ask(const std::string& budget, __int128 short_by) {
   held.ask = next_ask_++;
   held.needed = short_by;
   held.target = account->free + short_by;
+  const Allotment* const known = own_allotment(*account);
+  held.asked_granted = known == nullptr ? 0 : known->granted;
   held.asked_ns = now_ns;
   return true;
 }
@@ -115,7 +117,9 @@ Result<void> AllotmentKeeper::take(ShardId home, const shard::AllotmentTerm& ter
     held.answered = term.answered;
     if (held.answered >= held.ask && held.needed > 0) {
       const auto now = find_account(writer_.state(), subject);
-      if (now && now->free < held.target) {
+      // What came may be held by others by now: that is no reason not to ask again.
+      const bool got = term.granted - (is_new ? 0 : held.asked_granted) >= held.needed;
+      if (!got && now && now->free < held.target) {
         held.failed = held.needed;
         held.failed_ns = clock_.monotonic_ns();
       }

@@ -43,6 +43,7 @@ class AllotmentKeeper {
     std::uint64_t answered = 0;
     __int128 needed = 0;             // of the newest question
     __int128 target = 0;             // what has to be free for who is short
+    __int128 asked_granted = 0;      // what was granted when it was asked
     std::int64_t asked_ns = 0;
     std::int64_t told_ns = 0;
     bool due = false;                // there is something to tell
