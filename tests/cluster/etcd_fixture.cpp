@@ -27,28 +27,26 @@ void run(const std::string& command) {
   check(std::system((command + " >/dev/null 2>&1").c_str()) == 0, "a command of the test works", command);
 }
 
-// Free now; kept open until all are chosen, so that they differ.
-class FreePort {
- public:
-  FreePort() : descriptor_(::socket(AF_INET, SOCK_STREAM, 0)) {
+// Free now, each time another: below those that the kernel gives to outgoing connections, which would take it before its
+// listener does, or while that is down; from a place of this process's own, so that other runs take others.
+std::uint16_t free_port() {
+  constexpr unsigned first_port = 12'000;
+  constexpr unsigned ports = 20'000;
+  static unsigned next = static_cast<unsigned>(::getpid()) * 97;
+  for (unsigned tries = 0; tries < ports; ++tries) {
+    const auto port = static_cast<std::uint16_t>(first_port + next++ % ports);
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof(address);
-    check(::bind(descriptor_, reinterpret_cast<sockaddr*>(&address), size) == 0 &&
-              ::getsockname(descriptor_, reinterpret_cast<sockaddr*>(&address), &size) == 0,
-          "a free port is found");
-    port_ = ntohs(address.sin_port);
+    address.sin_port = htons(port);
+    const int descriptor = ::socket(AF_INET, SOCK_STREAM, 0);
+    const bool is_free = ::bind(descriptor, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0;
+    ::close(descriptor);
+    if (is_free) return port;
   }
-  ~FreePort() { ::close(descriptor_); }
-  FreePort(const FreePort&) = delete;
-  FreePort& operator=(const FreePort&) = delete;
-  [[nodiscard]] std::uint16_t port() const { return port_; }
-
- private:
-  int descriptor_;
-  std::uint16_t port_ = 0;
-};
+  check(false, "a free port is found");
+  return 0;
+}
 
 std::string url(bool tls, std::uint16_t port) {
   return (tls ? "https://127.0.0.1:" : "http://127.0.0.1:") + std::to_string(port);
@@ -98,10 +96,9 @@ bool EtcdMembers::installed() {
 }
 
 EtcdMembers::EtcdMembers(std::size_t count, const EtcdAuthority* authority) : authority_(authority), members_(count) {
-  std::vector<std::unique_ptr<FreePort>> ports;
   for (Member& member : members_) {
-    member.client_port = ports.emplace_back(std::make_unique<FreePort>())->port();
-    member.peer_port = ports.emplace_back(std::make_unique<FreePort>())->port();
+    member.client_port = free_port();
+    member.peer_port = free_port();
     endpoints_.push_back(url(authority != nullptr, member.client_port));
   }
   ports.clear();

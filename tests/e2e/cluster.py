@@ -11,6 +11,7 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import threading
 import time
 
 from etcd_members import EtcdMembers, why_no_etcd
@@ -314,3 +315,36 @@ class Cluster:
 
     def close(self):
         self.cleanup.close()
+
+
+@contextlib.contextmanager
+def load(cluster, ask, callers=6):
+    """`ask(node)` at all nodes, as clients do that try the next one when a node is down. Yields the answers; none may fail."""
+    stopping = threading.Event()
+    failed, answered = [], []
+
+    def call(turn):
+        nodes = list(cluster)
+        while not stopping.is_set():
+            turn += 1
+            first = turn % len(nodes)
+            for node in nodes[first:] + nodes[:first]:
+                try:
+                    answer = ask(node)
+                except ConnectionRefusedError:
+                    continue
+                except OSError as error:
+                    failed.append(f"{node.name}: {type(error).__name__} {error}")
+                    break
+                (answered if answer.status == 200 else failed).append(answer)
+                break
+    threads = [threading.Thread(target=call, args=(number,), daemon=True) for number in range(callers)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answered
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join(40)
+    assert failed == []

@@ -6,6 +6,7 @@ cut both. Nothing here delays or reorders: there is no netem on such machines.
 """
 
 import atexit
+import contextlib
 import functools
 import itertools
 import os
@@ -15,7 +16,9 @@ import subprocess
 
 PREFIX_BITS = 24
 HOST = 254  # this machine's own end in the network, by which tests and simulated providers are reached
+FIRST_PORT, PORTS = 12_000, 20_000
 _numbers = itertools.count()
+_ports = itertools.count()
 
 
 def run(*command, stdin=None):
@@ -56,10 +59,14 @@ class Loopback:
         return self.host
 
     def port(self, name, wanted):
-        """A free port. Another process may take it before ours does; then its start fails and says so."""
-        with socket.socket() as listener:
-            listener.bind((self.host, 0))
-            return listener.getsockname()[1]
+        """A free port, each time another. Below those that the kernel gives to outgoing connections, which would take it before
+        its listener does, or while that is down; from a place of this process's own, so that other runs take others."""
+        for _ in range(PORTS):
+            number = FIRST_PORT + (os.getpid() * 97 + next(_ports)) % PORTS
+            with contextlib.suppress(OSError), socket.socket() as listener:
+                listener.bind((self.host, number))
+                return number
+        raise AssertionError(f"no port from {FIRST_PORT} to {FIRST_PORT + PORTS} is free")
 
     def command(self, name, arguments):
         return child_command(arguments)

@@ -2,13 +2,12 @@
 
 import concurrent.futures
 import re
-import threading
 import time
 
 import pytest
 
 import history
-from cluster import LEASE_TTL_S, Cluster, why_no_cluster
+from cluster import LEASE_TTL_S, Cluster, load, why_no_cluster
 from outlast_node import question, request, wait_for
 
 pytestmark = pytest.mark.skipif(bool(why_no_cluster()), reason=why_no_cluster() or "a cluster can run here")
@@ -163,40 +162,12 @@ def test_a_rolling_restart_under_load_fails_no_request(cluster):
     key = key_of(cluster, "fir/team/user")["key"]
     for node in cluster:
         wait_for(lambda: ask(node, key).status == 200, f"{node.name} knows the key")
-    stopping = threading.Event()
-    failed, answered = [], []
-
-    def callers_of(first):
-        nodes = list(cluster)
-        turn = first
-        while not stopping.is_set():
-            turn += 1
-            # A node that is down refuses the connection: the next one is asked, as any client does.
-            for node in nodes[turn % 3:] + nodes[:turn % 3]:
-                try:
-                    answer = ask(node, key)
-                except ConnectionRefusedError:
-                    continue
-                except OSError as error:
-                    failed.append(f"{node.name}: {type(error).__name__} {error}")
-                    break
-                (answered if answer.status == 200 else failed).append(answer)
-                break
-
-    threads = [threading.Thread(target=callers_of, args=(number,), daemon=True) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    try:
+    with load(cluster, lambda node: ask(node, key)) as answered:
         for node in cluster:
             before = len(answered)
             node.stop()
             node.start()
             wait_for(lambda: len(answered) > before + 30, "requests go on", 30)
-    finally:
-        stopping.set()
-        for thread in threads:
-            thread.join(40)
-    assert failed == []
     settled(cluster)
     assert history.check([], cluster.ledgers()) == []
 

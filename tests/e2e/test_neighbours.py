@@ -3,17 +3,15 @@
 Run by scripts/neighbours, which builds the version before and names its programs in OUTLAST_PREVIOUS_BIN.
 """
 
-import contextlib
 import json
 import os
 import pathlib
 import subprocess
-import threading
 
 import pytest
 
 import history
-from cluster import LEASE_TTL_S, Cluster, why_no_cluster
+from cluster import LEASE_TTL_S, Cluster, load, why_no_cluster
 from outlast_node import BIN, question, wait_for
 
 PREVIOUS = pathlib.Path(os.environ.get("OUTLAST_PREVIOUS_BIN", "/nonexistent"))
@@ -68,43 +66,11 @@ def exchange(node, programs):
     node.start()
 
 
-@contextlib.contextmanager
-def load(cluster, key):
-    """Requests to all nodes, as clients do that try the next node when one is down. Yields the answers; none may fail."""
-    stopping = threading.Event()
-    failed, answered = [], []
-
-    def call(turn):
-        nodes = list(cluster)
-        while not stopping.is_set():
-            turn += 1
-            for node in nodes[turn % 3:] + nodes[:turn % 3]:
-                try:
-                    answer = ask(node, key)
-                except ConnectionRefusedError:
-                    continue
-                except OSError as error:
-                    failed.append(f"{node.name}: {type(error).__name__} {error}")
-                    break
-                (answered if answer.status == 200 else failed).append(answer)
-                break
-    threads = [threading.Thread(target=call, args=(number,), daemon=True) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield answered
-    finally:
-        stopping.set()
-        for thread in threads:
-            thread.join(40)
-    assert failed == []
-
-
 def test_a_cluster_is_upgraded_node_by_node_under_load(cluster):
     start(cluster, PREVIOUS, PREVIOUS)
     first = cluster["n1"]
     key = new_key(cluster, "acme/team/user", first)
-    with load(cluster, key) as answered:
+    with load(cluster, lambda node: ask(node, key)) as answered:
         for node in cluster:
             exchange(node, BIN)
             before = len(answered)
@@ -152,7 +118,7 @@ def test_nodes_of_both_versions_own_shards_and_take_over_from_each_other(cluster
 def test_an_upgrade_can_be_taken_back_before_the_format_rises(cluster):
     start(cluster, PREVIOUS, PREVIOUS)
     key = new_key(cluster, "acme/team/user", cluster["n1"])
-    with load(cluster, key) as answered:
+    with load(cluster, lambda node: ask(node, key)) as answered:
         for programs in (BIN, PREVIOUS):
             for name in ("n2", "n3"):
                 exchange(cluster[name], programs)
