@@ -41,6 +41,7 @@ struct ClusterNodeOptions {
   ShardId shards = 16;    // the founder's; others go by the cluster's
   std::size_t replicas = 3;
   std::uint32_t lease_ttl_s = 10;
+  std::uint64_t trim_keep = 65'536;  // entries that stay in the shared log, for a replica that was away for a moment
   std::string software;
   std::string client_endpoint;  // of the listener for client actors; empty for none
   std::string client_key;

@@ -9,7 +9,6 @@ namespace {
 
 constexpr auto upkeep_interval = std::chrono::milliseconds(500);
 constexpr std::int64_t trim_delay_ns = 10'000'000'000;  // what replicas applied so long ago is on their disks: they sync each second
-constexpr std::uint64_t trim_keep = 65'536;             // entries that stay, for a replica that was away for a moment
 constexpr std::int64_t look_interval_ns = 5'000'000'000;
 
 }  // namespace
@@ -85,9 +84,9 @@ void ClusterNode::trim() {
     if (shard == control_shard || !host->status().leading) continue;
     const auto lowest = coordinator_->look<std::optional<std::uint64_t>>(
         [shard](const Election& election) { return election.lowest_applied(shard); });
-    if (!lowest || *lowest <= trim_keep) continue;
+    if (!lowest || *lowest <= options_.trim_keep) continue;
     auto& seen = trimmable_[shard];
-    seen.emplace_back(now_ns, *lowest - trim_keep);
+    seen.emplace_back(now_ns, *lowest - options_.trim_keep);
     std::uint64_t below = 0;
     while (!seen.empty() && seen.front().first + trim_delay_ns < now_ns) {
       below = seen.front().second;

@@ -238,8 +238,10 @@ void ShardHost::end_gone() {
 void ShardHost::trim(std::uint64_t below) {
   post([this, below] {
     if (!owner_) return;
-    const Result<void> trimmed = shared_->trim(std::min(below, durable_));
-    if (!trimmed) log::warning("log_not_trimmed", {{"shard", name_of_shard(options_.shard)}, {"error", trimmed.error().message}});
+    const std::uint64_t index = std::min(below, durable_);
+    const Result<void> trimmed = shared_->trim(index);
+    if (trimmed) working_.trimmed = std::max(working_.trimmed, index);
+    else log::warning("log_not_trimmed", {{"shard", name_of_shard(options_.shard)}, {"error", trimmed.error().message}});
   });
 }
 

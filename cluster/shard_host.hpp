@@ -55,6 +55,7 @@ struct HostStatus {
   std::uint64_t batches = 0;        // that this node appended
   std::uint64_t commit_us_last = 0;
   CommitTimes commits;              // of those batches, agreement included
+  std::uint64_t trimmed = 0;        // entries below have left the shared log, as the owner did it
   bool behind = false;              // the log was trimmed above what this replica has: it needs a checkpoint
   std::string problem;              // why it does not get on; empty when it does
   std::uint64_t dropped = 0;        // messages for which there was no room

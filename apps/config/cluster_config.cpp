@@ -14,6 +14,8 @@ constexpr std::uint64_t shards_max = 1'024;
 constexpr std::uint64_t replicas_max = 7;
 constexpr std::uint64_t lease_ttl_s_min = 2;
 constexpr std::uint64_t lease_ttl_s_max = 60;
+constexpr std::uint64_t trim_keep_min = 16;
+constexpr std::uint64_t trim_keep_max = 16U << 20;
 constexpr std::string_view scheme = "tcp://";
 constexpr std::string_view etcd_example = R"(etcd = ["https://10.0.0.1:2379", "https://10.0.0.2:2379"])";
 
@@ -130,6 +132,7 @@ void read_cluster(TableReader& root, const std::string& folder, ClusterConfig& c
   reader.integer("shards", config.shards, 1, shards_max);
   reader.integer("replicas", config.replicas, 1, replicas_max);
   reader.integer("lease_ttl_s", config.lease_ttl_s, lease_ttl_s_min, lease_ttl_s_max);
+  reader.integer("trim_keep", config.trim_keep, trim_keep_min, trim_keep_max);
   reader.refuse_unknown_keys();
 }
 

@@ -20,6 +20,7 @@ struct ClusterConfig {
   std::uint32_t shards = 16;     // for the founder; then as the cluster was founded
   std::uint32_t replicas = 3;    // of each shard, its owner counted
   std::uint32_t lease_ttl_s = 10;
+  std::uint64_t trim_keep = 65'536;  // entries of each shard's log that stay in etcd, for replicas that were away
 };
 
 // Where others reach a listener that is bound at `bound`, "tcp://HOST:PORT" with the port that was taken: there, or, where

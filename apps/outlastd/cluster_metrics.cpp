@@ -23,6 +23,8 @@ void shard_metrics(MetricsWriter& text, const cluster::ClusterNodeStatus& status
        [](const cluster::HostStatus& host) { return host.tail - std::min(host.tail, host.applied); }},
       {"outlast_shard_batches_total", "counter", "Batches that this node appended as the owner.",
        [](const cluster::HostStatus& host) { return host.batches; }},
+      {"outlast_shard_trimmed_entries", "gauge", "Entries that this node, as the owner, has trimmed from the shared log.",
+       [](const cluster::HostStatus& host) { return host.trimmed; }},
       {"outlast_shard_stuck", "gauge", "1 while the replica cannot follow the shared log.",
        [](const cluster::HostStatus& host) -> std::uint64_t { return host.problem.empty() ? 0 : 1; }},
       {"outlast_shard_messages_dropped_total", "counter", "Messages to the shard for which there was no room: they come again.",

@@ -80,6 +80,7 @@ Result<std::unique_ptr<ClusterPart>> ClusterPart::start(const NodeConfig& config
   options.shards = static_cast<cluster::ShardId>(config.cluster.shards);
   options.replicas = config.cluster.replicas;
   options.lease_ttl_s = config.cluster.lease_ttl_s;
+  options.trim_keep = config.cluster.trim_keep;
   options.software = "outlast " OUTLAST_VERSION;
   options.client_endpoint = config.zmq_listen;
   options.client_key = keys->public_key;

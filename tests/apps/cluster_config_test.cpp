@@ -43,6 +43,7 @@ join_listen = "tcp://0.0.0.0:8084"
 shards = 32
 replicas = 5
 lease_ttl_s = 2
+trim_keep = 100000
 )"));
   REQUIRE(config);
   const ClusterConfig& cluster = config->cluster;
@@ -57,6 +58,7 @@ lease_ttl_s = 2
   CHECK(cluster.shards == 32);
   CHECK(cluster.replicas == 5);
   CHECK(cluster.lease_ttl_s == 2);
+  CHECK(cluster.trim_keep == 100'000);
   CHECK(config->roles == std::vector<std::string>{"ledger"});
   CHECK(errors_in_cluster("name = \"river\"\n" + loopback + listen) == "no error");
 }
@@ -103,6 +105,7 @@ TEST_CASE("every mistake in [cluster] gets a line that says what would be right"
       {"replicas = 8", "FILE:8: key 'cluster.replicas': 8 is out of range; write an integer from 1 to 7"},
       {"lease_ttl_s = 1", "FILE:8: key 'cluster.lease_ttl_s': 1 is out of range; write an integer from 2 to 60"},
       {"lease_ttl_s = 61", "FILE:8: key 'cluster.lease_ttl_s': 61 is out of range; write an integer from 2 to 60"},
+      {"trim_keep = 15", "FILE:8: key 'cluster.trim_keep': 15 is out of range; write an integer from 16 to 16777216"},
       {"etcd_cert = \"cert.pem\"",
        "FILE:8: key 'cluster.etcd_cert': stands without etcd_key; give both as PEM files, or neither\n"
        "FILE:8: key 'cluster.etcd_cert': 'FOLDER/cert.pem' cannot be read: No such file or directory; name a PEM file"},

@@ -69,6 +69,7 @@ class ClusterNode(Node):
         lines += [f'etcd_key = "{pem / f"node-{self.name}.key"}"', f'listen = "tcp://{self.at(LINK_PORT)}"']
         lines += [f'join_listen = "tcp://{self.at(JOIN_PORT)}"', f"lease_ttl_s = {self.cluster.lease_ttl_s}"]
         lines += [f"shards = {self.cluster.shards}", f"replicas = {self.cluster.replicas}"]
+        lines += [f"{name} = {json.dumps(value)}" for name, value in self.cluster.settings.items()]
         return text + "\n".join(lines) + "\n"
 
     # ---- life
@@ -162,9 +163,10 @@ class Cluster:
     """close() at the end, or use it with `with`."""
 
     def __init__(self, folder, nodes=3, in_namespaces=False, shards=SHARDS, replicas=3, lease_ttl_s=LEASE_TTL_S,
-                 sim_options=None, node_options=None, data_bytes=None):
+                 sim_options=None, node_options=None, data_bytes=None, settings=None):
         self.folder = pathlib.Path(folder)
         self.shards, self.replicas, self.lease_ttl_s = shards, replicas, lease_ttl_s
+        self.settings = settings or {}  # more of [cluster]
         self.network = Namespaces() if in_namespaces else Loopback()
         self.crashes = []  # of nodes that ended by themselves, in words
         self.cleanup = contextlib.ExitStack()

@@ -1,11 +1,12 @@
 """Stores of a cluster's shards that cannot be opened."""
 
 import fcntl
+import re
 
 import pytest
 
 import history
-from cluster import Cluster, why_no_cluster
+from cluster import Cluster, ClusterNode, why_no_cluster
 from outlast_node import question, request, wait_for
 
 pytestmark = pytest.mark.skipif(bool(why_no_cluster()), reason=why_no_cluster() or "a cluster can run here")
@@ -16,6 +17,13 @@ REST_S = 60
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     with Cluster(tmp_path_factory.mktemp("cluster"), sim_options={"tokens": 8}) as cluster:
+        yield cluster.start()
+
+
+@pytest.fixture(scope="module")
+def trimmed(tmp_path_factory):
+    """A cluster whose logs in etcd are short."""
+    with Cluster(tmp_path_factory.mktemp("trimmed"), sim_options={"tokens": 8}, settings={"trim_keep": 16}) as cluster:
         yield cluster.start()
 
 
@@ -30,7 +38,7 @@ def store_of(node, shard):
 def some_requests(cluster):
     for organisation in ("ash", "birch", "cedar", "dune", "elm"):
         key = cluster.any().create_key(f"{organisation}/team/user")["key"]
-        for node in cluster:
+        for node in filter(ClusterNode.running, cluster):
             wait_for(lambda: node.post(question(max_tokens=16), key, timeout=30).status == 200, f"{node.name} answers")
 
 
@@ -65,3 +73,48 @@ def test_a_damaged_store_goes_aside_and_is_taken_anew(cluster):
     assert history.check([], ledgers) == []
     assert (store.parent / "ledger.damaged" / "CURRENT").read_bytes() == b"no manifest"
     assert victim.status()["problems"] == []
+
+
+def metrics(node):
+    return request(node.admin_address, "GET", "/metrics")[2].decode()
+
+
+def figures(node, name):
+    """{shard: value} of a metric."""
+    found = re.findall(rf'^{name}{{shard="(?:s0*)?(\w+)"}} (\d+)$', metrics(node), re.MULTILINE)
+    return {shard: int(value) for shard, value in found}
+
+
+def copied(node):
+    """The shards that it has taken from a peer since it started."""
+    log = node.daemon.log_path.read_text(errors="replace")
+    return set(re.findall(r"checkpoint_taken.*?shard\W+(?:s0*)?(\w+)", log))
+
+
+def trim_beyond(cluster, entries):
+    """Load, until etcd has trimmed these shards' logs further than `entries`, {shard: entries}."""
+    def is_trimmed():
+        some_requests(cluster)
+        reached = {}
+        for node in filter(ClusterNode.running, cluster):
+            for shard, value in figures(node, "outlast_shard_trimmed_entries").items():
+                reached[shard] = max(value, reached.get(shard, 0))
+        return all(reached.get(shard, 0) > end for shard, end in entries.items())
+    wait_for(is_trimmed, "the logs are trimmed", 90)
+
+
+def test_a_node_that_was_away_for_too_long_takes_copies_from_a_peer(trimmed):
+    some_requests(trimmed)
+    settled(trimmed)
+    victim = trimmed["n3"]
+    had = figures(victim, "outlast_shard_entries")
+    busy = {shard for shard, entries in had.items() if shard != "control" and entries > 5}
+    assert busy
+    victim.kill()
+    trim_beyond(trimmed, {shard: had[shard] for shard in busy})
+    victim.start()
+    settled(trimmed)
+    assert busy <= copied(victim)
+    ledgers = trimmed.ledgers()
+    assert ledgers["n3"] == ledgers["n1"]
+    assert history.check([], ledgers) == []
