@@ -12,12 +12,14 @@ namespace outlast::gpu {
 struct Matrix {
   float* data = nullptr;
   std::size_t stride = 0;
+  [[nodiscard]] Matrix at(std::size_t row, std::size_t column) const { return {data + row * stride + column, stride}; }
 };
 struct ConstMatrix {
   const float* data = nullptr;
   std::size_t stride = 0;
   ConstMatrix(const float* numbers, std::size_t row_stride) : data(numbers), stride(row_stride) {}
   ConstMatrix(const Matrix& matrix) : data(matrix.data), stride(matrix.stride) {}  // NOLINT(google-explicit-constructor)
+  [[nodiscard]] ConstMatrix at(std::size_t row, std::size_t column) const { return {data + row * stride + column, stride}; }
 };
 
 // Loaded once, for the processor that this is. Any thread, on the calling thread alone.

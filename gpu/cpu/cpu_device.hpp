@@ -50,6 +50,12 @@ class CpuDevice final : public Device {
  private:
   CpuDevice(std::size_t threads, const Blas& blas) : threads_(threads), blas_(blas), scratch_(threads_.count()) {}
 
+  struct Range {
+    std::size_t from = 0;
+    std::size_t size = 0;
+  };
+  template <class Part>
+  void cut(std::size_t m, std::size_t n, std::size_t k, const Part& part);
   // Matrix products (blas.hpp) on all threads.
   void product(Matrix out, ConstMatrix a, ConstMatrix b, std::size_t m, std::size_t n, std::size_t k, float keep);
   void product_bt(Matrix out, ConstMatrix a, ConstMatrix b_t, std::size_t m, std::size_t n, std::size_t k, float keep);

@@ -31,41 +31,36 @@ OUTLAST_KERNEL void row_times(float* out, const float* x, const float* weight, s
 
 }  // namespace
 
-// Cuts the longer side of the output among the threads.
-void CpuDevice::product(Matrix out, ConstMatrix a, ConstMatrix b, std::size_t m, std::size_t n, std::size_t k, float keep) {
+// Cuts the longer side of an output of m rows and n columns among the threads: `part(rows, columns)`.
+template <class Part>
+void CpuDevice::cut(std::size_t m, std::size_t n, std::size_t k, const Part& part) {
   const bool by_rows = m >= n;
+  const Range whole_rows{0, m};
+  const Range whole_columns{0, n};
   const std::size_t side = by_rows ? m : n;
-  const std::size_t grain = std::max<std::size_t>(1, products_per_thread_min / std::max<std::size_t>(1, (by_rows ? n : m) * k * tile));
-  threads_.for_each(tiles(side), grain, [&](std::size_t begin, std::size_t end, std::size_t) {
-    const std::size_t from = begin * tile;
-    const std::size_t size = std::min(end * tile, side) - from;
-    if (by_rows) blas_.product({out.data + from * out.stride, out.stride}, {a.data + from * a.stride, a.stride}, b, size, n, k, keep);
-    else blas_.product({out.data + from, out.stride}, a, {b.data + from, b.stride}, m, size, k, keep);
+  const std::size_t products_per_tile = std::max<std::size_t>(1, (by_rows ? n : m) * k * tile);
+  threads_.for_each(tiles(side), products_per_thread_min / products_per_tile, [&](std::size_t begin, std::size_t end, std::size_t) {
+    const Range cut{begin * tile, std::min(end * tile, side) - begin * tile};
+    part(by_rows ? cut : whole_rows, by_rows ? whole_columns : cut);
+  });
+}
+
+void CpuDevice::product(Matrix out, ConstMatrix a, ConstMatrix b, std::size_t m, std::size_t n, std::size_t k, float keep) {
+  cut(m, n, k, [&](Range rows, Range columns) {
+    blas_.product(out.at(rows.from, columns.from), a.at(rows.from, 0), b.at(0, columns.from), rows.size, columns.size, k, keep);
   });
 }
 
 void CpuDevice::product_bt(Matrix out, ConstMatrix a, ConstMatrix b_t, std::size_t m, std::size_t n, std::size_t k, float keep) {
-  const bool by_rows = m >= n;
-  const std::size_t side = by_rows ? m : n;
-  const std::size_t grain = std::max<std::size_t>(1, products_per_thread_min / std::max<std::size_t>(1, (by_rows ? n : m) * k * tile));
-  threads_.for_each(tiles(side), grain, [&](std::size_t begin, std::size_t end, std::size_t) {
-    const std::size_t from = begin * tile;
-    const std::size_t size = std::min(end * tile, side) - from;
-    if (m == 1 && keep == 0) row_times(out.data, a.data, b_t.data, k, from, from + size);
-    else if (by_rows) blas_.product_bt({out.data + from * out.stride, out.stride}, {a.data + from * a.stride, a.stride}, b_t, size, n, k, keep);
-    else blas_.product_bt({out.data + from, out.stride}, a, {b_t.data + from * b_t.stride, b_t.stride}, m, size, k, keep);
+  cut(m, n, k, [&](Range rows, Range columns) {
+    if (m == 1 && keep == 0 && b_t.stride == k) row_times(out.data, a.data, b_t.data, k, columns.from, columns.from + columns.size);
+    else blas_.product_bt(out.at(rows.from, columns.from), a.at(rows.from, 0), b_t.at(columns.from, 0), rows.size, columns.size, k, keep);
   });
 }
 
 void CpuDevice::product_at(Matrix out, ConstMatrix a_t, ConstMatrix b, std::size_t m, std::size_t n, std::size_t k, float keep) {
-  const bool by_rows = m >= n;
-  const std::size_t side = by_rows ? m : n;
-  const std::size_t grain = std::max<std::size_t>(1, products_per_thread_min / std::max<std::size_t>(1, (by_rows ? n : m) * k * tile));
-  threads_.for_each(tiles(side), grain, [&](std::size_t begin, std::size_t end, std::size_t) {
-    const std::size_t from = begin * tile;
-    const std::size_t size = std::min(end * tile, side) - from;
-    if (by_rows) blas_.product_at({out.data + from * out.stride, out.stride}, {a_t.data + from, a_t.stride}, b, size, n, k, keep);
-    else blas_.product_at({out.data + from, out.stride}, a_t, {b.data + from, b.stride}, m, size, k, keep);
+  cut(m, n, k, [&](Range rows, Range columns) {
+    blas_.product_at(out.at(rows.from, columns.from), a_t.at(0, rows.from), b.at(0, columns.from), rows.size, columns.size, k, keep);
   });
 }
 

@@ -43,21 +43,30 @@ constexpr std::size_t rows_per_thread_min = 16;
 
 const float* or_null(const Array& array) { return array.empty() ? nullptr : array.as<float>(); }
 
+// Where one head of one row lies; the first `heads` are queries, the others keys.
+struct HeadPlace {
+  bool is_query;
+  std::size_t turned;  // in q or k
+  std::size_t qkv;
+  std::size_t scale;
+};
+[[gnu::always_inline]] inline HeadPlace place_of(const HeadShape& shape, std::size_t row, std::size_t head) {
+  const bool is_query = head < shape.heads;
+  const std::size_t turned = is_query ? row * shape.heads + head : row * shape.kv_heads + head - shape.heads;
+  return {is_query, turned * shape.dim, row * shape.qkv_width() + head * shape.dim, row * (shape.heads + shape.kv_heads) + head};
+}
+
 OUTLAST_KERNEL void forward(const QkRope& operation, std::size_t begin, std::size_t end) {
   const HeadShape& shape = operation.shape;
   const std::size_t half = shape.dim / 2;
-  const std::size_t normed = shape.heads + shape.kv_heads;
   for (std::size_t row = begin; row < end; ++row) {
-    const auto position = static_cast<std::size_t>(operation.positions.as<std::int32_t>()[row]);
-    const float* const cosines = operation.cosines.as<float>() + position * half;
-    const float* const sines = operation.sines.as<float>() + position * half;
-    for (std::size_t head = 0; head < normed; ++head) {
-      const bool is_query = head < shape.heads;
-      float* const out = is_query ? operation.q.as<float>() + (row * shape.heads + head) * shape.dim
-                                  : operation.k.as<float>() + (row * shape.kv_heads + head - shape.heads) * shape.dim;
-      const float* const x = operation.qkv.as<float>() + row * shape.qkv_width() + head * shape.dim;
-      const float scale = head_forward(out, x, or_null(is_query ? operation.q_weight : operation.k_weight), cosines, sines, half, operation.epsilon);
-      if (!operation.scale.empty()) operation.scale.as<float>()[row * normed + head] = scale;
+    const std::size_t turn = static_cast<std::size_t>(operation.positions.as<std::int32_t>()[row]) * half;
+    for (std::size_t head = 0; head < shape.heads + shape.kv_heads; ++head) {
+      const HeadPlace at = place_of(shape, row, head);
+      const float scale = head_forward((at.is_query ? operation.q : operation.k).as<float>() + at.turned, operation.qkv.as<float>() + at.qkv,
+                                       or_null(at.is_query ? operation.q_weight : operation.k_weight), operation.cosines.as<float>() + turn,
+                                       operation.sines.as<float>() + turn, half, operation.epsilon);
+      if (!operation.scale.empty()) operation.scale.as<float>()[at.scale] = scale;
     }
   }
 }
@@ -66,19 +75,15 @@ OUTLAST_KERNEL void forward(const QkRope& operation, std::size_t begin, std::siz
 OUTLAST_KERNEL void backward(const QkRopeBackward& operation, std::size_t begin, std::size_t end, float* d_weights) {
   const HeadShape& shape = operation.shape;
   const std::size_t half = shape.dim / 2;
-  const std::size_t normed = shape.heads + shape.kv_heads;
   for (std::size_t row = begin; row < end; ++row) {
-    const auto position = static_cast<std::size_t>(operation.positions.as<std::int32_t>()[row]);
-    const float* const cosines = operation.cosines.as<float>() + position * half;
-    const float* const sines = operation.sines.as<float>() + position * half;
-    for (std::size_t head = 0; head < normed; ++head) {
-      const bool is_query = head < shape.heads;
-      const float* const d_out = is_query ? operation.d_q.as<float>() + (row * shape.heads + head) * shape.dim
-                                          : operation.d_k.as<float>() + (row * shape.kv_heads + head - shape.heads) * shape.dim;
-      const std::size_t place = row * shape.qkv_width() + head * shape.dim;
-      const float scale = operation.scale.empty() ? 1.0F : operation.scale.as<float>()[row * normed + head];
-      head_backward(operation.d_qkv.as<float>() + place, d_weights + (is_query ? 0 : shape.dim), d_out, operation.qkv.as<float>() + place,
-                    or_null(is_query ? operation.q_weight : operation.k_weight), scale, cosines, sines, half);
+    const std::size_t turn = static_cast<std::size_t>(operation.positions.as<std::int32_t>()[row]) * half;
+    for (std::size_t head = 0; head < shape.heads + shape.kv_heads; ++head) {
+      const HeadPlace at = place_of(shape, row, head);
+      const float scale = operation.scale.empty() ? 1.0F : operation.scale.as<float>()[at.scale];
+      head_backward(operation.d_qkv.as<float>() + at.qkv, d_weights + (at.is_query ? 0 : shape.dim),
+                    (at.is_query ? operation.d_q : operation.d_k).as<float>() + at.turned, operation.qkv.as<float>() + at.qkv,
+                    or_null(at.is_query ? operation.q_weight : operation.k_weight), scale, operation.cosines.as<float>() + turn,
+                    operation.sines.as<float>() + turn, half);
     }
   }
 }

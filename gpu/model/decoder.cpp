@@ -290,27 +290,13 @@ void Decoder::backward_mlp(const LayerWeights& weights, const LayerWeights& grad
   const std::size_t intermediate = config_.intermediate;
   const Array d_stream = rows_of(arrays_->d_stream, hidden);
   const Array d_mlp = rows_of(arrays_->d_mlp, intermediate);
-  LinearBackward down;
-  down.d_x = d_mlp;
-  down.d_weight = gradients.down;
-  down.d_out = d_stream;
-  down.x = rows_of(states.mlp, intermediate);
-  down.weight = weights.down;
-  down.inputs = intermediate;
-  down.outputs = hidden;
-  device_.run(down);
+  device_.run(LinearBackward{d_mlp, false, gradients.down, {}, d_stream,
+                             rows_of(states.mlp, intermediate), weights.down, intermediate, hidden});
   const Array gate_up = rows_of(states.gate_up, 2 * intermediate);
   device_.run(SwiGluBackward{gate_up, d_mlp, gate_up, intermediate});
   const Array d_norm = rows_of(arrays_->d_norm, hidden);
-  LinearBackward up;
-  up.d_x = d_norm;
-  up.d_weight = gradients.gate_up;
-  up.d_out = gate_up;
-  up.x = rows_of(states.norm2, hidden);
-  up.weight = weights.gate_up;
-  up.inputs = hidden;
-  up.outputs = 2 * intermediate;
-  device_.run(up);
+  device_.run(LinearBackward{d_norm, false, gradients.gate_up, {}, gate_up,
+                             rows_of(states.norm2, hidden), weights.gate_up, hidden, 2 * intermediate});
   device_.run(RmsNormBackward{d_stream, gradients.mlp_norm, d_norm, rows_of(states.middle, hidden), rows_of(states.norm2_scale, 1), weights.mlp_norm, hidden});
 }
 
@@ -321,15 +307,8 @@ void Decoder::backward_layer(const LayerWeights& weights, const LayerWeights& gr
   const Array d_stream = rows_of(arrays_->d_stream, hidden);
   const Array d_attention = rows_of(arrays_->d_attention, shape.q_width());
   const Array attention = rows_of(states.attention, shape.q_width());
-  LinearBackward out;
-  out.d_x = d_attention;
-  out.d_weight = gradients.attention_out;
-  out.d_out = d_stream;
-  out.x = attention;
-  out.weight = weights.attention_out;
-  out.inputs = shape.q_width();
-  out.outputs = hidden;
-  device_.run(out);
+  device_.run(LinearBackward{d_attention, false, gradients.attention_out, {}, d_stream,
+                             attention, weights.attention_out, shape.q_width(), hidden});
 
   AttentionBackward attend;
   attend.d_q = rows_of(arrays_->d_q, shape.q_width());
@@ -364,16 +343,8 @@ void Decoder::backward_layer(const LayerWeights& weights, const LayerWeights& gr
   device_.run(rope);
 
   const Array d_norm = rows_of(arrays_->d_norm, hidden);
-  LinearBackward in;
-  in.d_x = d_norm;
-  in.d_weight = gradients.qkv;
-  in.d_bias = gradients.qkv_bias;
-  in.d_out = attend.d_qkv;
-  in.x = rows_of(states.norm1, hidden);
-  in.weight = weights.qkv;
-  in.inputs = hidden;
-  in.outputs = shape.qkv_width();
-  device_.run(in);
+  device_.run(LinearBackward{d_norm, false, gradients.qkv, gradients.qkv_bias, attend.d_qkv,
+                             rows_of(states.norm1, hidden), weights.qkv, hidden, shape.qkv_width()});
   device_.run(RmsNormBackward{d_stream, gradients.attention_norm, d_norm, rows_of(states.input, hidden), rows_of(states.norm1_scale, 1), weights.attention_norm, hidden});
 }
 
