@@ -511,7 +511,14 @@ ClusterNodeStatus ClusterNode::status() const {
     status.shards = election.status();
     return true;
   });
-  for (const auto& host : hosts()) status.hosts.push_back(host->status());
+  for (const auto& host : hosts()) {
+    HostStatus one = host->status();
+    // A replica learns how long the log is from those that report of it, its owner among them.
+    for (const auto& [node, shards] : status.heard) {
+      if (const auto reported = shards.find(one.shard); reported != shards.end()) one.tail = std::max(one.tail, reported->second);
+    }
+    status.hosts.push_back(std::move(one));
+  }
   status.peers = links_->up();
   status.links = links_->counters();
   status.holder = holder_->counters();

@@ -157,6 +157,7 @@ class ClusterNode {
   void trim();
   void run_upkeep();
   void look_at_agreement();
+  void compact_agreement();
   void raise_log_format();
   void mirror_budgets();
 
@@ -191,6 +192,7 @@ class ClusterNode {
   std::vector<AgreementMember> members_;
   bool looking_ = false;
   std::int64_t looked_ns_ = 0;
+  std::int64_t compacted_ns_ = 0;  // the upkeep thread's
   std::map<ShardId, std::vector<std::string>> replicas_;  // that want to hear that the shard's log grew
   ControlChannelPorts control_channel_;
   std::map<ShardId, std::vector<std::pair<std::int64_t, std::uint64_t>>> trimmable_;  // when, and below which index

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "cluster/cluster_node.hpp"
+#include "core/log.hpp"
 
 namespace outlast::cluster {
 namespace {
@@ -10,6 +11,7 @@ namespace {
 constexpr auto upkeep_interval = std::chrono::milliseconds(500);
 constexpr std::int64_t trim_delay_ns = 10'000'000'000;  // what replicas applied so long ago is on their disks: they sync each second
 constexpr std::int64_t look_interval_ns = 5'000'000'000;
+constexpr std::int64_t compact_interval_ns = 300'000'000'000;  // etcd keeps every version of every key until it is told
 
 }  // namespace
 
@@ -25,6 +27,7 @@ void ClusterNode::run_upkeep() {
     disk_->release_ballast_if_full();
     mirror_budgets();
     look_at_agreement();
+    compact_agreement();
     raise_log_format();
     lock.lock();
   }
@@ -58,6 +61,17 @@ void ClusterNode::look_at_agreement() {
     const std::lock_guard lock(mutex_);
     members_ = std::move(members);
     looking_ = false;
+  });
+}
+
+// The duty of the control shard's owner, so that the service's database stays small.
+void ClusterNode::compact_agreement() {
+  const std::int64_t now_ns = clock_.monotonic_ns();
+  if (now_ns - compacted_ns_ < compact_interval_ns || !leads(control_shard)) return;
+  compacted_ns_ = now_ns;
+  members_thread_.push([this] {
+    const Result<void> compacted = agreement_.calls->compact();
+    if (!compacted) log::warning("agreement_not_compacted", {{"error", compacted.error().message}});
   });
 }
 

@@ -78,6 +78,8 @@ class Coordination {
   // implementation; must not block. Once.
   virtual void watch(std::function<void()> view_changed, std::function<void(ShardId)> log_grew) = 0;
   virtual std::vector<AgreementMember> members() = 0;
+  // Forgets what keys were before, which the service keeps until somebody says so. Readers of the present notice nothing.
+  virtual Result<void> compact() = 0;
 };
 
 }  // namespace outlast::cluster

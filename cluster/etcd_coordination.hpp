@@ -35,10 +35,7 @@ class EtcdCoordination final : public Coordination {
   std::unique_ptr<SharedLog> log(ShardId shard) override;
   void watch(std::function<void()> view_changed, std::function<void(ShardId)> log_grew) override;
   std::vector<AgreementMember> members() override;
-
-  // Forgets what was overwritten and trimmed, so that etcd's database stays small. One node's duty (the control
-  // shard's owner's), every few minutes.
-  Result<void> compact();
+  Result<void> compact() override;
 
  private:
   // The logs that were asked for.

@@ -118,6 +118,7 @@ class MemoryAgreement::Node final : public Coordination {
     watcher.view_changed = std::move(view_changed);
     watcher.log_grew = std::move(log_grew);
   }
+  Result<void> compact() override { return {}; }  // it keeps no history
   std::vector<AgreementMember> members() override {
     AgreementMember member;
     member.endpoint = "memory";

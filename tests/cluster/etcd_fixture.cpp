@@ -101,7 +101,6 @@ EtcdMembers::EtcdMembers(std::size_t count, const EtcdAuthority* authority) : au
     member.peer_port = free_port();
     endpoints_.push_back(url(authority != nullptr, member.client_port));
   }
-  ports.clear();
   for (std::size_t i = 0; i < count; ++i) start(i);
   wait_for_health();
 }
