@@ -71,6 +71,7 @@ Result<void> AllotmentDesk::take(ShardId from, const shard::AllotmentAsk& ask) {
     if (!account->gives) return {};
     if (Result<void> opened = give(subject, from, 0); !opened) return opened;
     account = find_account(writer_.state(), subject);
+    if (!account || allotment_of(*account, from) == nullptr) return {};
   }
   const Allotment known = *allotment_of(*account, from);
   to_tell_.insert(key);
@@ -103,6 +104,7 @@ Result<void> AllotmentDesk::give(const AllotmentSubject& subject, ShardId to, __
   if (!given) return fail(given.error());
   to_tell_.insert({subject, to});
   unseen_[{subject, to}] = 0;
+  unseen_due_ns_ = 0;
   return {};
 }
 
@@ -110,7 +112,7 @@ Result<void> AllotmentDesk::share(const std::string& commitment) {
   const AllotmentSubject subject{commitment, true};
   const auto account = find_account(writer_.state(), subject);
   if (!account || account->away || !account->gives || !account->allotments->empty() || shards_ < 2) return {};
-  const __int128 part = account->whole / (2 * static_cast<__int128>(shards_));
+  const __int128 part = first_share_of(account->whole, shards_);
   for (ShardId to = 0; to < shards_; ++to) {
     if (to == shard_) continue;
     if (Result<void> given = give(subject, to, part); !given) return given;
@@ -163,7 +165,6 @@ void AllotmentDesk::end_rounds() {
 }
 
 Result<void> AllotmentDesk::deal(const std::function<bool(const std::string& budget)>& ask_holders) {
-  end_rounds();
   if (Result<void> answered = answer_asks(ask_holders); !answered) return answered;
   for (const storage::BudgetAccount* budget : writer_.state().budgets().touched()) note_lowered(*budget);
   recall_lowered();
@@ -255,10 +256,15 @@ void AllotmentDesk::tell(std::vector<SendToShard>& messages) {
     for (const ShardId shard : std::exchange(round.to_ask, {})) to_tell_.insert({{budget, false}, shard});
   }
   const std::int64_t now_ns = clock_.monotonic_ns();
-  for (auto& [key, told_ns] : unseen_) {
-    if (told_ns != 0 && now_ns - told_ns < unseen_again_ns) continue;
-    told_ns = now_ns;
-    to_tell_.insert(key);
+  if (now_ns >= unseen_due_ns_) {
+    unseen_due_ns_ = std::numeric_limits<std::int64_t>::max();
+    for (auto& [key, told_ns] : unseen_) {
+      if (told_ns == 0 || now_ns - told_ns >= unseen_again_ns) {
+        told_ns = now_ns;
+        to_tell_.insert(key);
+      }
+      unseen_due_ns_ = std::min(unseen_due_ns_, told_ns + unseen_again_ns);
+    }
   }
   std::map<ShardId, std::vector<shard::AllotmentTerm>> by_shard;
   for (const Key& key : std::exchange(to_tell_, {})) {
@@ -290,7 +296,7 @@ void AllotmentDesk::forget(const AllotmentSubject& subject) {
 std::int64_t AllotmentDesk::next_wake_ns() const {
   std::int64_t next = std::numeric_limits<std::int64_t>::max();
   for (const auto& [budget, round] : rounds_) next = std::min(next, round.deadline_ns);
-  for (const auto& [key, told_ns] : unseen_) next = std::min(next, told_ns + unseen_again_ns);
+  if (!unseen_.empty()) next = std::min(next, unseen_due_ns_);
   for (const auto& [budget, again_ns] : lowered_) next = std::min(next, again_ns);
   return next;
 }

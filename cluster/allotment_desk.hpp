@@ -3,7 +3,7 @@
 //
 // - What a shard needs for somebody who waits is given as soon as it is there; else the holders of slices here and the other
 //   shards are asked for what they have free, once, and then the answer is given, whatever it is. What it wants to have at hand
-//   is at most the free part divided by twice the number of shards, and nothing while somebody waits.
+//   is at most the free part divided by twice the number of shards that have an allotment, and nothing while somebody waits.
 // - What was given is told again until the shard says that it has it.
 // - Nothing is told before it is durable, and only totals are: any message may be lost, late or repeated.
 #pragma once
@@ -33,6 +33,8 @@ class AllotmentDesk {
   // A commitment that is new here: equal shares for all. Errors: of the writer.
   Result<void> share(const std::string& commitment);
 
+  // Before it is decided who goes on waiting: recalls that were answered, or whose time is over, end.
+  void end_rounds();
   // Answers what can be answered. `ask_holders`: asks holders of slices of that budget, where there are any who were not
   // asked; whether they are being asked. Errors: of the writer.
   Result<void> deal(const std::function<bool(const std::string& budget)>& ask_holders);
@@ -68,7 +70,6 @@ class AllotmentDesk {
   Result<void> give_ahead();
   void note_lowered(const storage::BudgetAccount& budget);
   void recall_lowered();
-  void end_rounds();
   [[nodiscard]] bool is_fruitless(const std::string& budget, __int128 short_by) const;
   shard::AllotmentTerm term_of(const Key& key, const AllotmentAccount& account) const;
 
@@ -81,6 +82,7 @@ class AllotmentDesk {
   std::map<Key, __int128> wanted_;
   std::set<Key> to_tell_;
   std::map<Key, std::int64_t> unseen_;       // what the shard has not confirmed, and when it was told; 0: not yet
+  std::int64_t unseen_due_ns_ = 0;           // when the first of them is to be told
   std::map<std::string, Round, std::less<>> rounds_;  // by budget: commitments are never short
   std::map<std::string, Fruitless, std::less<>> fruitless_;
   std::map<std::string, std::int64_t, std::less<>> lowered_;  // less is free than nothing; when it is recalled next

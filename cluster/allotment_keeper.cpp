@@ -12,9 +12,12 @@ namespace {
 using storage::Allotment;
 
 constexpr std::int64_t ahead_interval_ns = 50'000'000;    // between two demands ahead of need, of one subject
+constexpr std::int64_t ahead_fruitless_ns = 5'000'000'000;  // where the home had nothing to give
 constexpr std::int64_t returned_again_ns = 500'000'000;   // until a return that the home has not confirmed is told again
 constexpr std::int64_t confirm_again_ns = 250'000'000;    // less than a home waits before it says again what it gave
 constexpr std::int64_t commitments_look_ns = 100'000'000;
+constexpr std::int64_t idle_ns = 60'000'000'000;           // what nobody drew of for so long is not needed here
+constexpr int idle_keep_share = 8;  // this part of a first share
 constexpr int ahead_factor = 4;  // times what was drawn lately lies at hand
 
 // Away there is one.
@@ -40,7 +43,13 @@ AllotmentKeeper::Held& AllotmentKeeper::activate(const AllotmentSubject& subject
   return held;
 }
 
-void AllotmentKeeper::introduce(const AllotmentSubject& subject) { activate(subject); }
+void AllotmentKeeper::introduce(const AllotmentSubject& subject) {
+  Held& held = activate(subject);
+  if (!subject.commitment) return;
+  // Nobody waits for a commitment: without a first share it would never be asked for.
+  const auto account = find_account(writer_.state(), subject);
+  if (account) held.drawn = std::max(held.drawn, first_share_of(account->whole, shards_) / ahead_factor);
+}
 
 void AllotmentKeeper::forget(const AllotmentSubject& subject) {
   held_.erase(subject);
@@ -106,13 +115,21 @@ Result<void> AllotmentKeeper::take(ShardId home, const shard::AllotmentTerm& ter
       held.last_free += more;
       held.failed = 0;
       if (is_new) held.looked = false;  // what an allotment before it had is not drawn
+      // Totals of both sides begin alike. The shard's own were of a budget that was removed meanwhile.
+      if (is_new && term.returned > 0) {
+        const auto returned = writer_.add(proto::AllotmentReturned{term.subject, term.commitment, home, term.returned, term.opened});
+        if (!returned) return fail(returned.error());
+      }
     }
     activate(subject);  // the home tells it until it hears that it has come
   }
   // The home says again what it was not told has come. What it answers to this is not answered: that comes sooner.
   if (!is_new && more <= 0 && clock_.monotonic_ns() - held.told_ns >= confirm_again_ns) activate(subject);
-  if (!is_new) held.returned_seen = std::max(held.returned_seen, term.returned);
-  else held.returned_seen = 0;
+  held.returned_seen = is_new ? term.returned : std::max(held.returned_seen, term.returned);
+  if (std::exchange(held.wants, false)) {
+    held.ahead_pause_ns = more > 0 ? ahead_interval_ns : ahead_fruitless_ns;
+    if (more > 0) held.drawn /= 2;
+  }
   if (term.answered > held.answered) {
     held.answered = term.answered;
     if (held.answered >= held.ask && held.needed > 0) {
@@ -138,7 +155,11 @@ Result<void> AllotmentKeeper::deal(const std::function<bool(const std::string& b
   for (const AllotmentSubject& subject : active_) {
     Held& held = held_.at(subject);
     if (held.recall <= held.recalled || holders_asked(subject.id)) continue;
-    if (Result<void> given = give_back(subject, held); !given) return given;
+    held.recalled = held.recall;
+    held.due = dirty_ = true;
+    const auto account = find_account(writer_.state(), subject);
+    if (!account) continue;
+    if (Result<void> given = give_back(subject, *account, account->free); !given) return given;  // all that nobody holds
   }
   for (const storage::BudgetAccount* budget : writer_.state().budgets().touched()) {
     if (budget->status.away && !budget->status.budget.soft) look({budget->status.budget.id, false}, now_ns);
@@ -146,23 +167,21 @@ Result<void> AllotmentKeeper::deal(const std::function<bool(const std::string& b
   if (now_ns - commitments_looked_ns_ < commitments_look_ns) return {};
   commitments_looked_ns_ = now_ns;
   for (const auto& [id, commitment] : writer_.state().commitments().all()) {
-    if (commitment->status.away && !commitment->status.ended) look({id, true}, now_ns);
+    if (!commitment->status.away) continue;
+    if (!commitment->status.ended) look({id, true}, now_ns);
+    if (Result<void> returned = return_idle({id, true}, now_ns); !returned) return returned;
   }
   return {};
 }
 
-// All that nobody holds.
-Result<void> AllotmentKeeper::give_back(const AllotmentSubject& subject, Held& held) {
-  held.recalled = held.recall;
-  held.due = dirty_ = true;
-  const auto account = find_account(writer_.state(), subject);
-  const Allotment* const known = account ? own_allotment(*account) : nullptr;
+Result<void> AllotmentKeeper::give_back(const AllotmentSubject& subject, const AllotmentAccount& account, __int128 most) {
+  const Allotment* const known = own_allotment(account);
   if (known == nullptr) return {};
-  const __int128 amount = std::min(account->free, known->out());
+  const __int128 amount = std::min(most, known->out());
   if (amount <= 0) return {};
-  const auto returned = writer_.add(proto::AllotmentReturned{subject.id, subject.commitment, account->allotments->begin()->first, amount, known->opened});
+  const auto returned = writer_.add(proto::AllotmentReturned{subject.id, subject.commitment, account.allotments->begin()->first, amount, known->opened});
   if (!returned) return fail(returned.error());
-  held.last_free -= amount;
+  held_[subject].last_free -= amount;
   return {};
 }
 
@@ -174,7 +193,26 @@ void AllotmentKeeper::look(const AllotmentSubject& subject, std::int64_t now_ns)
   if (held.looked) held.drawn += std::max<__int128>(0, held.last_free - account->free);
   held.looked = true;
   held.last_free = account->free;
-  if (wanted_of(held, *account) > 0 && now_ns - held.wanted_ns >= ahead_interval_ns) activate(subject);
+  if (wanted_of(held, *account) > 0 && now_ns - held.wanted_ns >= held.ahead_pause_ns) activate(subject);
+}
+
+// Some of it stays, so that who comes again finds something and asks for more.
+Result<void> AllotmentKeeper::return_idle(const AllotmentSubject& subject, std::int64_t now_ns) {
+  const auto account = find_account(writer_.state(), subject);
+  Held& held = held_[subject];
+  if (!account || account->free != held.idle_free || held.idle_since_ns == 0) {
+    held.idle_since_ns = now_ns;
+    held.idle_free = account ? account->free : 0;
+    return {};
+  }
+  if (now_ns - held.idle_since_ns < idle_ns) return {};
+  held.idle_since_ns = now_ns;
+  held.drawn = 0;
+  const __int128 rest = first_share_of(account->whole, shards_) / idle_keep_share;
+  if (account->free <= rest) return {};
+  if (Result<void> given = give_back(subject, *account, account->free - rest); !given) return given;
+  activate(subject);
+  return {};
 }
 
 __int128 AllotmentKeeper::wanted_of(const Held& held, const AllotmentAccount& account) const {
@@ -203,10 +241,10 @@ bool AllotmentKeeper::tell_one(const AllotmentSubject& subject, std::int64_t now
     ask.needed = held.needed;
     ask.ask = held.ask;
   }
-  if (now_ns - held.wanted_ns >= ahead_interval_ns) ask.wanted = wanted_of(held, *account);
+  if (now_ns - held.wanted_ns >= held.ahead_pause_ns) ask.wanted = wanted_of(held, *account);
   if (ask.wanted > 0) {
     held.wanted_ns = now_ns;
-    held.drawn /= 2;
+    held.wants = true;
   }
   held.told_ns = now_ns;
   by_home[*home].push_back(std::move(ask));

@@ -56,10 +56,15 @@ class AllotmentKeeper {
     bool looked = false;
     __int128 drawn = 0;              // lately
     std::int64_t wanted_ns = 0;      // when it was last asked ahead
+    bool wants = false;              // it was, and nothing was heard since
+    std::int64_t ahead_pause_ns = 0; // until it is asked ahead again
+    std::int64_t idle_since_ns = 0;  // of a commitment: since then as much is free
+    __int128 idle_free = 0;
   };
 
   Result<void> take(ShardId home, const shard::AllotmentTerm& term, const std::function<bool(const std::string& budget)>& ask_holders);
-  Result<void> give_back(const AllotmentSubject& subject, Held& held);
+  Result<void> give_back(const AllotmentSubject& subject, const AllotmentAccount& account, __int128 most);
+  Result<void> return_idle(const AllotmentSubject& subject, std::int64_t now_ns);
   void look(const AllotmentSubject& subject, std::int64_t now_ns);
   Held& activate(const AllotmentSubject& subject);  // it has something to tell
   // Whether there is still something to wait for, once it was told.

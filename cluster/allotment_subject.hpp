@@ -36,7 +36,9 @@ struct AllotmentAccount {
 // No value where there is none.
 std::optional<AllotmentAccount> find_account(const storage::LedgerState& state, const AllotmentSubject& subject);
 
-// Asks and terms fill messages of at most shard::subjects_max each.
+// Of a commitment, for each shard at once; half of the whole stays at home.
+inline __int128 first_share_of(__int128 whole, ShardId shards) { return whole / (2 * static_cast<__int128>(shards)); }
+
 inline constexpr std::int64_t allotment_round_ns = 350'000'000;  // a home's recall of other shards' parts
 inline constexpr std::int64_t allotment_wait_ns = 600'000'000;   // of who is short, for the home's answer
 inline constexpr std::int64_t allotment_again_ns = 100'000'000;  // until what nobody answered is said again

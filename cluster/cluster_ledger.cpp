@@ -83,13 +83,12 @@ std::vector<VirtualKey> ClusterLedger::keys() const { return dependencies_.contr
 
 // Entries that older nodes cannot read are not made while there may be any.
 Result<void> ClusterLedger::check_crossing(const std::string& what) const {
-  if (dependencies_.shards == 1) return {};
   const auto view = dependencies_.control.get();
   const auto set = view->members.settings.find(std::string(log_format_setting));
   const auto pinned = parse_log_format(set == view->members.settings.end() ? std::string() : set->second);
   if (!pinned) return fail(pinned.error());
   if (*pinned >= log_format_allotments) return {};
-  return fail(LedgerError::invalid, what + " concerns all shards of this cluster, and nodes of the version before do not know that; finish the "
+  return fail(LedgerError::invalid, what + " concerns all shards of the cluster, and nodes of the version before do not know that; finish the "
                                            "upgrade of all nodes (`outlast cluster status` shows their versions) and try again");
 }
 
@@ -100,7 +99,7 @@ void ClusterLedger::set_budget(Budget budget, std::string by, std::function<void
     const bool known = std::any_of(view->keys.begin(), view->keys.end(), [&budget](const VirtualKey& key) { return key.id == budget.scope.value; });
     if (!known) return done(fail(LedgerError::unknown_key, "there is no key " + budget.scope.value));
   }
-  if (crosses_shards(budget.scope)) {
+  if (dependencies_.shards > 1 && crosses_shards(budget.scope)) {
     if (Result<void> may = check_crossing("a budget of " + budget.scope.to_string()); !may) return done(std::move(may));
   }
   record(control_shard, proto::BudgetSet{std::move(budget), std::move(by)}, std::move(done));
@@ -136,7 +135,11 @@ void ClusterLedger::add_commitment(Commitment commitment, std::string by, std::f
 }
 
 void ClusterLedger::end_commitment(std::string id, std::string by, std::function<void(Result<void>)> done) {
-  record(control_shard, proto::CommitmentEnded{std::move(id), std::move(by)}, std::move(done));
+  const auto view = dependencies_.control.get();
+  const bool known = std::any_of(view->commitments.begin(), view->commitments.end(), [&id](const auto& one) { return one.commitment.id == id; });
+  // An old cluster of one shard has commitments that the control log does not know.
+  const ShardId shard = known || dependencies_.shards > 1 ? control_shard : ShardId{0};
+  record(shard, proto::CommitmentEnded{std::move(id), std::move(by)}, std::move(done));
 }
 
 // As the control shard has them; some of an old cluster of one shard are in that shard alone.

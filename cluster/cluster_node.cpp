@@ -381,6 +381,7 @@ void ClusterNode::on_message(const std::string& node, shard::Message message) {
   } else if (auto* batch = std::get_if<shard::AppendedBatch>(&message.body)) {
     if (const auto host = host_of(shard)) host->take_batch(std::move(batch->bytes));
   } else if (is_for_owner(message)) {
+    if (!may_say(node, message)) return;
     if (const auto host = host_of(shard)) return host->receive(node, std::move(message));
     if (auto answer = not_owner(message, {}, 0)) send(node, std::move(*answer));
   } else {
@@ -397,15 +398,22 @@ void ClusterNode::send(const std::string& node, shard::Message message) {
   static_cast<void>(sent);
 }
 
+std::string ClusterNode::owner_of(ShardId shard) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = std::find_if(view_.owners.begin(), view_.owners.end(), [shard](const Ownership& one) { return one.shard == shard; });
+  return found == view_.owners.end() ? std::string() : found->node;
+}
+
 void ClusterNode::send_to_owner(ShardId shard, shard::Message message) {
-  std::string owner;
-  {
-    const std::lock_guard lock(mutex_);
-    const auto found = std::find_if(view_.owners.begin(), view_.owners.end(), [shard](const Ownership& one) { return one.shard == shard; });
-    if (found == view_.owners.end()) return;
-    owner = found->node;
-  }
-  send(owner, std::move(message));
+  const std::string owner = owner_of(shard);
+  if (!owner.empty()) send(owner, std::move(message));
+}
+
+// Parts of budgets are a matter of those who own the shards; what comes from another is said again by its owner.
+bool ClusterNode::may_say(const std::string& node, const shard::Message& message) const {
+  if (const auto* demand = std::get_if<shard::AllotmentDemand>(&message.body)) return owner_of(demand->from) == node;
+  if (const auto* terms = std::get_if<shard::AllotmentTerms>(&message.body)) return owner_of(terms->from) == node;
+  return true;
 }
 
 void ClusterNode::control_changed(const std::shared_ptr<const ControlView>& view, const ControlChanges& changes) {
@@ -414,7 +422,8 @@ void ClusterNode::control_changed(const std::shared_ptr<const ControlView>& view
     coordinator_->with([&view](Election& election) { election.set_members(members_of(view->members)); });
     end_removed(*view);
   }
-  if (!changes.budgets && !changes.keys && !changes.commitments) return;
+  const bool of_keys = std::any_of(view->budgets.begin(), view->budgets.end(), [](const Budget& budget) { return budget.scope.kind == ScopeKind::key; });
+  if (!changes.budgets && !changes.commitments && !(changes.keys && of_keys)) return;
   auto money = std::make_shared<const std::vector<ShardMoney>>(money_of_shards(*view, shards_));
   holder_->set_money(money);
   {

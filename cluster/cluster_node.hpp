@@ -142,7 +142,9 @@ class ClusterNode {
   void on_frame(const Peer& peer, Channel channel, FramePtr frame);
   void on_message(const std::string& node, shard::Message message);
   void send(const std::string& node, shard::Message message);
+  [[nodiscard]] std::string owner_of(ShardId shard) const;  // by this node's view; empty: nobody
   void send_to_owner(ShardId shard, shard::Message message);  // lost where nobody owns it: it is said again
+  [[nodiscard]] bool may_say(const std::string& node, const shard::Message& message) const;
   // Of the control board.
   void control_changed(const std::shared_ptr<const ControlView>& view, const ControlChanges& changes);
   void set_peers(const ControlView& view);
@@ -193,7 +195,7 @@ class ClusterNode {
   bool looking_ = false;
   std::int64_t looked_ns_ = 0;
   std::int64_t compacted_ns_ = 0;  // the upkeep thread's
-  std::map<ShardId, std::vector<std::string>> replicas_;  // that want to hear that the shard's log grew
+  std::map<ShardId, std::vector<std::string>> replicas_;  // that are sent what this node appends
   ControlChannelPorts control_channel_;
   std::map<ShardId, std::vector<std::pair<std::int64_t, std::uint64_t>>> trimmable_;  // when, and below which index
 

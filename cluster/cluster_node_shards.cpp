@@ -120,10 +120,11 @@ Result<std::shared_ptr<ShardHost>> ClusterNode::open_or_replace(ShardId shard) {
   auto host = open_host(shard);
   if (host || !is(host.error(), storage::LedgerError::corrupt)) return host;
   const std::string place = folder_of(shard);
-  const std::string aside = place + ".damaged";
+  // What went aside before may be the only whole copy of what was trimmed since.
+  std::string aside = place + ".damaged";
+  for (int number = 2; fs::exists(aside); ++number) aside = place + ".damaged-" + std::to_string(number);
   log::error("shard_damaged", {{"shard", name_of_shard(shard)}, {"error", host.error().message}, {"moved_to", aside}});
   std::error_code error;
-  fs::remove_all(aside, error);
   fs::rename(place, aside, error);
   if (error) return fail(storage::LedgerError::io, "cannot move " + place + " aside: " + error.message());
   return open_host(shard);

@@ -26,8 +26,10 @@ std::size_t body_bytes(const Body& body) {
     return body.grants.size() * item_bytes;
   } else if constexpr (requires { body.shards.size(); }) {
     return body.shards.size() * sizeof(body.shards[0]);
-  } else if constexpr (requires { body.items.size(); }) {
-    return body.items.size() * item_bytes;
+  } else if constexpr (std::is_same_v<Body, shard::AllotmentDemand>) {
+    return body.asks.size() * item_bytes;
+  } else if constexpr (std::is_same_v<Body, shard::AllotmentTerms>) {
+    return body.terms.size() * item_bytes;
   } else {
     return 0;
   }

@@ -223,6 +223,7 @@ void ShardHost::mirror(std::uint64_t epoch) {
 
 void ShardHost::set_gone(std::shared_ptr<const std::vector<Incarnation>> gone) {
   post([this, gone = std::move(gone)] {
+    if (gone_ == gone) return;
     gone_ = gone;
     end_gone();
   });

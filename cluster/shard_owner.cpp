@@ -23,15 +23,18 @@ template <class Body, class... Kinds>
 constexpr bool is_one_of = (std::is_same_v<Body, Kinds> || ...);
 
 // What a holder may say to a shard, and what to the control log.
-bool is_allowed(const proto::EntryBody& body, ShardId shard) {
+bool is_allowed(const proto::EntryBody& body, ShardId shard, ShardId shards) {
   return std::visit(
-      [shard]<class Body>(const Body&) {
+      [shard, shards]<class Body>(const Body&) {
         if constexpr (is_one_of<Body, Reservation, AttemptLine, proto::Settled, proto::Voided, ReservationExtension>) {
           return shard != control_shard;
         } else if constexpr (is_one_of<Body, proto::IncarnationStarted, proto::OwnerStarted, proto::HolderEnded,
                                        proto::SliceGranted, proto::SliceReturned, proto::BudgetRolled,
                                        proto::AllotmentGranted, proto::AllotmentReturned>) {
           return false;
+        } else if constexpr (std::is_same_v<Body, proto::CommitmentEnded>) {
+          // An old cluster of one shard has commitments that the control log does not know.
+          return shard == control_shard || shards == 1;
         } else {
           return shard == control_shard;
         }
@@ -156,7 +159,7 @@ Result<void> ShardOwner::take(const Incarnation& holder, HolderSession& session,
   }
   const Result<proto::LedgerEntry> decoded = proto::decode_ledger_entry(entry->frame);
   const auto* const reservation = decoded ? std::get_if<Reservation>(&decoded->body) : nullptr;
-  const bool right = decoded && is_allowed(decoded->body, options_.shard) &&
+  const bool right = decoded && is_allowed(decoded->body, options_.shard, options_.shards) &&
                      (reservation == nullptr || reservation->holder == holder);
   if (right) return take(holder, session, decoded->body);
   ++counters_.refused;
@@ -254,6 +257,7 @@ Result<void> ShardOwner::commit_if_large() {
 
 Result<void> ShardOwner::commit() {
   end_rounds();
+  allotments_.end_rounds();
   if (Result<void> decided = decide_waiting(); !decided) return decided;
   if (Result<void> allotted = deal_allotments(); !allotted) return allotted;
   if (Result<void> dealt = deal(); !dealt) return dealt;

@@ -134,6 +134,7 @@ class ShardOwner {
   void drop_waiting(const Incarnation& holder);
   void forget_waiting(WaitingMap::iterator at);
   Result<void> set_budgets(std::span<const ShardBudget> budgets);
+  Result<void> remove_budget(const std::string& id);
   Result<void> set_commitments(std::span<const ShardCommitment> commitments);
   // Whether somebody is being asked, or can be, for what they have of the budget: holders of its slices, or other shards.
   bool may_get_room(const std::string& budget, PicoUsd short_by);

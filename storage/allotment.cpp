@@ -10,7 +10,8 @@ bool of_another_home(const Allotments& allotments, bool away, std::uint16_t shar
 
 // The home gives what it has free. The first entry opens the allotment, be it with nothing.
 bool may_give(const Allotment* known, const AllotmentSide& side, const proto::AllotmentGranted& body) {
-  if (side.soft || body.amount > side.free) return false;
+  // An overdrawn budget gives nothing, and may open an allotment with that.
+  if (side.soft || (body.amount > 0 && body.amount > side.free)) return false;
   return known == nullptr ? body.opened == 0 : body.opened == known->opened && body.amount > 0;
 }
 

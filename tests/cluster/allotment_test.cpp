@@ -56,6 +56,7 @@ struct Side {
     else REQUIRE(keeper->receive(std::get<shard::AllotmentTerms>(sent.message.body), nobody));
   }
   std::vector<SendToShard> commit() {
+    desk->end_rounds();
     REQUIRE(keeper->deal(nobody));
     REQUIRE(desk->deal(nobody));
     REQUIRE(writer->commit());
@@ -368,43 +369,129 @@ TEST_CASE("what is drawn is asked for ahead of need, and not all of it", "[clust
   CHECK(three.a.part() < 1'000);
 }
 
-TEST_CASE("a commitment is shared out at once, and then by use", "[cluster][allotment]") {
-  const Commitment commitment{"com_1", "alpha", {}, CommitmentUnit::money, 1'200, {600}, 0, 4'000'000'000'000, false};
-  const ShardId home = home_of_commitment(commitment.id, shards);
-  std::map<ShardId, std::unique_ptr<Side>> sides;
-  for (ShardId shard = 0; shard < shards; ++shard) sides[shard] = std::make_unique<Side>(shard);
-  for (auto& [shard, side] : sides) {
-    side->add(proto::CommitmentAdded{commitment, "control", shard != home});
-    if (shard == home) REQUIRE(side->desk->share(commitment.id));
-    else side->keeper->introduce({commitment.id, true});
+TEST_CASE("an overdrawn budget opens allotments and gives nothing", "[cluster][allotment]") {
+  Three three;
+  const auto budget = [](bool soft) { return Budget{"bud_1", "", scope, {100}, BudgetPeriod::total, "UTC", soft}; };
+  for (Side* side : three.all()) side->add(proto::BudgetSet{budget(true), "control", 0, 0, side != &three.home});
+  three.home.reserve(150);
+  for (Side* side : three.all()) side->add(proto::BudgetSet{budget(false), "control", 0, 0, side != &three.home});
+  REQUIRE(three.home.part() == 100);
+  REQUIRE(three.a.keeper->ask("bud_1", 10));
+  three.settle();
+  CHECK_FALSE(three.a.keeper->is_asking("bud_1"));
+  CHECK(three.a.part() == 0);
+}
+
+TEST_CASE("a shard that forgot a budget takes in what is there, not all that ever was", "[cluster][allotment]") {
+  Three three;
+  three.set(1'000);
+  three.settle();
+  for (int i = 0; i < 3; ++i) {
+    REQUIRE(three.a.keeper->ask("bud_1", 400));
+    three.settle();
+    REQUIRE(three.home.desk->recall("bud_1", 1'000));
+    three.settle();
+    three.advance_ms(600);
   }
-  const auto settle = [&sides] {
-    for (int round = 0; round < 20; ++round) {
+  REQUIRE(three.a.keeper->ask("bud_1", 300));
+  three.settle();
+  // Removed and made anew: only this shard saw both.
+  three.a.add(proto::BudgetRemoved{"bud_1", "control"});
+  three.a.keeper->forget({"bud_1", false});
+  three.a.set(1'000);
+  three.settle();
+  CHECK(three.a.part() == 300);
+  CHECK(three.home.part() == 700);
+}
+
+// Three shards with one commitment, whose messages may be lost.
+struct Bulk {
+  explicit Bulk(bool shares) {
+    for (ShardId shard = 0; shard < shards; ++shard) sides[shard] = std::make_unique<Side>(shard);
+    for (auto& [shard, side] : sides) {
+      side->add(proto::CommitmentAdded{commitment, "control", shard != home});
+      if (shard != home) side->keeper->introduce({commitment.id, true});
+      else if (shares) REQUIRE(side->desk->share(commitment.id));
+    }
+  }
+  void run(int rounds, std::int64_t step_ms, bool lost = false) {
+    for (int round = 0; round < rounds; ++round) {
       std::vector<SendToShard> said;
       for (auto& [shard, side] : sides) {
-        side->clock.advance_ms(100);
+        side->clock.advance_ms(step_ms);
         for (SendToShard& one : side->commit()) said.push_back(std::move(one));
       }
+      if (lost) continue;
       for (const SendToShard& one : said) sides[one.shard]->hear(one);
     }
-  };
-  settle();
-  const auto part = [&](ShardId shard) { return static_cast<std::int64_t>(sides[shard]->writer->state().commitments().find("com_1")->status.part()); };
-  const auto busy = static_cast<ShardId>((home + 1) % shards);
-  CHECK(part(busy) == 200);
-  CHECK(part(home) == 800);
-  Reservation reservation;
-  reservation.request_id = sides[busy]->ids.next();
-  reservation.tenant = {"acme", "search", "ann"};
-  reservation.price_known = true;
-  reservation.amount = {150};
-  reservation.candidates = {{"alpha", "fable"}};
-  sides[busy]->add(reservation);
-  settle();
-  CHECK(part(busy) > 200);
-  std::int64_t sum = 0;
-  for (ShardId shard = 0; shard < shards; ++shard) sum += part(shard);
-  CHECK(sum == 1'200);
+  }
+  void reserve(std::int64_t amount) {
+    Reservation reservation;
+    reservation.request_id = sides[busy]->ids.next();
+    reservation.tenant = {"acme", "search", "ann"};
+    reservation.price_known = true;
+    reservation.amount = {amount};
+    reservation.candidates = {{"alpha", "fable"}};
+    sides[busy]->add(reservation);
+  }
+  std::int64_t part(ShardId shard) const {
+    return static_cast<std::int64_t>(sides.at(shard)->writer->state().commitments().find("com_1")->status.part());
+  }
+  std::int64_t sum() const {
+    std::int64_t sum = 0;
+    for (ShardId shard = 0; shard < shards; ++shard) sum += part(shard);
+    return sum;
+  }
+  const Commitment commitment{"com_1", "alpha", {}, CommitmentUnit::money, 4'800, {600}, 0, 4'000'000'000'000, false};
+  const ShardId home = home_of_commitment(commitment.id, shards);
+  const ShardId busy = static_cast<ShardId>((home + 1) % shards);
+  const ShardId quiet = static_cast<ShardId>((home + 2) % shards);
+  std::map<ShardId, std::unique_ptr<Side>> sides;
+};
+
+TEST_CASE("a shard asks for its first share of a commitment where nobody gave it", "[cluster][allotment]") {
+  Bulk bulk(false);
+  bulk.run(10, 100);
+  CHECK(bulk.part(bulk.busy) > 0);
+  CHECK(bulk.part(bulk.quiet) > 0);
+  CHECK(bulk.sum() == 4'800);
+}
+
+TEST_CASE("a shard whose home could not hear for long goes on asking for more of a commitment", "[cluster][allotment]") {
+  Bulk bulk(true);
+  bulk.run(5, 100);
+  bulk.reserve(bulk.part(bulk.busy));
+  bulk.run(100, 100, true);
+  const std::int64_t before = bulk.part(bulk.busy);
+  bulk.run(20, 100);
+  CHECK(bulk.part(bulk.busy) > before);
+  CHECK(bulk.sum() == 4'800);
+}
+
+TEST_CASE("what no shard draws of a commitment goes home for those that do", "[cluster][allotment]") {
+  Bulk bulk(true);
+  bulk.run(5, 100);
+  REQUIRE(bulk.part(bulk.quiet) == 800);
+  bulk.run(10, 30'000);
+  CHECK(bulk.part(bulk.quiet) == 100);
+  CHECK(bulk.part(bulk.home) == 4'600);
+  // A little stayed, so that who comes again gets more.
+  bulk.reserve(100);
+  bulk.run(20, 100);
+  CHECK(bulk.part(bulk.busy) > 100);
+  CHECK(bulk.sum() == 4'800);
+}
+
+TEST_CASE("a commitment is shared out at once, and then by use", "[cluster][allotment]") {
+  Bulk bulk(true);
+  bulk.run(5, 100);
+  CHECK(bulk.part(bulk.busy) == 800);
+  CHECK(bulk.part(bulk.home) == 3'200);
+  bulk.reserve(700);
+  bulk.run(20, 100);
+  CHECK(bulk.part(bulk.busy) > 800);
+  CHECK(bulk.part(bulk.quiet) == 800);
+  CHECK(bulk.sum() == 4'800);
 }
 
 }  // namespace

@@ -408,4 +408,24 @@ TEST_CASE("a budget whose amount is lowered has its surplus recalled", "[cluster
   CHECK(bench.writer->state().budgets().size() == 0);
 }
 
+TEST_CASE("a budget that was made anew with another scope limits by that", "[cluster][owner]") {
+  Bench bench;
+  bench.set_budgets({{"bud_1", "", *Scope::parse("organisation:birch"), {5}, BudgetPeriod::total, "UTC", false}});
+  const storage::BudgetAccount* const account = bench.writer->state().budgets().find("bud_1");
+  REQUIRE(account != nullptr);
+  CHECK(account->status.budget.scope == *Scope::parse("organisation:birch"));
+}
+
+TEST_CASE("a commitment that follows one that has ended is not refused for overlapping it", "[cluster][owner]") {
+  Bench bench;
+  const auto commitment = [](const char* id) { return Commitment{id, "alpha", {}, CommitmentUnit::money, 10, {5}, 0, 4'000'000'000'000, false}; };
+  ShardMoney money;
+  money.commitments = {{commitment("com_b"), false, false}};
+  REQUIRE(bench.owner->set_money(money));
+  money.commitments = {{commitment("com_a"), false, false}, {commitment("com_b"), false, true}};
+  REQUIRE(bench.owner->set_money(money));
+  CHECK(bench.writer->state().commitments().find("com_a") != nullptr);
+  CHECK(bench.writer->state().commitments().find("com_b")->status.ended);
+}
+
 }  // namespace outlast::cluster
