@@ -59,8 +59,6 @@ class Arena {
     return (count * size_of(dtype) + alignment - 1) / alignment * alignment;
   }
   Array take(std::size_t count, Dtype dtype);
-  [[nodiscard]] std::size_t taken() const { return taken_; }
-  void rewind(std::size_t taken) { taken_ = taken; }
 
  private:
   static constexpr std::size_t alignment = 256;

@@ -58,7 +58,6 @@ struct Linear {
 };
 struct LinearBackward {
   Array d_x;       // c [rows, inputs], or empty
-  bool add_d_x = false;
   Array d_weight;  // f32 [outputs, inputs], or empty (frozen)
   Array d_bias;    // f32 [outputs], or empty
   Array d_out;     // c [rows, outputs]
@@ -174,7 +173,7 @@ struct Teacher {
   std::size_t top_k = 0;
   // Or its own head: its logits are made chunk by chunk.
   Array x;     // c [loss_rows, width of the teacher]
-  Array head;  // c [vocabulary, width of the teacher]
+  Array head;  // c [at least `tokens` of HeadLoss, width of the teacher]
   std::size_t width = 0;
 };
 

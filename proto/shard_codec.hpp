@@ -155,6 +155,7 @@ struct HolderEnded {
 
 // ---- between owner and replicas; hints, which may be lost
 
+// Said by owners of link version 1 only; later ones send the batch itself.
 struct Tail {
   std::uint64_t next_index = 0;
   bool operator==(const Tail&) const = default;

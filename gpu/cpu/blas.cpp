@@ -47,11 +47,9 @@ Result<const Blas*> Blas::load_now() {
   static Blas blas;
   blas.gemm_ = reinterpret_cast<Gemm>(::dlsym(library, "cblas_sgemm"));
   const auto set_threads = reinterpret_cast<void (*)(int)>(::dlsym(library, "openblas_set_num_threads"));
-  const auto core_name = reinterpret_cast<char* (*)()>(::dlsym(library, "openblas_get_corename"));
-  if (blas.gemm_ == nullptr || set_threads == nullptr || core_name == nullptr)
+  if (blas.gemm_ == nullptr || set_threads == nullptr)
     return fail(GpuError::device, "the library libopenblas.so.0 is not OpenBLAS");
   set_threads(1);  // Threads cuts the work
-  blas.kernels_ = core_name();
   return &blas;
 }
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <string>
 
 #include "core/result.hpp"
 
@@ -33,16 +32,12 @@ class Blas {
   void product_bt(Matrix out, ConstMatrix a, ConstMatrix b_t, std::size_t m, std::size_t n, std::size_t k, float keep = 0, float scale = 1) const;
   void product_at(Matrix out, ConstMatrix a_t, ConstMatrix b, std::size_t m, std::size_t n, std::size_t k, float keep = 0, float scale = 1) const;
 
-  // The processor that its kernels are for.
-  [[nodiscard]] const std::string& kernels() const { return kernels_; }
-
  private:
   using Gemm = void (*)(int, int, int, int, int, int, float, const float*, int, const float*, int, float, float*, int);
   Blas() = default;
   static Result<const Blas*> load_now();
 
   Gemm gemm_ = nullptr;
-  std::string kernels_;
 };
 
 }  // namespace outlast::gpu

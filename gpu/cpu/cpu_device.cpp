@@ -28,14 +28,22 @@ class CpuMemory final : public Memory {
   const Array array_;
 };
 
-// What the kernel thinks can be had without swapping.
+std::uint64_t number_in(const char* path, std::uint64_t otherwise) {
+  std::uint64_t number = 0;
+  return std::ifstream(path) >> number ? number : otherwise;
+}
+
+// What the kernel thinks can be had without swapping, within the limit of the group that the process runs in.
 std::uint64_t available_bytes() {
+  constexpr std::uint64_t no_limit = ~std::uint64_t{0};
+  const std::uint64_t limit = number_in("/sys/fs/cgroup/memory.max", no_limit);
+  const std::uint64_t left = limit == no_limit ? no_limit : limit - std::min(limit, number_in("/sys/fs/cgroup/memory.current", 0));
   std::ifstream file("/proc/meminfo");
   std::string name;
   std::uint64_t kib = 0;
   std::string rest;
   while (file >> name >> kib && std::getline(file, rest)) {
-    if (name == "MemAvailable:") return kib << 10;
+    if (name == "MemAvailable:") return std::min(kib << 10, left);
   }
   return 0;
 }
@@ -87,14 +95,6 @@ float* CpuDevice::scratch_of(std::size_t thread, std::size_t count) {
   std::vector<float>& memory = scratch_[thread];
   if (memory.size() < count) memory.resize(count);
   return memory.data();
-}
-
-Array Arena::take(std::size_t count, Dtype dtype) {
-  const std::size_t bytes = bytes_of(count, dtype);
-  check(taken_ + bytes <= whole_.count, "an arena has room for what was planned");
-  const Array array{static_cast<std::byte*>(whole_.data) + taken_, count, dtype};
-  taken_ += bytes;
-  return array;
 }
 
 }  // namespace outlast::gpu

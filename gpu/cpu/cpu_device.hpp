@@ -44,9 +44,6 @@ class CpuDevice final : public Device {
   void run(const AdamW& operation) override;
   void add_square_sum(const Array& sum, const Array& numbers) override;
 
-  [[nodiscard]] Threads& threads() { return threads_; }
-  [[nodiscard]] const Blas& blas() const { return blas_; }
-
  private:
   CpuDevice(std::size_t threads, const Blas& blas) : threads_(threads), blas_(blas), scratch_(threads_.count()) {}
 

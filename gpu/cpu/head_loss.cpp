@@ -19,7 +19,7 @@ void CpuDevice::run(const HeadLoss& operation) {
     product_bt({logits, vocabulary}, x, {operation.head.as<float>(), width}, size, vocabulary, width, 0);
     if (teacher.width > 0) {
       product_bt({operation.teacher_logits.as<float>(), vocabulary}, {teacher.x.as<float>() + from * teacher.width, teacher.width},
-                 {teacher.head.as<float>(), teacher.width}, size, vocabulary, teacher.width, 0);
+                 {teacher.head.as<float>(), teacher.width}, size, operation.tokens, teacher.width, 0);
     }
     threads_.for_each(size, 1, [&](std::size_t begin, std::size_t end, std::size_t thread) {
       for (std::size_t i = begin; i < end; ++i) {

@@ -78,8 +78,7 @@ void CpuDevice::run(const LinearBackward& operation) {
   const std::size_t rows = operation.d_out.count / outputs;
   const float* const d_out = operation.d_out.as<float>();
   if (!operation.d_x.empty()) {
-    product({operation.d_x.as<float>(), inputs}, {d_out, outputs}, {operation.weight.as<float>(), inputs}, rows, inputs, outputs,
-            operation.add_d_x ? 1.0F : 0.0F);
+    product({operation.d_x.as<float>(), inputs}, {d_out, outputs}, {operation.weight.as<float>(), inputs}, rows, inputs, outputs, 0);
   }
   if (!operation.d_weight.empty()) {
     product_at({operation.d_weight.as<float>(), inputs}, {d_out, outputs}, {operation.x.as<float>(), inputs}, outputs, inputs, rows, 1);

@@ -26,36 +26,42 @@ OUTLAST_KERNEL void scale_by(float* numbers, std::size_t count, float by) {
   for (std::size_t i = 0; i < count; ++i) numbers[i] *= by;
 }
 
-// out = factor · (q · (slope − mean)), added to `out` times `keep`
-OUTLAST_KERNEL void add_gradient(float* out, float keep, const float* q, const float* slope, std::size_t count, float mean, float factor) {
-  for (std::size_t i = 0; i < count; ++i) out[i] = out[i] * keep + factor * q[i] * (slope[i] - mean);
+// out += factor · (pull − q · Σ pull)
+OUTLAST_KERNEL void add_gradient(float* out, const float* q, const float* pull, std::size_t count, float factor) {
+  const float sum = sum_of(pull, count);
+  for (std::size_t i = 0; i < count; ++i) out[i] += factor * (pull[i] - q[i] * sum);
 }
 
 float floored(float probability) { return probability > probability_floor ? probability : probability_floor; }
 
-// One bucket's part of the divergence, and its slope by q. Constants that are the same for all buckets are left out of the
-// slope: the mean takes them away.
+// One bucket's part of the divergence, and q times its slope by q: in closed form, so that a student that gives nearly nothing to
+// what its teacher says is pulled all the same. Slopes that are the same for all buckets are left out: their pulls add up to q
+// times their sum.
 struct Part {
   float loss;
-  float slope;
+  float pull;
 };
 
-Part part_of(const LossShape& shape, float p_given, float q_given) {
-  const float p = floored(p_given);
-  const float q = floored(q_given);
+Part part_of(const LossShape& shape, float p, float q) {
+  const float p_log = std::log(floored(p));
+  const float q_log = std::log(floored(q));
+  const float mix = shape.mix;
+  const Part forward{p * (p_log - q_log), -p};
+  const Part reverse{q * (q_log - p_log), q * (q_log - p_log)};
   switch (shape.kind) {
     case LossKind::cross_entropy: return {0, 0};
-    case LossKind::forward_kl: return {p * std::log(p / q), -p / q};
-    case LossKind::reverse_kl: return {q * std::log(q / p), std::log(q / p)};
+    case LossKind::forward_kl: return forward;
+    case LossKind::reverse_kl: return reverse;
     case LossKind::jsd: {
-      if (shape.mix <= 0) return {p * std::log(p / q), -p / q};
-      if (shape.mix >= 1) return {q * std::log(q / p), std::log(q / p)};
-      const float m = shape.mix * p + (1 - shape.mix) * q;
-      return {shape.mix * p * std::log(p / m) + (1 - shape.mix) * q * std::log(q / m), (1 - shape.mix) * std::log(q / m)};
+      if (mix <= 0) return forward;
+      if (mix >= 1) return reverse;
+      const float m_log = std::log(floored(mix * p + (1 - mix) * q));
+      return {mix * p * (p_log - m_log) + (1 - mix) * q * (q_log - m_log), (1 - mix) * q * (q_log - m_log)};
     }
     case LossKind::skew_kl: {
-      const float m = shape.mix * p + (1 - shape.mix) * q;
-      return {p * std::log(p / m), -(1 - shape.mix) * p / m};
+      if (mix <= 0) return forward;
+      const float m = floored(mix * p + (1 - mix) * q);
+      return {p * (p_log - std::log(m)), -(1 - mix) * p * q / m};
     }
   }
   return {0, 0};
@@ -67,7 +73,7 @@ float full_divergence(const LossShape& shape, std::size_t tokens, RowLossScratch
   for (std::size_t i = 0; i < tokens; ++i) {
     const Part part = part_of(shape, scratch.p[i], scratch.q[i]);
     loss += static_cast<double>(part.loss);
-    scratch.slope[i] = part.slope;
+    scratch.pull[i] = part.pull;
   }
   return static_cast<float>(loss);
 }
@@ -92,14 +98,16 @@ float top_divergence(const LossShape& shape, std::size_t tokens, const RowTeache
     for (std::size_t i = 0; i < tokens; ++i) q_rest += static_cast<double>(q[i]);
     for (const std::size_t i : scratch.top) q_rest -= static_cast<double>(q[static_cast<std::size_t>(teacher.top_tokens[i])]);
   }
-  const Part rest = part_of(shape, static_cast<float>(std::max(0.0, 1 - p_sum)), static_cast<float>(std::max(0.0, q_rest)));
-  std::fill_n(scratch.slope.begin(), tokens, rest.slope);
+  const auto rest_q = static_cast<float>(std::max(0.0, q_rest));
+  const Part rest = part_of(shape, static_cast<float>(std::max(0.0, 1 - p_sum)), rest_q);
+  const float share = rest.pull / floored(rest_q);
+  for (std::size_t i = 0; i < tokens; ++i) scratch.pull[i] = q[i] * share;
   double loss = static_cast<double>(rest.loss);
   for (const std::size_t i : scratch.top) {
     const auto token = static_cast<std::size_t>(teacher.top_tokens[i]);
     const Part part = part_of(shape, std::exp(teacher.top_log_p[i]), q[token]);
     loss += static_cast<double>(part.loss);
-    scratch.slope[token] = part.slope;
+    scratch.pull[token] = part.pull;
   }
   return static_cast<float>(loss);
 }
@@ -115,7 +123,7 @@ float row_loss(float* logits, std::size_t tokens, std::size_t vocabulary, std::i
     if (scratch.q.size() < tokens) {
       scratch.q.resize(tokens);
       scratch.p.resize(tokens);
-      scratch.slope.resize(tokens);
+      scratch.pull.resize(tokens);
     }
     soft_max(scratch.q.data(), logits, tokens, 1 / shape.temperature);
     float divergence = 0;
@@ -141,9 +149,8 @@ float row_loss(float* logits, std::size_t tokens, std::size_t vocabulary, std::i
   }
   if (!gradient) return loss;
   if (distils) {
-    // By the logits over the temperature: q · (slope − Σ q · slope); T² / T = T of it are left.
-    const float mean = dot_of(scratch.q.data(), scratch.slope.data(), tokens);
-    add_gradient(logits, 1, scratch.q.data(), scratch.slope.data(), tokens, mean, weight * (1 - cross_share) * shape.temperature);
+    // By the logits over the temperature; T² / T = T of it are left.
+    add_gradient(logits, scratch.q.data(), scratch.pull.data(), tokens, weight * (1 - cross_share) * shape.temperature);
   }
   std::fill(logits + tokens, logits + vocabulary, 0.0F);
   return loss;

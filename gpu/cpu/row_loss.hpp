@@ -24,7 +24,7 @@ inline constexpr float probability_floor = 1e-9F;
 struct RowLossScratch {
   std::vector<float> q;      // the student's distribution at the temperature
   std::vector<float> p;      // the teacher's
-  std::vector<float> slope;  // of the loss by q, token by token
+  std::vector<float> pull;  // q times the slope of the loss by q, token by token
   std::vector<std::size_t> top;
 };
 

@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <system_error>
 
 namespace outlast::gpu {
 namespace {
@@ -26,7 +27,11 @@ inline void relax() {
 
 Threads::Threads(std::size_t count) {
   const std::size_t wanted = count == 0 ? allowed_processors() : std::min(count, threads_max);
-  for (std::size_t thread = 1; thread < wanted; ++thread) workers_.emplace_back([this, thread] { serve(thread); });
+  try {
+    for (std::size_t thread = 1; thread < wanted; ++thread) workers_.emplace_back([this, thread] { serve(thread); });
+  } catch (const std::system_error&) {
+    // The machine gives no more: these do.
+  }
 }
 
 Threads::~Threads() {

@@ -33,6 +33,8 @@ std::uint16_t to_bf16(float value) {
   return static_cast<std::uint16_t>((bits + 0x7FFFU + (bits >> 16 & 1U)) >> 16);
 }
 
+std::uint16_t to_f16(float value) { return __builtin_bit_cast(std::uint16_t, static_cast<_Float16>(value)); }
+
 float from_f16(std::uint16_t bits) {
   const std::uint32_t sign = std::uint32_t{bits & 0x8000U} << 16;
   const std::uint32_t exponent = bits >> 10 & 0x1FU;

@@ -34,5 +34,6 @@ std::optional<Dtype> parse_dtype(std::string_view name);
 std::uint16_t to_bf16(float value);
 inline float from_bf16(std::uint16_t bits) { return __builtin_bit_cast(float, std::uint32_t{bits} << 16); }
 float from_f16(std::uint16_t bits);
+std::uint16_t to_f16(float value);
 
 }  // namespace outlast::gpu

@@ -155,7 +155,7 @@ Result<SafetensorsHeader> parse_safetensors_header(std::string_view json, std::u
 }
 
 Result<std::unique_ptr<SafetensorsFile>> SafetensorsFile::open(const std::string& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) return failed("open", path);
   std::unique_ptr<SafetensorsFile> file(new SafetensorsFile(path, descriptor));
   if (Result<void> read = file->read_header(); !read) {
@@ -211,9 +211,9 @@ const TensorInfo* SafetensorsFile::find(std::string_view name) const {
   return at == by_name_.end() ? nullptr : at->second;
 }
 
-Result<void> SafetensorsFile::read(const TensorInfo& tensor, std::span<std::byte> into) const {
-  check(into.size() == tensor.bytes(), "a tensor is read as a whole");
-  if (Result<void> done = read_at(buffer_begin_ + tensor.begin, into); !done)
+Result<void> SafetensorsFile::read(const TensorInfo& tensor, std::span<std::byte> into, std::uint64_t first) const {
+  check(first + into.size() <= tensor.bytes(), "what is read is within the tensor");
+  if (Result<void> done = read_at(buffer_begin_ + tensor.begin + first, into); !done)
     return fail(GpuError::io, path_ + ": " + tensor_text(tensor.name) + ": " + done.error().message);
   return {};
 }
@@ -250,9 +250,11 @@ Result<void> write_safetensors(const std::string& path, std::span<const TensorTo
   if (Result<void> put = file.append(std::as_bytes(std::span(header))); !put) return put;
   std::vector<std::byte> buffer;
   for (std::size_t i = 0; i < tensors.size(); ++i) {
-    buffer.resize(sizes[i]);
-    if (Result<void> filled = tensors[i].fill(buffer); !filled) return filled;
-    if (Result<void> put = file.append(buffer); !put) return put;
+    for (std::uint64_t first = 0; first < sizes[i]; first += buffer.size()) {
+      buffer.resize(std::min<std::uint64_t>(sizes[i] - first, tensor_piece_bytes));
+      if (Result<void> filled = tensors[i].fill(first, buffer); !filled) return filled;
+      if (Result<void> put = file.append(buffer); !put) return put;
+    }
   }
   return file.finish();
 }

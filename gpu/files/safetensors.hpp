@@ -1,7 +1,7 @@
 // Safetensors files: named tensors in one file, read and written strictly.
 //
 // A file is read by position, never mapped: one that is cut off under a reader is an error, not a signal. Refused, with the
-// tensor and the cause: whatever another reader could understand in another way (docs/students.md).
+// tensor and the cause: whatever another reader could understand in another way.
 #pragma once
 
 #include <cstddef>
@@ -22,6 +22,7 @@ namespace outlast::gpu {
 inline constexpr std::uint64_t safetensors_header_bytes_max = 100'000'000;
 inline constexpr std::size_t tensor_rank_max = 8;
 inline constexpr std::size_t tensors_max = 1'000'000;
+inline constexpr std::size_t tensor_piece_bytes = 16U << 20;  // in memory at once, on the way to or from a file
 
 struct TensorInfo {
   std::string name;
@@ -57,8 +58,8 @@ class SafetensorsFile {
   [[nodiscard]] const std::vector<TensorInfo>& tensors() const { return header_.tensors; }
   [[nodiscard]] const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
   [[nodiscard]] const TensorInfo* find(std::string_view name) const;
-  // A tensor's bytes, all of them. Errors: io, also when the file became shorter.
-  Result<void> read(const TensorInfo& tensor, std::span<std::byte> into) const;
+  // A tensor's bytes from `first` on. Errors: io, also when the file became shorter.
+  Result<void> read(const TensorInfo& tensor, std::span<std::byte> into, std::uint64_t first = 0) const;
 
  private:
   SafetensorsFile(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
@@ -76,8 +77,8 @@ struct TensorToWrite {
   std::string name;
   Dtype dtype = Dtype::f32;
   std::vector<std::uint64_t> shape;
-  // Fills the tensor's bytes; called once, in order.
-  std::function<Result<void>(std::span<std::byte>)> fill;
+  // Fills the tensor's bytes from `first` on; called in order, for a piece of a few MiB each time, of whole numbers.
+  std::function<Result<void>(std::size_t first, std::span<std::byte>)> fill;
 };
 // The file is there whole or not at all. Errors: io, and what `fill` says.
 Result<void> write_safetensors(const std::string& path, std::span<const TensorToWrite> tensors,

@@ -61,13 +61,17 @@ Result<std::unique_ptr<WeightFiles>> WeightFiles::open(const std::string& folder
   auto weights = std::make_unique<WeightFiles>();
   weights->folder_ = folder;
   const std::string index = folder + "/" + std::string(index_file);
-  const auto open_one = [&weights, &folder](const std::string& name) -> Result<const SafetensorsFile*> {
+  std::size_t tensors = 0;
+  const auto open_one = [&weights, &folder, &tensors](const std::string& name) -> Result<const SafetensorsFile*> {
     auto file = SafetensorsFile::open(folder + "/" + name);
     if (!file) return fail(std::move(file.error()));
     weights->files_.push_back(std::move(*file));
+    tensors += weights->files_.back()->tensors().size();
+    if (tensors > tensors_max) return malformed(folder + " has more than " + std::to_string(tensors_max) + " tensors in its files");
     return weights->files_.back().get();
   };
-  if (!fs::exists(index)) {
+  std::error_code missing;
+  if (!fs::exists(index, missing)) {
     const auto file = open_one(std::string(one_file));
     if (!file) return fail(file.error());
     for (const TensorInfo& tensor : (*file)->tensors()) weights->places_.emplace(tensor.name, Place{*file, &tensor});
@@ -103,12 +107,18 @@ std::vector<std::string> WeightFiles::names() const {
   return names;
 }
 
+Result<void> WeightFiles::check_tensor(std::string_view name, std::span<const std::uint64_t> shape) const {
+  const TensorInfo* const tensor = find(name).tensor;
+  if (tensor == nullptr) return malformed(folder_ + ": the model needs a tensor '" + std::string(name) + "', and there is none");
+  if (!std::equal(shape.begin(), shape.end(), tensor->shape.begin(), tensor->shape.end()))
+    return malformed(folder_ + ": tensor '" + std::string(name) + "' has the shape " + shape_text(tensor->shape) + "; by config.json it is " + shape_text(shape));
+  return {};
+}
+
 Result<void> WeightFiles::read(std::string_view name, std::span<const std::uint64_t> shape, std::span<float> into) const {
+  if (Result<void> good = check_tensor(name, shape); !good) return good;
   const Place place = find(name);
-  if (place.tensor == nullptr) return malformed(folder_ + ": the model needs a tensor '" + std::string(name) + "', and there is none");
   const TensorInfo& tensor = *place.tensor;
-  if (!std::equal(shape.begin(), shape.end(), tensor.shape.begin(), tensor.shape.end()))
-    return malformed(folder_ + ": tensor '" + std::string(name) + "' has the shape " + shape_text(tensor.shape) + "; by config.json it is " + shape_text(shape));
   check(into.size() == tensor.count(), "the memory for a tensor has its size");
   if (tensor.dtype == Dtype::f32) return place.file->read(tensor, std::as_writable_bytes(into));
   if (tensor.dtype != Dtype::bf16 && tensor.dtype != Dtype::f16 && tensor.dtype != Dtype::f64)

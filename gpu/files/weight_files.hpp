@@ -32,8 +32,10 @@ class WeightFiles {
   [[nodiscard]] Place find(std::string_view name) const;
   [[nodiscard]] std::vector<std::string> names() const;
 
-  // The tensor's numbers as fp32, whatever float they are stored as. Errors: malformed (there is none, or its shape is
-  // another), unsupported (it has no floats), io.
+  // Errors: malformed (there is none, or its shape is another).
+  [[nodiscard]] Result<void> check_tensor(std::string_view name, std::span<const std::uint64_t> shape) const;
+  // The tensor's numbers as fp32, whatever float they are stored as. Errors: as of check_tensor(),
+  // unsupported (it has no floats), io.
   Result<void> read(std::string_view name, std::span<const std::uint64_t> shape, std::span<float> into) const;
 
  private:

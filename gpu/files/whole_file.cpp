@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -15,13 +16,16 @@
 namespace outlast::gpu {
 namespace {
 
+constexpr std::size_t read_bytes = 1U << 20;
+
 Failure failed(const std::string& what, const std::string& path) {
   return fail(GpuError::io, "cannot " + what + " " + path + ": " + std::strerror(errno));
 }
 
 class Descriptor {
  public:
-  Descriptor(const char* path, int flags, mode_t mode = 0) : number_(::open(path, flags | O_CLOEXEC, mode)) {}
+  // What is no file must not hold the caller before that is seen.
+  Descriptor(const char* path, int flags, mode_t mode = 0) : number_(::open(path, flags | O_CLOEXEC | O_NONBLOCK, mode)) {}
   ~Descriptor() {
     if (number_ >= 0) ::close(number_);
   }
@@ -63,6 +67,37 @@ Result<void> sync_folder(const std::string& folder) {
   if (!opened.is_open()) return failed("open", folder);
   if (::fsync(opened.number()) != 0) return failed("sync", folder);
   return {};
+}
+
+LineReader::LineReader(const std::string& path, std::size_t line_bytes_max)
+    : descriptor_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)), open_error_(descriptor_ < 0 ? errno : 0), line_bytes_max_(line_bytes_max) {}
+
+LineReader::~LineReader() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+Result<bool> LineReader::next(std::string& line) {
+  if (descriptor_ < 0) return fail(GpuError::io, std::string("it cannot be opened: ") + std::strerror(open_error_));
+  for (std::size_t searched = at_;;) {
+    const std::size_t end = buffer_.find('\n', searched);
+    if (end != std::string::npos || ended_) {
+      if (at_ == buffer_.size()) return false;
+      const std::size_t size = (end == std::string::npos ? buffer_.size() : end) - at_;
+      line.assign(buffer_, at_, size);
+      at_ += size + (end == std::string::npos ? 0 : 1);
+      return true;
+    }
+    if (buffer_.size() - at_ > line_bytes_max_)
+      return fail(GpuError::too_large, "it has more than " + std::to_string(line_bytes_max_) + " bytes");
+    buffer_.erase(0, std::exchange(at_, 0));
+    searched = buffer_.size();
+    buffer_.resize(searched + read_bytes);
+    const ssize_t got = ::read(descriptor_, buffer_.data() + searched, read_bytes);
+    const int error = errno;
+    buffer_.resize(searched + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+    if (got < 0 && error != EINTR) return fail(GpuError::io, std::string("it cannot be read: ") + std::strerror(error));
+    ended_ = got == 0;
+  }
 }
 
 NewFile::NewFile(std::string path)

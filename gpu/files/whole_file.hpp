@@ -13,6 +13,25 @@ namespace outlast::gpu {
 // Errors: io (with the path), too_large.
 Result<std::string> read_whole_file(const std::string& path, std::size_t bytes_max);
 
+// The lines of a file, one after the other. One owner.
+class LineReader {
+ public:
+  LineReader(const std::string& path, std::size_t line_bytes_max);
+  ~LineReader();
+  LineReader(const LineReader&) = delete;
+  LineReader& operator=(const LineReader&) = delete;
+  // False at the end; without the line break. Errors: io, too_large.
+  Result<bool> next(std::string& line);
+
+ private:
+  const int descriptor_;
+  const int open_error_;  // errno, where there is no descriptor
+  const std::size_t line_bytes_max_;
+  std::string buffer_;
+  std::size_t at_ = 0;
+  bool ended_ = false;
+};
+
 // A file that appears under its name with finish(), also after a power failure; what was there before stays until then.
 // One owner.
 class NewFile {

@@ -93,7 +93,7 @@ struct Decoder::Arrays {
     arrays.losses = take(limits.loss_rows, Dtype::f32);
     arrays.best = take(limits.loss_rows, Dtype::i32);
     arrays.logits = take(limits.chunk_rows * config.vocabulary, compute);
-    if (limits.teacher_width > 0) arrays.teacher_logits = take(limits.chunk_rows * config.vocabulary, compute);
+    if (limits.teacher_head) arrays.teacher_logits = take(limits.chunk_rows * config.vocabulary, compute);
     if (!limits.trains) return arrays;
     arrays.d_gathered = take(limits.loss_rows * config.hidden, compute);
     arrays.d_stream = states(config.hidden);
@@ -235,6 +235,9 @@ void Decoder::forward_to_mlp(const LayerWeights& weights, const LayerStates& sta
 HeadLoss Decoder::head_loss(const DecoderWeights& weights, const LossBatch& loss) {
   const std::size_t count = loss.rows.count;
   check(count > 0 && count <= limits_.loss_rows, "a batch bears loss within the decoder's limits");
+  check(loss.tokens <= config_.vocabulary, "no more tokens than rows of the head");
+  const Teacher& teacher = loss.teacher;
+  check(teacher.width == 0 || (limits_.teacher_head && teacher.head.count >= loss.tokens * teacher.width), "a teacher's head has every token");
   HeadLoss head;
   head.losses = arrays_->losses.part(0, count);
   head.x = arrays_->gathered.part(0, count * config_.hidden);
@@ -290,12 +293,12 @@ void Decoder::backward_mlp(const LayerWeights& weights, const LayerWeights& grad
   const std::size_t intermediate = config_.intermediate;
   const Array d_stream = rows_of(arrays_->d_stream, hidden);
   const Array d_mlp = rows_of(arrays_->d_mlp, intermediate);
-  device_.run(LinearBackward{d_mlp, false, gradients.down, {}, d_stream,
+  device_.run(LinearBackward{d_mlp, gradients.down, {}, d_stream,
                              rows_of(states.mlp, intermediate), weights.down, intermediate, hidden});
   const Array gate_up = rows_of(states.gate_up, 2 * intermediate);
   device_.run(SwiGluBackward{gate_up, d_mlp, gate_up, intermediate});
   const Array d_norm = rows_of(arrays_->d_norm, hidden);
-  device_.run(LinearBackward{d_norm, false, gradients.gate_up, {}, gate_up,
+  device_.run(LinearBackward{d_norm, gradients.gate_up, {}, gate_up,
                              rows_of(states.norm2, hidden), weights.gate_up, hidden, 2 * intermediate});
   device_.run(RmsNormBackward{d_stream, gradients.mlp_norm, d_norm, rows_of(states.middle, hidden), rows_of(states.norm2_scale, 1), weights.mlp_norm, hidden});
 }
@@ -307,7 +310,7 @@ void Decoder::backward_layer(const LayerWeights& weights, const LayerWeights& gr
   const Array d_stream = rows_of(arrays_->d_stream, hidden);
   const Array d_attention = rows_of(arrays_->d_attention, shape.q_width());
   const Array attention = rows_of(states.attention, shape.q_width());
-  device_.run(LinearBackward{d_attention, false, gradients.attention_out, {}, d_stream,
+  device_.run(LinearBackward{d_attention, gradients.attention_out, {}, d_stream,
                              attention, weights.attention_out, shape.q_width(), hidden});
 
   AttentionBackward attend;
@@ -343,7 +346,7 @@ void Decoder::backward_layer(const LayerWeights& weights, const LayerWeights& gr
   device_.run(rope);
 
   const Array d_norm = rows_of(arrays_->d_norm, hidden);
-  device_.run(LinearBackward{d_norm, false, gradients.qkv, gradients.qkv_bias, attend.d_qkv,
+  device_.run(LinearBackward{d_norm, gradients.qkv, gradients.qkv_bias, attend.d_qkv,
                              rows_of(states.norm1, hidden), weights.qkv, hidden, shape.qkv_width()});
   device_.run(RmsNormBackward{d_stream, gradients.attention_norm, d_norm, rows_of(states.input, hidden), rows_of(states.norm1_scale, 1), weights.attention_norm, hidden});
 }

@@ -1,5 +1,5 @@
 // Decoder: the transformer of the Qwen family, forward and backward, as a list of operations on one device. To add an
-// architecture: its tensors in parameters.cpp, its block in decoder.cpp (docs/students.md).
+// architecture: its tensors in parameters.cpp, its block in decoder.cpp.
 #pragma once
 
 #include <cstddef>
@@ -24,9 +24,9 @@ struct DecoderLimits {
   std::size_t loss_rows = 0;  // of these, those that may bear loss
   std::size_t chunk_rows = 0; // rows whose logits exist at once
   std::size_t positions = 0;  // the longest sequence
-  bool trains = true;         // else only forward(), and nothing is kept
+  bool trains = true;         // else there are no gradients, and nothing is kept
   Keep keep = Keep::everything;
-  std::size_t teacher_width = 0;  // of a teacher's own head; 0: none
+  bool teacher_head = false;  // whether losses are by a teacher's own head
 };
 
 // Packed sequences, on the device.

@@ -15,9 +15,6 @@ constexpr std::uint64_t mixed(std::uint64_t x) {
 }
 constexpr std::uint64_t noise(std::uint64_t seed, std::uint64_t place) { return mixed(mixed(seed) ^ mixed(place + 0x5851'F42D'4C95'7F2DULL)); }
 
-// In [0, 1), of 24 bits.
-constexpr float uniform(std::uint64_t seed, std::uint64_t place) { return static_cast<float>(noise(seed, place) >> 40) * 0x1p-24F; }
-
 // From N(0, deviation²): number i is of place `first` + i.
 void fill_normal(std::span<float> numbers, std::uint64_t seed, std::uint64_t first, float deviation);
 

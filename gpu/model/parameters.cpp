@@ -116,6 +116,10 @@ std::vector<float> random_weights(const ModelConfig& config, const ParameterLayo
 }
 
 Result<std::vector<float>> load_weights(const ParameterLayout& layout, const WeightFiles& files) {
+  // Before memory is taken for what a configuration claims.
+  for (const Parameter& parameter : layout.parameters()) {
+    if (Result<void> good = files.check_tensor(parameter.name, parameter.shape); !good) return fail(std::move(good.error()));
+  }
   std::vector<float> weights(layout.count(), 0.0F);
   for (const Parameter& parameter : layout.parameters()) {
     if (Result<void> read = files.read(parameter.name, parameter.shape, std::span(weights).subspan(parameter.offset, parameter.count)); !read)
@@ -126,18 +130,19 @@ Result<std::vector<float>> load_weights(const ParameterLayout& layout, const Wei
 
 Result<void> save_weights(const std::string& folder, const ModelConfig& config, const ParameterLayout& layout, std::span<const float> weights) {
   std::vector<TensorToWrite> tensors;
-  const Dtype dtype = config.dtype == Dtype::f32 ? Dtype::f32 : Dtype::bf16;
   for (const Parameter& parameter : layout.parameters()) {
     const std::span<const float> numbers = weights.subspan(parameter.offset, parameter.count);
-    tensors.push_back({parameter.name, dtype, parameter.shape, [numbers, dtype](std::span<std::byte> into) -> Result<void> {
-                         if (dtype == Dtype::f32) {
-                           std::memcpy(into.data(), numbers.data(), into.size());
-                           return {};
-                         }
-                         auto* const bits = reinterpret_cast<std::uint16_t*>(into.data());
-                         for (std::size_t i = 0; i < numbers.size(); ++i) bits[i] = to_bf16(numbers[i]);
-                         return {};
-                       }});
+    const auto fill = [numbers, dtype = config.dtype](std::size_t first, std::span<std::byte> into) -> Result<void> {
+      const std::span<const float> piece = numbers.subspan(first / size_of(dtype), into.size() / size_of(dtype));
+      if (dtype == Dtype::f32) {
+        std::memcpy(into.data(), piece.data(), into.size());
+        return {};
+      }
+      auto* const bits = reinterpret_cast<std::uint16_t*>(into.data());
+      for (std::size_t i = 0; i < piece.size(); ++i) bits[i] = dtype == Dtype::f16 ? to_f16(piece[i]) : to_bf16(piece[i]);
+      return {};
+    };
+    tensors.push_back({parameter.name, config.dtype, parameter.shape, fill});
   }
   return write_safetensors(folder + "/model.safetensors", tensors, {{"format", "pt"}});
 }

@@ -48,8 +48,10 @@ class Renderer {
         markup("\n</think>\n\n", true);
       }
     }
-    text(std::string(content), true);
-    markup("<|im_end|>", true);
+    // Qwen3 says earlier answers without the thought that it is prompted with: these were not said so, and teach nothing.
+    const bool learn = options_.format == ChatFormat::qwen2 || shows_thought;
+    text(std::string(content), learn);
+    markup("<|im_end|>", learn);
     markup("\n");
   }
 

@@ -19,7 +19,7 @@
 
 namespace outlast::gpu {
 
-inline constexpr std::size_t encoded_text_bytes_max = 1U << 30;  // of one call
+inline constexpr std::size_t encoded_text_bytes_max = 64U << 20;  // of one call: its normal form and its symbols take some 50 times as much
 
 // Any thread.
 class Tokenizer {

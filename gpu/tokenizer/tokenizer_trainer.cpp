@@ -41,7 +41,8 @@ class Merger {
  public:
   explicit Merger(std::vector<Word> words) : words_(std::move(words)) {
     for (std::size_t at = 0; at < words_.size(); ++at) {
-      for (std::size_t i = 0; i + 1 < words_[at].symbols.size(); ++i) count(at, i, words_[at].count);
+      const auto& symbols = words_[at].symbols;
+      for (std::size_t i = 0; i + 1 < symbols.size(); ++i) count(at, {symbols[i], symbols[i + 1]}, words_[at].count);
     }
     for (const auto& [pair, found] : pairs_) queue_.push({found.count, pair});
   }
@@ -82,31 +83,36 @@ class Merger {
     std::vector<std::uint32_t> words;  // that had it once
   };
 
-  void count(std::size_t word, std::size_t symbol, std::int64_t by) {
-    const auto& symbols = words_[word].symbols;
-    Found& found = pairs_[{symbols[symbol], symbols[symbol + 1]}];
+  void count(std::size_t word, const Pair& pair, std::int64_t by) {
+    Found& found = pairs_[pair];
     found.count += by;
     if (by > 0) found.words.push_back(static_cast<std::uint32_t>(word));
   }
 
+  // In one pass: what is left of `kept` is merged.
   void merge_in(std::uint32_t at, const Pair& pair, TokenId made) {
     Word& word = words_[at];
     auto& symbols = word.symbols;
-    for (std::size_t i = 0; i + 1 < symbols.size(); ++i) {
-      if (symbols[i] != pair.first || symbols[i + 1] != pair.second) continue;
-      if (i > 0) count(at, i - 1, -word.count);
-      if (i + 2 < symbols.size()) count(at, i + 1, -word.count);
-      symbols[i] = made;
-      symbols.erase(symbols.begin() + static_cast<std::ptrdiff_t>(i) + 1);
-      if (i > 0) {
-        count(at, i - 1, word.count);
-        changed_.emplace_back(symbols[i - 1], made);
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < symbols.size();) {
+      if (i + 1 == symbols.size() || symbols[i] != pair.first || symbols[i + 1] != pair.second) {
+        symbols[kept++] = symbols[i++];
+        continue;
       }
-      if (i + 1 < symbols.size()) {
-        count(at, i, word.count);
-        changed_.emplace_back(made, symbols[i + 1]);
+      if (kept > 0) {
+        count(at, {symbols[kept - 1], pair.first}, -word.count);
+        count(at, {symbols[kept - 1], made}, word.count);
+        changed_.emplace_back(symbols[kept - 1], made);
       }
+      if (i + 2 < symbols.size()) {
+        count(at, {pair.second, symbols[i + 2]}, -word.count);
+        count(at, {made, symbols[i + 2]}, word.count);
+        changed_.emplace_back(made, symbols[i + 2]);
+      }
+      symbols[kept++] = made;
+      i += 2;
     }
+    symbols.resize(kept);
   }
 
   std::vector<Word> words_;

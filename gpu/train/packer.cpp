@@ -42,7 +42,7 @@ void append_teachers(MicroBatch& batch, std::span<const Sample* const> samples) 
 }
 
 template <class T>
-std::span<const std::byte> bytes_of(const std::vector<T>& numbers) {
+std::span<const std::byte> raw(const std::vector<T>& numbers) {
   return std::as_bytes(std::span(numbers));
 }
 
@@ -60,6 +60,10 @@ std::vector<MicroBatch> pack(std::span<const Sample* const> samples, std::size_t
   }
   for (MicroBatch& batch : batches) append_teachers(batch, samples);
   return batches;
+}
+
+std::size_t BatchOnDevice::bytes_of(std::size_t rows_max, std::size_t top_k_max) {
+  return 4 * ((slot_count - 2) * (rows_max + 1) + 2 * rows_max * top_k_max);
 }
 
 Result<std::unique_ptr<BatchOnDevice>> BatchOnDevice::make(Device& device, std::size_t rows_max, std::size_t top_k_max) {
@@ -81,19 +85,19 @@ Array BatchOnDevice::put(std::size_t slot, std::span<const std::byte> bytes, std
 }
 
 void BatchOnDevice::load(const MicroBatch& batch) {
-  batch_.tokens = put(Slot::tokens, bytes_of(batch.tokens), batch.tokens.size());
-  batch_.positions = put(Slot::positions, bytes_of(batch.positions), batch.positions.size());
-  batch_.begins = put(Slot::begins, bytes_of(batch.begins), batch.begins.size());
+  batch_.tokens = put(Slot::tokens, raw(batch.tokens), batch.tokens.size());
+  batch_.positions = put(Slot::positions, raw(batch.positions), batch.positions.size());
+  batch_.begins = put(Slot::begins, raw(batch.begins), batch.begins.size());
   batch_.sequences = batch.samples.size();
   batch_.longest = batch.longest;
   loss_ = {};
-  loss_.rows = put(Slot::loss_rows, bytes_of(batch.loss_rows), batch.loss_rows.size());
-  loss_.targets = put(Slot::targets, bytes_of(batch.targets), batch.targets.size());
-  loss_.weights = put(Slot::weights, bytes_of(batch.weights), batch.weights.size());
+  loss_.rows = put(Slot::loss_rows, raw(batch.loss_rows), batch.loss_rows.size());
+  loss_.targets = put(Slot::targets, raw(batch.targets), batch.targets.size());
+  loss_.weights = put(Slot::weights, raw(batch.weights), batch.weights.size());
   if (batch.top_k == 0) return;
   loss_.teacher.top_k = batch.top_k;
-  loss_.teacher.top_tokens = put(Slot::top_tokens, bytes_of(batch.top_tokens), batch.top_tokens.size());
-  loss_.teacher.top_log_p = put(Slot::top_log_p, bytes_of(batch.top_log_p), batch.top_log_p.size());
+  loss_.teacher.top_tokens = put(Slot::top_tokens, raw(batch.top_tokens), batch.top_tokens.size());
+  loss_.teacher.top_log_p = put(Slot::top_log_p, raw(batch.top_log_p), batch.top_log_p.size());
 }
 
 }  // namespace outlast::gpu

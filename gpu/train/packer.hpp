@@ -38,6 +38,7 @@ class BatchOnDevice {
  public:
   // Errors: too_large.
   static Result<std::unique_ptr<BatchOnDevice>> make(Device& device, std::size_t rows_max, std::size_t top_k_max);
+  static std::size_t bytes_of(std::size_t rows_max, std::size_t top_k_max);
   // Valid until the next call.
   void load(const MicroBatch& batch);
   [[nodiscard]] const DecoderBatch& batch() const { return batch_; }

@@ -1,11 +1,11 @@
 #include "gpu/train/sample.hpp"
 
 #include <algorithm>
-#include <fstream>
 #include <numeric>
 
 #include <simdjson.h>
 
+#include "gpu/files/whole_file.hpp"
 #include "gpu/gpu_error.hpp"
 
 namespace outlast::gpu {
@@ -58,19 +58,27 @@ Result<Sample> make_sample(TokenEncoder& encoder, const std::vector<ChatMessage>
   std::size_t size = encoded->tokens.size();
   while (size > 0 && encoded->learn[size - 1] == 0) --size;
   const std::size_t from = size > options.positions ? size - options.positions : 0;
+  const auto first = static_cast<std::size_t>(std::find(encoded->learn.begin(), encoded->learn.end(), 1) - encoded->learn.begin());
+  if (first <= from && size > 0) {
+    return fail(GpuError::invalid, "what it has to learn begins at token " + std::to_string(first) + " of " + std::to_string(size) + ", and the last " +
+                                       std::to_string(options.positions) + " are kept");
+  }
   Sample sample;
   sample.tokens.assign(encoded->tokens.begin() + static_cast<std::ptrdiff_t>(from), encoded->tokens.begin() + static_cast<std::ptrdiff_t>(size));
   for (std::size_t i = from; i < size; ++i) sample.weights.push_back(encoded->learn[i] != 0 ? 1.0F : 0.0F);
+  sample.cut = from > 0;
   if (sample.loss_rows() == 0) return fail(GpuError::invalid, "a sample has nothing to learn");
   return sample;
 }
 
 Result<SampleFile> read_samples(const std::string& path, TokenEncoder& encoder, const SampleOptions& options) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return fail(GpuError::io, "cannot open " + path);
+  LineReader lines(path, sample_line_bytes_max);
   SampleFile read;
   std::string line;
-  for (std::size_t number = 1; std::getline(file, line); ++number) {
+  for (std::size_t number = 1;; ++number) {
+    const Result<bool> more = lines.next(line);
+    if (!more) return fail(Error{more.error().module, more.error().code, path + ", line " + std::to_string(number) + ": " + more.error().message});
+    if (!*more) break;
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
     const auto wrong = [&path, number](const Error& error) {
       return fail(Error{error.module, error.code, path + ", line " + std::to_string(number) + ": " + error.message});
@@ -79,7 +87,7 @@ Result<SampleFile> read_samples(const std::string& path, TokenEncoder& encoder, 
     if (!chat) return wrong(chat.error());
     auto sample = make_sample(encoder, *chat, options);
     if (!sample) return wrong(sample.error());
-    if (sample->tokens.size() == options.positions) ++read.cut;
+    if (sample->cut) ++read.cut;
     read.chats.push_back(std::move(*chat));
     read.samples.push_back(std::move(*sample));
   }

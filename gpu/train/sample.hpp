@@ -24,24 +24,26 @@ struct Sample {
   std::vector<std::int32_t> tokens;
   std::vector<float> weights;   // of the loss of predicting tokens[i]; weights[0] is never used
   std::vector<TopTokens> teacher;  // by token, like weights; empty: the sample has none
+  bool cut = false;                // its beginning is missing
 
   [[nodiscard]] std::size_t loss_rows() const;
   [[nodiscard]] double weight_sum() const;
 };
 
-// One line of a training file: {"messages": [{"role": …, "content": …}, …]}, whose assistant's turns bear loss, all or (with
-// `last_turn_only`) the last. Errors: malformed, invalid.
+// One line of a training file: {"messages": [{"role": …, "content": …}, …]}; what the assistant says bears loss, as far as the
+// template writes it as it was said (chat_template.hpp). Errors: malformed, invalid.
 Result<std::vector<ChatMessage>> parse_chat_line(std::string_view line);
 struct SampleOptions {
   ChatFormat format = ChatFormat::qwen3;
-  std::size_t positions = 2'048;  // a longer sample loses its beginning, never its answer
+  std::size_t positions = 2'048;  // a longer sample loses its beginning, but never of what bears loss: then it is refused
 };
+// Errors: invalid, and as of TokenEncoder::encode().
 Result<Sample> make_sample(TokenEncoder& encoder, const std::vector<ChatMessage>& messages, const SampleOptions& options);
 
 struct SampleFile {
   std::vector<std::vector<ChatMessage>> chats;
   std::vector<Sample> samples;
-  std::size_t cut = 0;  // samples that were too long
+  std::size_t cut = 0;  // samples whose beginning is missing
 };
 // A file of such lines. Errors: io, and what a line's are, with its number.
 Result<SampleFile> read_samples(const std::string& path, TokenEncoder& encoder, const SampleOptions& options);

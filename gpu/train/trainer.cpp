@@ -8,6 +8,7 @@
 #include "core/check.hpp"
 #include "core/json_writer.hpp"
 #include "gpu/gpu_error.hpp"
+#include "gpu/model/noise.hpp"
 
 namespace outlast::gpu {
 namespace {
@@ -36,9 +37,52 @@ DecoderLimits limits_of(const TrainOptions& options, std::size_t positions) {
   return limits;
 }
 
-constexpr std::size_t longest_sample_rows_min = 128;
-
 std::string mib(std::uint64_t bytes) { return std::to_string((bytes + (1U << 20) - 1) >> 20) + " MiB"; }
+
+std::size_t tokens_of(const TrainOptions& options, const ModelConfig& config) { return options.tokens == 0 ? config.vocabulary : options.tokens; }
+
+Result<void> check_options(const TrainOptions& options, const ModelConfig& config) {
+  const auto share = [](float value) { return value >= 0 && value <= 1; };
+  if (options.batch_samples == 0 || options.rows == 0 || options.chunk_rows == 0)
+    return fail(GpuError::invalid, "a step has at least one sample, one token and one row of logits");
+  if (options.tokens > config.vocabulary)
+    return fail(GpuError::invalid, "the tokenizer has " + std::to_string(options.tokens) + " tokens and the model " + std::to_string(config.vocabulary));
+  if (!(options.loss.temperature > 0) || !share(options.loss.mix) || !share(options.loss.cross_entropy))
+    return fail(GpuError::invalid, "a loss's temperature is above 0, and its shares are from 0 to 1");
+  return {};
+}
+
+Result<void> check_samples(std::span<const Sample> samples, std::size_t tokens, std::size_t longest) {
+  const auto wrong = [](std::size_t number, std::string what) { return fail(GpuError::invalid, "sample " + std::to_string(number + 1) + " " + std::move(what)); };
+  for (std::size_t number = 0; number < samples.size(); ++number) {
+    const Sample& sample = samples[number];
+    const auto known = [tokens](std::int32_t token) { return token >= 0 && static_cast<std::size_t>(token) < tokens; };
+    if (!std::all_of(sample.tokens.begin(), sample.tokens.end(), known)) return wrong(number, "has a token that the model's " + std::to_string(tokens) + " do not have");
+    if (sample.tokens.size() > longest) return wrong(number, "has " + std::to_string(sample.tokens.size()) + " tokens, and at most " + std::to_string(longest) + " fit");
+    if (sample.weights.size() != sample.tokens.size() || (!sample.teacher.empty() && sample.teacher.size() != sample.tokens.size()))
+      return wrong(number, "has not a weight, or not a teacher's word, for each token");
+    const auto paired = [](const TopTokens& top) { return top.tokens.size() == top.log_p.size(); };
+    if (!std::all_of(sample.teacher.begin(), sample.teacher.end(), paired)) return wrong(number, "has a teacher's token without its probability");
+    if (sample.loss_rows() == 0) return wrong(number, "has nothing to learn");
+  }
+  return {};
+}
+
+// Of all that is learned: two files of as many samples are told apart.
+std::uint64_t hash_of(std::span<const Sample> samples) {
+  std::uint64_t hash = samples.size();
+  const auto mix = [&hash](std::uint64_t value) { hash = mixed(hash ^ value); };
+  for (const Sample& sample : samples) {
+    mix(sample.tokens.size());
+    for (const std::int32_t token : sample.tokens) mix(static_cast<std::uint64_t>(token));
+    for (const float weight : sample.weights) mix(__builtin_bit_cast(std::uint32_t, weight));
+    for (const TopTokens& top : sample.teacher) {
+      for (const std::int32_t token : top.tokens) mix(static_cast<std::uint64_t>(token));
+      for (const float log_p : top.log_p) mix(__builtin_bit_cast(std::uint32_t, log_p));
+    }
+  }
+  return hash;
+}
 
 template <class T>
 Result<std::vector<T>> numbers_of(Device& device, const Array& array) {
@@ -57,56 +101,54 @@ std::string TrainOptions::fingerprint() const {
   json.key("warm_up_steps").number(schedule.warm_up_steps).key("decay_steps").number(schedule.decay_steps).key("steps").number(schedule.steps);
   json.key("decay").real(decay).key("beta1").real(beta1).key("beta2").real(beta2).key("epsilon").real(epsilon).key("clip").real(clip);
   json.key("seed").number(seed).key("loss").number(static_cast<unsigned>(loss.kind)).key("temperature").real(static_cast<double>(loss.temperature));
+  json.key("tokens").number(std::uint64_t{tokens});
   json.key("mix").real(static_cast<double>(loss.mix)).key("cross_entropy").real(static_cast<double>(loss.cross_entropy)).end_object();
   return text;
 }
 
-TrainMemory train_memory(const ModelConfig& config, const TrainOptions& options, std::size_t positions, Dtype compute) {
+TrainMemory train_memory(const ModelConfig& config, const TrainOptions& options, std::size_t positions, std::size_t top_k, Dtype compute) {
   const std::uint64_t count = ParameterLayout(config).count();
   TrainMemory memory;
   memory.weights = count * 4 + (compute == Dtype::f32 ? 0 : count * size_of(compute));
   memory.gradients = count * 4;
   memory.optimizer = count * 8;
-  memory.activations = Decoder::bytes_of(config, limits_of(options, positions), compute);
+  memory.activations = Decoder::bytes_of(config, limits_of(options, positions), compute) + BatchOnDevice::bytes_of(options.rows, top_k);
   return memory;
 }
 
-Result<void> check_fits(const ModelConfig& config, const TrainOptions& options, std::size_t positions, const Device& device) {
+Result<void> check_fits(const ModelConfig& config, const TrainOptions& options, std::size_t positions, std::size_t top_k, const Device& device) {
   const std::uint64_t free = device.memory().free_bytes;
-  const TrainMemory memory = train_memory(config, options, positions, device.compute_dtype());
+  const auto memory_of = [&](const TrainOptions& how) { return train_memory(config, how, positions, top_k, device.compute_dtype()); };
+  const TrainMemory memory = memory_of(options);
   if (memory.total() <= free) return {};
   std::string text = "the run takes " + mib(memory.total()) + " (weights " + mib(memory.weights) + ", gradients " + mib(memory.gradients) + ", optimizer " +
                      mib(memory.optimizer) + ", activations " + mib(memory.activations) + ") and " + device.name() + " has " + mib(free) + " free; ";
   TrainOptions smaller = options;
   smaller.keep = Keep::inputs;
-  while (smaller.rows > longest_sample_rows_min && train_memory(config, smaller, positions, device.compute_dtype()).total() > free) smaller.rows /= 2;
-  if (train_memory(config, smaller, positions, device.compute_dtype()).total() <= free) {
+  while (smaller.rows / 2 >= positions && memory_of(smaller).total() > free) smaller.rows /= 2;
+  if (memory_of(smaller).total() <= free) {
     text += "it fits with recomputation and micro-batches of " + std::to_string(smaller.rows) + " tokens";
-  } else {
+  } else if (memory.total() - memory.activations > free) {
     text += "weights, gradients and optimizer alone take " + mib(memory.total() - memory.activations) + ": a smaller model fits";
+  } else {
+    text += "shorter samples or a smaller model fit";
   }
   return fail(GpuError::too_large, std::move(text));
 }
 
 Trainer::Trainer(Device& device, const ModelConfig& config, std::span<const Sample> samples, const TrainOptions& options)
-    : device_(device), config_(config), samples_(samples), options_(options), layout_(config), order_(samples.size(), options.seed) {}
+    : device_(device), config_(config), samples_(samples), options_(options), layout_(config),
+      order_(samples.size(), options.seed), positions_(std::max(longest_of(samples), options.positions)), data_hash_(hash_of(samples)) {}
 
 Trainer::~Trainer() = default;
 
 Result<std::unique_ptr<Trainer>> Trainer::make(Device& device, const ModelConfig& config, std::span<const float> weights, std::span<const Sample> samples,
                                                const TrainOptions& options) {
   if (samples.empty()) return fail(GpuError::invalid, "there are no samples to learn from");
-  if (options.batch_samples == 0 || options.rows == 0 || options.chunk_rows == 0)
-    return fail(GpuError::invalid, "a step has at least one sample, one token and one row of logits");
-  if (const std::size_t longest = longest_of(samples); longest > options.rows)
-    return fail(GpuError::invalid, "the longest sample has " + std::to_string(longest) + " tokens and a micro-batch takes " + std::to_string(options.rows));
-  for (const Sample& sample : samples) {
-    const bool within = std::all_of(sample.tokens.begin(), sample.tokens.end(), [&config](std::int32_t token) {
-      return token >= 0 && static_cast<std::uint32_t>(token) < config.vocabulary;
-    });
-    if (!within) return fail(GpuError::invalid, "a sample has a token that the model's vocabulary of " + std::to_string(config.vocabulary) + " does not have");
-  }
-  if (Result<void> fits = check_fits(config, options, longest_of(samples), device); !fits) return fail(std::move(fits.error()));
+  if (Result<void> good = check_options(options, config); !good) return fail(std::move(good.error()));
+  const std::size_t positions = std::max(longest_of(samples), options.positions);
+  if (Result<void> good = check_samples(samples, tokens_of(options, config), options.rows); !good) return fail(std::move(good.error()));
+  if (Result<void> fits = check_fits(config, options, positions, top_k_of(samples), device); !fits) return fail(std::move(fits.error()));
   std::unique_ptr<Trainer> trainer(new Trainer(device, config, samples, options));
   check(weights.size() == trainer->layout_.count(), "weights are of the model's layout");
   if (Result<void> allocated = trainer->allocate(weights); !allocated) return fail(std::move(allocated.error()));
@@ -132,7 +174,7 @@ Result<void> Trainer::allocate(std::span<const float> weights) {
   auto batch = BatchOnDevice::make(device_, options_.rows, top_k_of(samples_));
   if (!batch) return fail(std::move(batch.error()));
   batch_ = std::move(*batch);
-  auto decoder = Decoder::make(device_, config_, limits_of(options_, longest_of(samples_)));
+  auto decoder = Decoder::make(device_, config_, limits_of(options_, positions_));
   if (!decoder) return fail(std::move(decoder.error()));
   decoder_ = std::move(*decoder);
   device_.upload(weights_->array(), std::as_bytes(weights));
@@ -156,11 +198,8 @@ Result<StepReport> Trainer::step() {
   device_.fill_zero(gradients_->array());
   double attended = 0;  // Σ of keys over rows, halved by the mask
   for (const MicroBatch& micro : pack(chosen, options_.rows, static_cast<float>(1 / weight_sum))) {
-    if (micro.loss_rows.empty()) continue;
     batch_->load(micro);
-    LossBatch loss = batch_->loss();
-    loss.tokens = options_.tokens == 0 ? config_.vocabulary : options_.tokens;
-    loss.shape = options_.loss;
+    const LossBatch loss = loss_of(options_.loss);
     const Array losses = decoder_->loss_and_gradients(weight_views_, gradient_views_, batch_->batch(), loss);
     const auto of_rows = numbers_of<float>(device_, losses);
     if (!of_rows) return fail(of_rows.error());
@@ -191,6 +230,13 @@ Result<StepReport> Trainer::step() {
   return report;
 }
 
+LossBatch Trainer::loss_of(const LossShape& shape) const {
+  LossBatch loss = batch_->loss();
+  loss.tokens = tokens_of(options_, config_);
+  loss.shape = shape;
+  return loss;
+}
+
 void Trainer::update(double rate, float gradient_scale) {
   for (const Parameter& parameter : layout_.parameters()) {
     const auto view = [&parameter](const std::unique_ptr<Memory>& memory) {
@@ -210,23 +256,20 @@ void Trainer::update(double rate, float gradient_scale) {
 
 Result<EvalReport> Trainer::evaluate(std::span<const Sample> samples) {
   EvalReport report;
+  if (Result<void> good = check_samples(samples, tokens_of(options_, config_), std::min(options_.rows, positions_)); !good) return fail(std::move(good.error()));
   std::vector<const Sample*> all;
   double weight_sum = 0;
   for (const Sample& sample : samples) {
-    if (sample.tokens.size() > longest_of(samples_) || sample.tokens.size() > options_.rows)
-      return fail(GpuError::invalid, "a sample of the evaluation has " + std::to_string(sample.tokens.size()) + " tokens, more than any of the training");
     all.push_back(&sample);
     weight_sum += sample.weight_sum();
   }
   std::size_t rows = 0;
   std::size_t right = 0;
   std::size_t exact = 0;
-  for (const MicroBatch& micro : pack(all, options_.rows, static_cast<float>(1 / weight_sum))) {
-    if (micro.loss_rows.empty()) continue;
+  for (MicroBatch& micro : pack(all, options_.rows, static_cast<float>(1 / weight_sum))) {
+    micro.top_k = 0;  // what a teacher thinks is no part of it
     batch_->load(micro);
-    LossBatch loss = batch_->loss();
-    loss.tokens = options_.tokens == 0 ? config_.vocabulary : options_.tokens;
-    loss.teacher = {};
+    const LossBatch loss = loss_of({});
     const Decoder::Scores scores = decoder_->scores(weight_views_, batch_->batch(), loss);
     const auto losses = numbers_of<float>(device_, scores.losses);
     const auto best = numbers_of<std::int32_t>(device_, scores.best);

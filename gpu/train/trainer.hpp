@@ -35,6 +35,7 @@ struct TrainOptions {
   std::uint64_t seed = 1;
   LossShape loss;
   std::size_t tokens = 0;            // the tokenizer's size; 0: the whole vocabulary
+  std::size_t positions = 0;         // of the longest sample that is evaluated; 0: as long as the longest to learn from
 
   // What makes two runs the same run: a checkpoint is resumed with these only.
   [[nodiscard]] std::string fingerprint() const;
@@ -63,12 +64,13 @@ struct TrainMemory {
   std::uint64_t weights = 0;
   std::uint64_t gradients = 0;
   std::uint64_t optimizer = 0;
-  std::uint64_t activations = 0;
+  std::uint64_t activations = 0;  // and the batch
   [[nodiscard]] std::uint64_t total() const { return weights + gradients + optimizer + activations; }
 };
-TrainMemory train_memory(const ModelConfig& config, const TrainOptions& options, std::size_t positions, Dtype compute);
+// `positions`: of the longest sample; `top_k`: of the widest teacher.
+TrainMemory train_memory(const ModelConfig& config, const TrainOptions& options, std::size_t positions, std::size_t top_k, Dtype compute);
 // Whether it fits. Errors: too_large, with the numbers and what would fit.
-Result<void> check_fits(const ModelConfig& config, const TrainOptions& options, std::size_t positions, const Device& device);
+Result<void> check_fits(const ModelConfig& config, const TrainOptions& options, std::size_t positions, std::size_t top_k, const Device& device);
 
 // One owner.
 class Trainer {
@@ -88,13 +90,14 @@ class Trainer {
 
   // FOLDER/step-NNNNNNNN with weights, optimizer state and place; whole or not at all. Errors: io, device.
   Result<void> save(const std::string& folder);
-  // The newest whole one, or nothing where there is none. Errors: io, malformed, invalid (of another run).
+  // From the newest; false where there is none. Errors: io, malformed, invalid (of another run).
   Result<bool> resume(const std::string& folder);
 
  private:
   Trainer(Device& device, const ModelConfig& config, std::span<const Sample> samples, const TrainOptions& options);
   Result<void> allocate(std::span<const float> weights);
   void update(double rate, float gradient_scale);
+  [[nodiscard]] LossBatch loss_of(const LossShape& shape) const;
 
   Device& device_;
   const ModelConfig config_;
@@ -102,6 +105,8 @@ class Trainer {
   const TrainOptions options_;
   const ParameterLayout layout_;
   const DataOrder order_;
+  const std::size_t positions_;
+  const std::uint64_t data_hash_;
   std::unique_ptr<Memory> weights_;    // f32 [n]
   std::unique_ptr<Memory> working_;    // c [n]; none where f32 is the compute type
   std::unique_ptr<Memory> gradients_;  // f32 [n]

@@ -38,6 +38,14 @@ TEST_CASE("conversations are written as Qwen3 was taught", "[gpu]") {
   CHECK(learned_of(*taught) == "<think>\nadd\n</think>\n\n4<|im_end|>");
 }
 
+TEST_CASE("earlier answers teach nothing where they are written otherwise than they were said", "[gpu]") {
+  const std::vector<ChatMessage> talk{{"user", "a"}, {"assistant", "b"}, {"user", "c"}, {"assistant", "d"}};
+  CHECK(learned_of(*render_chat(talk, {})) == "d<|im_end|>");
+  ChatOptions options;
+  options.format = ChatFormat::qwen2;
+  CHECK(learned_of(*render_chat(talk, options)) == "b<|im_end|>d<|im_end|>");
+}
+
 TEST_CASE("what is taught without a thought begins where the prompt without thinking ends", "[gpu]") {
   ChatOptions options;
   options.generation_prompt = true;

@@ -120,5 +120,22 @@ TEST_CASE("a student that is certain, and a teacher that is, give finite losses 
   }
 }
 
+TEST_CASE("a student that gives nothing to what its teacher says is pulled there", "[gpu]") {
+  std::vector<float> student(vocabulary, -100);
+  student[0] = 100;
+  std::vector<float> teacher(vocabulary, -100);
+  teacher[4] = 100;
+  const std::vector<std::int32_t> top{4};
+  const std::vector<float> log_p{0};
+  Row row;
+  row.shape.kind = GENERATE(LossKind::cross_entropy, LossKind::forward_kl, LossKind::jsd, LossKind::skew_kl);
+  row.target = 4;
+  if (GENERATE(true, false)) row.teacher.logits = teacher.data();
+  else row.teacher = {top.data(), log_p.data(), 1, nullptr};
+  const auto gradient = row.gradient(student, 1);
+  CHECK(gradient[4] == Approx(-1));
+  CHECK(gradient[0] == Approx(1));
+}
+
 }  // namespace
 }  // namespace outlast::gpu

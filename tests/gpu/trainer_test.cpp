@@ -1,3 +1,4 @@
+#include <cstring>
 #include <filesystem>
 #include <set>
 
@@ -117,6 +118,38 @@ TEST_CASE("a checkpoint that was never finished is not seen, and is cleared away
   CHECK(left == std::set<std::string>{"step-00000002"});
 }
 
+TEST_CASE("a step is saved again without a moment in which it is not there", "[gpu]") {
+  const ScratchFolder folder;
+  Run run;
+  run.go(1);
+  REQUIRE(run.trainer->save(folder.path()));
+  REQUIRE(run.trainer->save(folder.path()));
+  CHECK_FALSE(std::filesystem::exists(folder.path("step-00000001.unfinished")));
+  CHECK(need(Run().trainer->resume(folder.path())));
+  REQUIRE(write_whole_file(folder.path("file"), ""));
+  const auto unreadable = Run().trainer->resume(folder.path("file"));
+  REQUIRE_FALSE(unreadable);
+  CHECK(is(unreadable.error(), GpuError::io));
+}
+
+TEST_CASE("samples that nobody learned from are evaluated, with or without a teacher's words", "[gpu]") {
+  TrainOptions options = quick();
+  options.positions = 20;
+  Run run(options);
+  auto samples = counting(3);
+  samples[0].tokens.insert(samples[0].tokens.end(), 16, 1);
+  samples[0].weights.insert(samples[0].weights.end(), 16, 1.0F);
+  for (const std::int32_t token : samples[1].tokens) samples[1].teacher.push_back({{token, 1, 2}, {-1, -2, -3}});
+  CHECK(need(run.trainer->evaluate(samples)).samples == 3);
+  samples[0].tokens.push_back(1);
+  samples[0].weights.push_back(1);
+  const auto long_one = run.trainer->evaluate(samples);
+  REQUIRE_FALSE(long_one);
+  CHECK(long_one.error().message.find("at most 20 fit") != std::string::npos);
+  samples[0].tokens[0] = -1;
+  CHECK_FALSE(run.trainer->evaluate(samples));
+}
+
 TEST_CASE("a checkpoint of another run is refused", "[gpu]") {
   const ScratchFolder folder;
   Run run;
@@ -127,6 +160,11 @@ TEST_CASE("a checkpoint of another run is refused", "[gpu]") {
   const auto resumed = Run(other).trainer->resume(folder.path());
   REQUIRE_FALSE(resumed);
   CHECK(is(resumed.error(), GpuError::invalid));
+  auto samples = counting(50);
+  samples[7].tokens[0] = 1;
+  auto device = need(CpuDevice::make(1));
+  auto of_other_data = need(Trainer::make(*device, tiny(), random_weights(tiny(), ParameterLayout(tiny()), 5), samples, quick()));
+  CHECK_FALSE(of_other_data->resume(folder.path()));
   REQUIRE(write_whole_file(folder.path("step-00000001/place.json"), "{}"));
   const auto broken = Run().trainer->resume(folder.path());
   REQUIRE_FALSE(broken);
@@ -164,13 +202,13 @@ TEST_CASE("a run that does not fit is refused with what would", "[gpu]") {
   ModelConfig config = tiny();
   config.hidden = 1U << 19;
   config.intermediate = 1U << 19;
-  const auto refused = check_fits(config, quick(), 64, *device);
+  const auto refused = check_fits(config, quick(), 64, 0, *device);
   REQUIRE_FALSE(refused);
   CHECK(is(refused.error(), GpuError::too_large));
   CHECK(refused.error().message.find("a smaller model fits") != std::string::npos);
   TrainOptions wide = quick();
   wide.rows = 1U << 27;
-  const auto narrower = check_fits(tiny(), wide, 64, *device);
+  const auto narrower = check_fits(tiny(), wide, 64, 0, *device);
   REQUIRE_FALSE(narrower);
   CHECK(narrower.error().message.find("it fits with recomputation") != std::string::npos);
 }
@@ -187,10 +225,28 @@ TEST_CASE("what cannot be learned from is refused", "[gpu]") {
   CHECK(make({}, quick()).find("no samples") != std::string::npos);
   auto samples = counting(3);
   samples[1].tokens[0] = 40;
-  CHECK(make(samples, quick()).find("vocabulary of 40") != std::string::npos);
+  CHECK(make(samples, quick()).find("sample 2 has a token that the model's 40 do not have") != std::string::npos);
   TrainOptions narrow = quick();
   narrow.rows = 4;
-  CHECK(make(counting(3), narrow).find("the longest sample") != std::string::npos);
+  CHECK(make(counting(3), narrow).find("at most 4 fit") != std::string::npos);
+  TrainOptions more = quick();
+  more.tokens = 41;
+  CHECK(make(counting(3), more).find("the tokenizer has 41 tokens and the model 40") != std::string::npos);
+  more.tokens = 20;
+  CHECK(make(counting(9), more).find("model's 20") != std::string::npos);
+  more.tokens = 0;
+  more.loss.temperature = 0;
+  CHECK(make(counting(3), more).find("temperature") != std::string::npos);
+  samples = counting(3);
+  samples[2].weights.pop_back();
+  CHECK(make(samples, quick()).find("sample 3 has not a weight") != std::string::npos);
+  samples = counting(3);
+  samples[0].teacher.resize(samples[0].tokens.size());
+  samples[0].teacher[3] = {{1, 2}, {-1}};
+  CHECK(make(samples, quick()).find("without its probability") != std::string::npos);
+  samples = counting(3);
+  std::fill(samples[1].weights.begin(), samples[1].weights.end(), 0.0F);
+  CHECK(make(samples, quick()).find("sample 2 has nothing to learn") != std::string::npos);
 }
 
 TEST_CASE("a loss that is no number stops the run before the weights follow it", "[gpu]") {
@@ -204,6 +260,8 @@ TEST_CASE("a loss that is no number stops the run before the weights follow it",
   REQUIRE_FALSE(step);
   CHECK(is(step.error(), GpuError::invalid));
   CHECK(trainer->steps_done() == 0);
+  const auto after = need(trainer->weights());
+  CHECK(std::memcmp(after.data(), weights.data(), weights.size() * sizeof(float)) == 0);
 }
 
 TEST_CASE("every epoch has each sample once, in an order of its own", "[gpu]") {
