@@ -293,7 +293,8 @@ class MoneyModel {
     if (!subject.away) {
       const bool opens = !known && op.opened == 0;
       const bool adds = known && op.opened == at->second.opened && op.amount > 0;
-      if (subject.soft || op.amount > subject.free || !(opens || adds)) return no(LedgerError::invalid);
+      const bool has = op.amount == 0 || op.amount <= subject.free;
+      if (subject.soft || !has || !(opens || adds)) return no(LedgerError::invalid);
       all[op.shard].granted += op.amount;
       return yes();
     }
