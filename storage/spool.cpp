@@ -94,7 +94,7 @@ Failure corrupt(const SpoolFile& file, std::size_t at, const char* what) {
 }  // namespace
 
 Spool::Spool(SpoolFile file, int fd, std::uint64_t header_bytes, std::uint64_t bytes_max)
-    : file_(std::move(file)), fd_(fd), header_bytes_(header_bytes), bytes_max_(bytes_max), bytes_(header_bytes) {}
+    : file_(std::move(file)), fd_(fd), header_bytes_(header_bytes), bytes_max_(bytes_max), file_bytes_(header_bytes) {}
 
 Spool::~Spool() { ::close(fd_); }
 
@@ -122,17 +122,17 @@ Result<void> Spool::append(std::span<const SpoolRecord> records) {
     put_number(content, static_cast<std::uint32_t>(record.frame.size()));
     content += record.frame;
   }
-  if (content.size() > group_bytes_max || bytes_ + group_header_bytes + content.size() > bytes_max_) {
-    return fail(LedgerError::overloaded, "the spool " + file_.path + " is full with " + std::to_string(bytes_) +
+  if (content.size() > group_bytes_max || file_bytes_ + group_header_bytes + content.size() > bytes_max_) {
+    return fail(LedgerError::overloaded, "the spool " + file_.path + " is full with " + std::to_string(file_bytes_) +
                                              " bytes; it empties when the shard's owner is reached");
   }
   group_.assign(group_magic);
   put_number(group_, static_cast<std::uint32_t>(content.size()));
-  group_ += digest_of(file_.holder, bytes_, content);
+  group_ += digest_of(file_.holder, file_bytes_, content);
   group_ += content;
-  failed_ = !write_at(fd_, group_, bytes_) || ::fdatasync(fd_) != 0;
+  failed_ = !write_at(fd_, group_, file_bytes_) || ::fdatasync(fd_) != 0;
   if (failed_) return file_failure("write", file_.path);
-  bytes_ += group_.size();
+  file_bytes_ += group_.size();
   return {};
 }
 
@@ -140,7 +140,7 @@ Result<void> Spool::truncate() {
   if (failed_) return fail(LedgerError::io, "an earlier write to " + file_.path + " failed; start again");
   failed_ = ::ftruncate(fd_, static_cast<off_t>(header_bytes_)) != 0 || ::fdatasync(fd_) != 0;
   if (failed_) return file_failure("truncate", file_.path);
-  bytes_ = header_bytes_;
+  file_bytes_ = header_bytes_;
   return {};
 }
 

@@ -49,7 +49,8 @@ class Spool {
   Result<void> append(std::span<const SpoolRecord> records);
   // All of it is in the ledger.
   Result<void> truncate();
-  [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
+  // Of what is not in the ledger yet: 0 when there is nothing.
+  [[nodiscard]] std::uint64_t bytes() const { return file_bytes_ - header_bytes_; }
   [[nodiscard]] const SpoolFile& file() const { return file_; }
 
  private:
@@ -59,7 +60,7 @@ class Spool {
   const int fd_;
   const std::uint64_t header_bytes_;
   const std::uint64_t bytes_max_;
-  std::uint64_t bytes_;
+  std::uint64_t file_bytes_;
   bool failed_ = false;
   std::string group_;  // scratch
 };
