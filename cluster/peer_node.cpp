@@ -14,12 +14,14 @@ namespace {
 
 constexpr int queued_messages_max = 64;  // beyond them frames wait in the session, where they still can be batched
 constexpr int reconnect_ms_min = 100;
-constexpr int reconnect_ms_max = 2'000;
-constexpr int connect_timeout_ms = 3'000;
+// A link that was cut is back within a second or two of its mending: until then a gateway that is cut off has what it answers on
+// one disk only. The kernel alone would try again after as long as the cut had lasted.
+constexpr int reconnect_ms_max = 500;
+constexpr int connect_timeout_ms = 1'000;
 // A connection that died without a word is closed by the kernel, so that it is made anew: the session's heartbeats are on
 // their way on it. Not by ZeroMQ's heartbeats: a ping that waits at a receiver whose queue is full, when the connection
 // breaks, ends the receiving process (libzmq 4.3.4 asserts !_io_error when it answers such a ping).
-constexpr int unacknowledged_ms_max = 8'000;
+constexpr int unacknowledged_ms_max = 3'000;
 constexpr int closing_linger_ms = 200;           // so that a goodbye leaves
 constexpr std::size_t received_bytes_max = 256;  // nothing is ever received here
 constexpr std::size_t copied_bytes_max = 512;    // larger messages lend their memory to ZeroMQ

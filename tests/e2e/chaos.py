@@ -28,6 +28,7 @@ REQUEST_TIMEOUT_S = 20
 PAUSE_AFTER_REFUSAL_S = 0.05    # a cluster that refuses is not asked ten thousand times a second
 FAULT_S = (1.0, 8.0)            # how long a fault lasts
 CALM_S = (1.0, 4.0)             # between faults, after healing
+HANDOVER_DEADLINE_S = 10
 HEAL_DEADLINE_S = 90
 REST_DEADLINE_S = 120
 DATA_BYTES = 1 << 30            # of each node's disk where disks fill up
@@ -113,6 +114,9 @@ def pause_node(chaos, chosen):
 
 
 def wipe_node(chaos, chosen):
+    """Once what it answered while it was cut off is handed over: until then no other disk has it (docs/cluster.md)."""
+    node = chaos.cluster[chosen]
+    wait_for(lambda: not node.has_spool(), f"{chosen} hands over what it answered by itself", HANDOVER_DEADLINE_S)
     chaos.cluster[chosen].kill()
     chaos.cluster[chosen].wipe()
     return chosen

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -132,6 +133,16 @@ class ClusterNode(Node):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     # ---- what it says
+
+    def metric(self, name):
+        """Of /metrics, one that has no labels."""
+        status, _, data = request(self.admin_address, "GET", "/metrics", timeout=5)
+        assert status == 200, data
+        return float(re.search(rf"^{name} (\S+)$", data.decode(), re.M)[1])
+
+    def has_spool(self):
+        """Whether something that it answered is on its own disk alone."""
+        return self.metric("outlast_spool_bytes") > 0
 
     def status(self):
         """GET /admin/v1/cluster."""

@@ -15,6 +15,7 @@ needs_namespaces = pytest.mark.skipif(bool(why_no_cluster(True)), reason=why_no_
 
 FAILOVER_S = 2 * LEASE_TTL_S + 1
 REST_S = 60
+HANDOVER_S = 6
 USD = 10**12
 
 
@@ -233,6 +234,27 @@ def test_a_node_that_is_cut_off_spends_its_slices_then_refuses_and_no_cap_is_exc
                                 answer.json["usage"]["prompt_tokens"], answer.json["usage"]["completion_tokens"])
                 for number, answer in enumerate(answers) if answer.status == 200]
     assert history.check(requests, cluster.ledgers()) == []
+
+
+@needs_namespaces
+def test_what_a_node_answered_while_it_was_cut_off_is_handed_over_soon_after(cut_cluster):
+    cluster = cut_cluster
+    key = key_of(cluster, "acme/team/user")["key"]
+    for node in cluster:
+        wait_for(lambda: ask(node, key).status == 200, f"{node.name} knows the key")
+    alone = next(node for node in cluster if node is not cluster.owner_of(shard_of(cluster, key)))
+    cluster.cut_node_from_nodes(alone.name)
+    began = time.monotonic()
+
+    def served_alone():
+        # Longer than a link may be silent: it is down then, and a dead connection has to be made anew.
+        assert ask(alone, key).status == 200
+        return alone.has_spool() and time.monotonic() > began + 5
+    wait_for(served_alone, "the node answers by itself", 30)
+    cluster.heal()
+    wait_for(lambda: not alone.has_spool(), "it has handed over what it answered", HANDOVER_S)
+    settled(cluster)
+    assert history.check([], cluster.ledgers()) == []
 
 
 @needs_namespaces
