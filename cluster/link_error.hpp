@@ -17,6 +17,7 @@ enum class LinkError : std::uint16_t {
   system = 5,       // the operating system refused a socket, a thread or a descriptor
   not_connected = 6,
   overloaded = 7,   // a queue is full
+  timed_out = 8,
 };
 
 }  // namespace outlast::cluster

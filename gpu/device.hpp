@@ -7,6 +7,8 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "core/result.hpp"
 #include "gpu/array.hpp"
@@ -49,6 +51,14 @@ class Device : public Operations {
   // Errors: device, once, of any operation since the last call.
   virtual Result<void> synchronize() = 0;
 };
+
+// All numbers of an array, on the host. Errors: device.
+template <class T>
+Result<std::vector<T>> numbers_of(Device& device, const Array& array) {
+  std::vector<T> numbers(array.count);
+  if (Result<void> done = device.download(std::as_writable_bytes(std::span(numbers)), array); !done) return fail(std::move(done.error()));
+  return numbers;
+}
 
 // Cuts one Memory into arrays, so that a step allocates nothing. One owner.
 class Arena {

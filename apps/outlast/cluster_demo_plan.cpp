@@ -12,6 +12,7 @@
 
 #include "apps/outlast/cli_error.hpp"
 #include "apps/outlast/cluster_certificates.hpp"
+#include "apps/outlast/our_programs.hpp"
 
 namespace outlast::apps {
 namespace {
@@ -19,27 +20,6 @@ namespace {
 constexpr std::size_t ports_per_member = 3;
 constexpr std::size_t ports_per_node = 5;
 constexpr const char* etcd_quota_bytes = "8589934592";
-
-std::string find_in_path(const std::string& program) {
-  const char* path = std::getenv("PATH");
-  std::string rest = std::string(path == nullptr ? "" : path) + ":/usr/sbin:/sbin";
-  while (!rest.empty()) {
-    const std::string folder = rest.substr(0, rest.find(':'));
-    rest.erase(0, folder.size() + 1);
-    const std::string file = folder + "/" + program;
-    if (!folder.empty() && ::access(file.c_str(), X_OK) == 0) return file;
-  }
-  return {};
-}
-
-// Beside this program first: what was built together is used together.
-std::string find_ours(const std::string& program) {
-  std::error_code error;
-  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
-  const std::string beside = (self.parent_path() / program).string();
-  if (!error && ::access(beside.c_str(), X_OK) == 0) return beside;
-  return find_in_path(program);
-}
 
 Result<std::vector<std::uint16_t>> free_ports(std::size_t count) {
   // All are held until the last is found, so that no two are the same.
@@ -74,7 +54,7 @@ std::string quoted(const std::string& text) { return "\"" + text + "\""; }
 }  // namespace
 
 Result<DemoPrograms> find_demo_programs() {
-  DemoPrograms programs{find_in_path("etcd"), find_ours("outlastd"), find_ours("outlast"), find_ours("outlast-sim")};
+  DemoPrograms programs{find_in_path("etcd"), find_our_program("outlastd"), find_our_program("outlast"), find_our_program("outlast-sim")};
   if (programs.etcd.empty()) {
     return fail(CliError::failed, "etcd is not installed; run: apt-get install etcd-server (or scripts/setup --test)");
   }

@@ -73,7 +73,7 @@ int report_usage(const CLI::App& root, const std::vector<std::string>& words,
 }  // namespace
 
 CommandLine::CommandLine()
-    : app("Talks to an Outlast node: keys, budgets, commitments, usage, the ledger, clusters, configuration and chat.", "outlast") {
+    : app("Talks to an Outlast node: keys, budgets, commitments, usage, the ledger, clusters, configuration and chat; and teaches students.", "outlast") {
   app.require_subcommand(1);
   app.footer(exit_codes);
   app.set_version_flag("--version", OUTLAST_VERSION);
@@ -94,6 +94,9 @@ CommandLine::CommandLine()
   add_cluster_commands(*this);
   add_rate_limit_command(*this);
   add_chat_command(*this);
+  add_sample_task_command(*this);
+  add_tokenizer_command(*this);
+  add_train_commands(*this);
   add_completion_command(*this);
 }
 

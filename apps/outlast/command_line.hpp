@@ -53,6 +53,9 @@ void add_price_commands(CommandLine& line);
 void add_rate_limit_command(CommandLine& line);
 void add_reconcile_command(CommandLine& line);
 void add_reprice_command(CommandLine& line);
+void add_sample_task_command(CommandLine& line);
+void add_tokenizer_command(CommandLine& line);
+void add_train_commands(CommandLine& line);  // train, eval
 void add_usage_command(CommandLine& line);
 
 // Who the ledger is told asks for a change: the user of this machine.

@@ -26,6 +26,28 @@ std::size_t Sample::loss_rows() const {
 
 double Sample::weight_sum() const { return weights.empty() ? 0 : std::accumulate(weights.begin() + 1, weights.end(), 0.0); }
 
+std::size_t longest_of(std::span<const Sample> samples) {
+  std::size_t most = 1;
+  for (const Sample& sample : samples) most = std::max(most, sample.tokens.size());
+  return most;
+}
+
+Result<void> check_samples(std::span<const Sample> samples, std::size_t tokens, std::size_t longest) {
+  const auto wrong = [](std::size_t number, std::string what) { return fail(GpuError::invalid, "sample " + std::to_string(number + 1) + " " + std::move(what)); };
+  for (std::size_t number = 0; number < samples.size(); ++number) {
+    const Sample& sample = samples[number];
+    const auto known = [tokens](std::int32_t token) { return token >= 0 && static_cast<std::size_t>(token) < tokens; };
+    if (!std::all_of(sample.tokens.begin(), sample.tokens.end(), known)) return wrong(number, "has a token that the model's " + std::to_string(tokens) + " do not have");
+    if (sample.tokens.size() > longest) return wrong(number, "has " + std::to_string(sample.tokens.size()) + " tokens, and at most " + std::to_string(longest) + " fit");
+    if (sample.weights.size() != sample.tokens.size() || (!sample.teacher.empty() && sample.teacher.size() != sample.tokens.size()))
+      return wrong(number, "has not a weight, or not a teacher's word, for each token");
+    const auto paired = [](const TopTokens& top) { return top.tokens.size() == top.log_p.size(); };
+    if (!std::all_of(sample.teacher.begin(), sample.teacher.end(), paired)) return wrong(number, "has a teacher's token without its probability");
+    if (sample.loss_rows() == 0) return wrong(number, "has nothing to learn");
+  }
+  return {};
+}
+
 Result<std::vector<ChatMessage>> parse_chat_line(std::string_view line) {
   if (line.size() > sample_line_bytes_max) return malformed("it has more than " + std::to_string(sample_line_bytes_max >> 20) + " MiB");
   dom::parser parser;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,6 +30,12 @@ struct Sample {
   [[nodiscard]] std::size_t loss_rows() const;
   [[nodiscard]] double weight_sum() const;
 };
+
+// The tokens of the longest; at least 1.
+std::size_t longest_of(std::span<const Sample> samples);
+// That a model of so many tokens can learn from each, and that each has at most `longest` tokens. Errors: invalid, with the
+// number of the sample.
+Result<void> check_samples(std::span<const Sample> samples, std::size_t tokens, std::size_t longest);
 
 // One line of a training file: {"messages": [{"role": …, "content": …}, …]}; what the assistant says bears loss, as far as the
 // template writes it as it was said (chat_template.hpp). Errors: malformed, invalid.

@@ -21,12 +21,6 @@ std::size_t top_k_of(std::span<const Sample> samples) {
   return most;
 }
 
-std::size_t longest_of(std::span<const Sample> samples) {
-  std::size_t most = 1;
-  for (const Sample& sample : samples) most = std::max(most, sample.tokens.size());
-  return most;
-}
-
 DecoderLimits limits_of(const TrainOptions& options, std::size_t positions) {
   DecoderLimits limits;
   limits.rows = options.rows;
@@ -52,22 +46,6 @@ Result<void> check_options(const TrainOptions& options, const ModelConfig& confi
   return {};
 }
 
-Result<void> check_samples(std::span<const Sample> samples, std::size_t tokens, std::size_t longest) {
-  const auto wrong = [](std::size_t number, std::string what) { return fail(GpuError::invalid, "sample " + std::to_string(number + 1) + " " + std::move(what)); };
-  for (std::size_t number = 0; number < samples.size(); ++number) {
-    const Sample& sample = samples[number];
-    const auto known = [tokens](std::int32_t token) { return token >= 0 && static_cast<std::size_t>(token) < tokens; };
-    if (!std::all_of(sample.tokens.begin(), sample.tokens.end(), known)) return wrong(number, "has a token that the model's " + std::to_string(tokens) + " do not have");
-    if (sample.tokens.size() > longest) return wrong(number, "has " + std::to_string(sample.tokens.size()) + " tokens, and at most " + std::to_string(longest) + " fit");
-    if (sample.weights.size() != sample.tokens.size() || (!sample.teacher.empty() && sample.teacher.size() != sample.tokens.size()))
-      return wrong(number, "has not a weight, or not a teacher's word, for each token");
-    const auto paired = [](const TopTokens& top) { return top.tokens.size() == top.log_p.size(); };
-    if (!std::all_of(sample.teacher.begin(), sample.teacher.end(), paired)) return wrong(number, "has a teacher's token without its probability");
-    if (sample.loss_rows() == 0) return wrong(number, "has nothing to learn");
-  }
-  return {};
-}
-
 // Of all that is learned: two files of as many samples are told apart.
 std::uint64_t hash_of(std::span<const Sample> samples) {
   std::uint64_t hash = samples.size();
@@ -82,13 +60,6 @@ std::uint64_t hash_of(std::span<const Sample> samples) {
     }
   }
   return hash;
-}
-
-template <class T>
-Result<std::vector<T>> numbers_of(Device& device, const Array& array) {
-  std::vector<T> numbers(array.count);
-  if (Result<void> done = device.download(std::as_writable_bytes(std::span(numbers)), array); !done) return fail(std::move(done.error()));
-  return numbers;
 }
 
 }  // namespace
@@ -255,40 +226,9 @@ void Trainer::update(double rate, float gradient_scale) {
 }
 
 Result<EvalReport> Trainer::evaluate(std::span<const Sample> samples) {
-  EvalReport report;
-  if (Result<void> good = check_samples(samples, tokens_of(options_, config_), std::min(options_.rows, positions_)); !good) return fail(std::move(good.error()));
-  std::vector<const Sample*> all;
-  double weight_sum = 0;
-  for (const Sample& sample : samples) {
-    all.push_back(&sample);
-    weight_sum += sample.weight_sum();
-  }
-  std::size_t rows = 0;
-  std::size_t right = 0;
-  std::size_t exact = 0;
-  for (MicroBatch& micro : pack(all, options_.rows, static_cast<float>(1 / weight_sum))) {
-    micro.top_k = 0;  // what a teacher thinks is no part of it
-    batch_->load(micro);
-    const LossBatch loss = loss_of({});
-    const Decoder::Scores scores = decoder_->scores(weight_views_, batch_->batch(), loss);
-    const auto losses = numbers_of<float>(device_, scores.losses);
-    const auto best = numbers_of<std::int32_t>(device_, scores.best);
-    if (!losses) return fail(losses.error());
-    if (!best) return fail(best.error());
-    std::vector<bool> all_right(micro.samples.size(), true);
-    for (std::size_t i = 0; i < losses->size(); ++i) {
-      report.loss += static_cast<double>((*losses)[i]) * static_cast<double>(micro.weights[i]);
-      const bool same = (*best)[i] == micro.targets[i];
-      right += same ? 1 : 0;
-      if (!same) all_right[micro.loss_samples[i]] = false;
-    }
-    rows += losses->size();
-    exact += static_cast<std::size_t>(std::count(all_right.begin(), all_right.end(), true));
-  }
-  report.samples = samples.size();
-  report.tokens = rows == 0 ? 0 : static_cast<double>(right) / static_cast<double>(rows);
-  report.exact = samples.empty() ? 0 : static_cast<double>(exact) / static_cast<double>(samples.size());
-  return report;
+  const std::size_t tokens = tokens_of(options_, config_);
+  if (Result<void> good = check_samples(samples, tokens, std::min(options_.rows, positions_)); !good) return fail(std::move(good.error()));
+  return evaluate_samples(device_, *decoder_, weight_views_, *batch_, tokens, options_.rows, samples);
 }
 
 Result<std::vector<float>> Trainer::weights() { return numbers_of<float>(device_, weights_->array()); }

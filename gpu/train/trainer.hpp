@@ -15,6 +15,7 @@
 #include "gpu/model/decoder.hpp"
 #include "gpu/model/parameters.hpp"
 #include "gpu/train/data_order.hpp"
+#include "gpu/train/evaluator.hpp"
 #include "gpu/train/packer.hpp"
 #include "gpu/train/sample.hpp"
 #include "gpu/train/schedule.hpp"
@@ -50,13 +51,6 @@ struct StepReport {
   std::size_t loss_rows = 0;
   double seconds = 0;
   double flops = 0;        // by the formula of facts: 6 for each matmul parameter and row, and attention's
-};
-
-struct EvalReport {
-  double loss = 0;
-  double exact = 0;      // share of samples whose every loss-bearing token the model would have said itself
-  double tokens = 0;     // share of these tokens
-  std::size_t samples = 0;
 };
 
 // Bytes on the device by what they are for; known before anything is allocated.

@@ -1,0 +1,36 @@
+#include <algorithm>
+#include <chrono>
+
+#include "apps/outlast-gpu-worker/job.hpp"
+#include "gpu/gpu_error.hpp"
+#include "gpu/model/model_folder.hpp"
+#include "gpu/model/parameters.hpp"
+#include "gpu/train/evaluator.hpp"
+
+namespace outlast::worker {
+
+Result<void> evaluate(const work::Evaluate& work, gpu::Device& device, JobContext& context) {
+  if (work.rows == 0 || work.positions == 0) return fail(gpu::GpuError::invalid, "an evaluation has at least one token at once");
+  const auto model = gpu::read_model_folder(work.model);
+  if (!model) return fail(model.error());
+  const auto encoder = gpu::TokenEncoder::make(model->tokenizer);
+  if (!encoder) return fail(encoder.error());
+  const auto data = gpu::read_samples(work.data, **encoder, {model->format(), std::min<std::size_t>(work.positions, work.rows)});
+  if (!data) return fail(data.error());
+  const auto files = gpu::WeightFiles::open(work.model);
+  if (!files) return fail(files.error());
+  const auto weights = gpu::load_weights(gpu::ParameterLayout(model->config), **files);
+  if (!weights) return fail(weights.error());
+  const auto evaluator = gpu::Evaluator::make(device, model->config, *weights, model->tokenizer->size(), work.rows, gpu::longest_of(data->samples));
+  if (!evaluator) return fail(evaluator.error());
+  const auto begin = std::chrono::steady_clock::now();
+  const auto report = (*evaluator)->evaluate(data->samples);
+  if (!report) return fail(report.error());
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  emit(context, work::EventKind::evaluation, {},
+       {{"loss", report->loss}, {"exact", report->exact}, {"token_accuracy", report->tokens}, {"samples", static_cast<double>(report->samples)},
+        {"cut_samples", static_cast<double>(data->cut)}, {"seconds", seconds}});
+  return {};
+}
+
+}  // namespace outlast::worker

@@ -1,0 +1,33 @@
+// What work on the device needs of whoever asked for it, and the kinds of work. Each runs to its end on the device's thread.
+#pragma once
+
+#include <initializer_list>
+#include <string>
+
+#include "core/result.hpp"
+#include "gpu/device.hpp"
+#include "proto/work_codec.hpp"
+
+namespace outlast::worker {
+
+// Two implementations: the worker's table of jobs, and tests.
+class JobContext {
+ public:
+  virtual ~JobContext() = default;
+  virtual void emit(work::Event event) = 0;
+  // Whether somebody asked for the job to stop; it then ends as soon as it has saved what it has.
+  [[nodiscard]] virtual bool stopping() const = 0;
+};
+
+inline void emit(JobContext& context, work::EventKind kind, std::string text, std::initializer_list<work::Figure> figures) {
+  context.emit({kind, std::move(text), figures, {}, 0});
+}
+
+// A student in `output`, with checkpoints of the way there in its folder "checkpoints". Errors: GpuError (cancelled, when it was
+// stopped: a checkpoint is saved then).
+Result<void> train(const work::Train& work, gpu::Device& device, JobContext& context);
+
+// One `evaluation` event. Errors: GpuError.
+Result<void> evaluate(const work::Evaluate& work, gpu::Device& device, JobContext& context);
+
+}  // namespace outlast::worker

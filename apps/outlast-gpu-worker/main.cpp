@@ -1,0 +1,92 @@
+// outlast-gpu-worker: one device, and whoever asks for it through a socket: a node, or a command. A process of its own, so that a
+// fault of a device never takes a node down.
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "apps/outlast-gpu-worker/worker_jobs.hpp"
+#include "cluster/worker_link.hpp"
+#include "core/clock.hpp"
+#include "core/log.hpp"
+#include "gpu/cpu/cpu_device.hpp"
+
+namespace {
+
+using namespace outlast;
+
+constexpr int exit_failed = 1;
+constexpr int exit_host_gone = 3;
+
+struct Options {
+  std::string socket;
+  std::string name;
+  std::size_t threads = 0;
+};
+
+// The signals that end the process, and the one by which the link does.
+sigset_t endings() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR1}) sigaddset(&set, signal);
+  return set;
+}
+
+Result<void> do_work(const work::Start& start, gpu::Device& device, worker::JobContext& context) {
+  if (const auto* const train = std::get_if<work::Train>(&start)) return worker::train(*train, device, context);
+  if (const auto* const evaluate = std::get_if<work::Evaluate>(&start)) return worker::evaluate(*evaluate, device, context);
+  return {};
+}
+
+// Until a signal comes or the host goes.
+int serve(const Options& options) {
+  auto device = gpu::CpuDevice::make(options.threads);
+  if (!device) {
+    std::fprintf(stderr, "outlast-gpu-worker: %s\n", device.error().message.c_str());
+    return exit_failed;
+  }
+  const SystemClock clock;
+  worker::WorkerJobs jobs(**device, clock, [&device](const work::Start& start, worker::JobContext& context) { return do_work(start, **device, context); });
+  const WorkerDescription self{options.name, (*device)->name(), (*device)->memory().total_bytes, {"train", "evaluate", "generate"}};
+  cluster::WorkerLink::Callbacks callbacks;
+  callbacks.on_ask = [&jobs](std::uint16_t method, const FramePtr& body, cluster::WorkerLink::Answer answer) { jobs.ask(method, body, std::move(answer)); };
+  callbacks.on_gone = [](const std::string& why) {
+    log::error("worker_host_gone", {{"why", why}});
+    ::kill(::getpid(), SIGUSR1);
+  };
+  auto link = cluster::WorkerLink::start({options.socket, self}, clock, std::move(callbacks));
+  if (!link) {
+    std::fprintf(stderr, "outlast-gpu-worker: %s\n", link.error().message.c_str());
+    return exit_failed;
+  }
+  log::info("worker_started", {{"name", self.name}, {"device", self.device}, {"host", options.socket}});
+  const sigset_t set = endings();
+  int signal = 0;
+  (void)sigwait(&set, &signal);
+  log::info("worker_stopping", {{"signal", signal}});
+  return signal == SIGUSR1 ? exit_host_gone : 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Outlast's GPU worker: trains, evaluates and serves students on one device, for the node or the command that it links to."};
+  app.set_version_flag("--version", "outlast-gpu-worker " OUTLAST_VERSION);
+  Options options;
+  options.name = "worker-" + std::to_string(::getpid());
+  app.add_option("--host", options.socket, "the socket of its node or command")->required()->type_name("SOCKET");
+  app.add_option("--name", options.name, "what the cluster calls it; unique on its node")->type_name("NAME");
+  app.add_option("--threads", options.threads, "processors that it computes with; 0: all")->check(CLI::Range(0, 256));
+  CLI11_PARSE(app, argc, argv);
+  std::signal(SIGPIPE, SIG_IGN);
+  const rlimit no_core{0, 0};  // a core file would hold what people wrote
+  setrlimit(RLIMIT_CORE, &no_core);
+  // Before any thread is there, so that all have it.
+  const sigset_t set = endings();
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  return serve(options);
+}

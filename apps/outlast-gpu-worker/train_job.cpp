@@ -1,0 +1,260 @@
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <limits>
+#include <optional>
+
+#include "apps/outlast-gpu-worker/job.hpp"
+#include "gpu/gpu_error.hpp"
+#include "gpu/model/model_folder.hpp"
+#include "gpu/train/trainer.hpp"
+
+namespace outlast::worker {
+namespace {
+
+namespace fs = std::filesystem;
+using gpu::GpuError;
+using work::EventKind;
+
+constexpr std::uint32_t vocabulary_multiple = 64;  // of a new model's: matrices of such sizes are faster
+constexpr std::size_t checkpoints_kept = 2;
+constexpr double new_model_range = 0.02;
+
+double number(std::uint64_t value) { return static_cast<double>(value); }
+
+// A new model's configuration, by its shape and its tokenizer.
+Result<gpu::ModelFolder> new_model(const work::Train& work) {
+  auto read = gpu::load_tokenizer(work.tokenizer);
+  if (!read) return fail(std::move(read.error()));
+  gpu::ModelFolder model;
+  model.tokenizer = std::make_shared<const gpu::Tokenizer>(std::move(*read));
+  if (const auto good = gpu::check_chat_tokens(*model.tokenizer, gpu::ChatFormat::qwen3); !good) return fail(good.error());
+  gpu::ModelConfig& config = model.config;
+  const auto size = static_cast<std::uint32_t>(model.tokenizer->size());
+  config.vocabulary = (size + vocabulary_multiple - 1) / vocabulary_multiple * vocabulary_multiple;
+  config.hidden = work.shape.hidden;
+  config.intermediate = work.shape.intermediate;
+  config.layers = work.shape.layers;
+  config.heads = work.shape.heads;
+  config.kv_heads = work.shape.kv_heads;
+  config.head_dim = work.shape.head_dim;
+  config.positions = std::max<std::uint32_t>(work.positions, 1);
+  config.initializer_range = new_model_range;
+  config.dtype = gpu::Dtype::f32;
+  config.eos_tokens = {*model.tokenizer->added("<|im_end|>")};
+  if (const auto end = model.tokenizer->added("<|endoftext|>")) config.eos_tokens.push_back(*end);
+  config.bos_token = config.eos_tokens.back();
+  model.sampling.eos_tokens = config.eos_tokens;
+  if (const auto good = gpu::check_model_config(config); !good) return fail(good.error());
+  return model;
+}
+
+std::uint64_t steps_of(const work::Train& work, std::size_t samples) {
+  if (work.steps != 0 || !(work.epochs > 0) || work.batch_samples == 0) return work.steps;
+  return static_cast<std::uint64_t>(std::max(std::ceil(work.epochs * number(samples) / work.batch_samples), 1.0));
+}
+
+Result<gpu::TrainOptions> options_of(const work::Train& work, const gpu::ModelFolder& model, std::uint64_t steps) {
+  const auto schedule = gpu::parse_schedule(work.schedule);
+  if (!schedule) return fail(GpuError::invalid, "the schedule '" + work.schedule + "' is none; there are constant, cosine and wsd");
+  if (steps == 0) return fail(GpuError::invalid, "a run has at least one step");
+  if (!(work.rate > 0)) return fail(GpuError::invalid, "the learning rate is above 0");
+  gpu::TrainOptions options;
+  options.rows = work.rows;
+  options.batch_samples = work.batch_samples;
+  options.keep = work.recompute ? gpu::Keep::inputs : gpu::Keep::everything;
+  options.schedule = {*schedule, work.rate, 0.1, work.warm_up_steps, work.decay_steps, steps};
+  options.decay = work.weight_decay;
+  options.clip = work.clip;
+  options.seed = work.seed;
+  options.tokens = model.tokenizer->size();
+  return options;
+}
+
+// One run, from what was asked to the student on disk.
+class Run {
+ public:
+  Run(const work::Train& work, gpu::Device& device, JobContext& context) : work_(work), device_(device), context_(context) {}
+
+  Result<void> go() {
+    if (Result<void> ready = prepare(); !ready) return ready;
+    if (Result<void> begun = begin(); !begun) return begun;
+    while (trainer_->steps_done() < steps_ && !stale()) {
+      if (context_.stopping()) return stop();
+      if (Result<void> done = step(); !done) return done;
+    }
+    return finish();
+  }
+
+ private:
+  Result<void> prepare() {
+    auto model = work_.model.empty() ? new_model(work_) : gpu::read_model_folder(work_.model);
+    if (!model) return fail(std::move(model.error()));
+    model_ = std::move(*model);
+    const auto encoder = gpu::TokenEncoder::make(model_.tokenizer);
+    if (!encoder) return fail(encoder.error());
+    const gpu::SampleOptions how{model_.format(), std::min<std::size_t>(work_.positions, work_.rows)};
+    auto data = gpu::read_samples(work_.data, **encoder, how);
+    if (!data) return fail(std::move(data.error()));
+    data_ = std::move(*data);
+    if (!work_.evaluation.empty()) {
+      auto held_out = gpu::read_samples(work_.evaluation, **encoder, how);
+      if (!held_out) return fail(std::move(held_out.error()));
+      held_out_ = std::move(*held_out);
+    }
+    return {};
+  }
+
+  Result<void> begin() {
+    steps_ = steps_of(work_, data_.samples.size());
+    auto options = options_of(work_, model_, steps_);
+    if (!options) return fail(std::move(options.error()));
+    options->positions = gpu::longest_of(held_out_.samples);
+    const gpu::ParameterLayout layout(model_.config);
+    tell_plan(*options);
+    std::vector<float> weights;
+    if (work_.model.empty()) {
+      if (const auto fits = check(*options); !fits) return fits;  // before memory is taken for its weights
+      weights = gpu::random_weights(model_.config, layout, work_.seed);
+    } else {
+      const auto files = gpu::WeightFiles::open(work_.model);
+      if (!files) return fail(files.error());
+      auto read = gpu::load_weights(layout, **files);
+      if (!read) return fail(std::move(read.error()));
+      weights = std::move(*read);
+    }
+    auto trainer = gpu::Trainer::make(device_, model_.config, weights, data_.samples, *options);
+    if (!trainer) return fail(std::move(trainer.error()));
+    trainer_ = std::move(*trainer);
+    return resume();
+  }
+
+  Result<void> check(const gpu::TrainOptions& options) const {
+    return gpu::check_fits(model_.config, options, std::max(gpu::longest_of(data_.samples), options.positions), 0, device_);
+  }
+
+  void tell_plan(const gpu::TrainOptions& options) const {
+    const std::size_t longest = std::max(gpu::longest_of(data_.samples), options.positions);
+    const gpu::TrainMemory memory = gpu::train_memory(model_.config, options, longest, 0, device_.compute_dtype());
+    std::size_t tokens = 0;
+    for (const gpu::Sample& sample : data_.samples) tokens += sample.tokens.size();
+    const double parameters = number(model_.config.parameters());
+    emit(context_, EventKind::plan, device_.name(),
+         {{"parameters", parameters}, {"samples", number(data_.samples.size())}, {"tokens", number(tokens)}, {"longest_tokens", number(longest)},
+          {"cut_samples", number(data_.cut + held_out_.cut)}, {"held_out_samples", number(held_out_.samples.size())}, {"steps", number(steps_)},
+          {"memory_bytes", number(memory.total())}, {"weights_bytes", number(memory.weights)}, {"gradients_bytes", number(memory.gradients)},
+          {"optimizer_bytes", number(memory.optimizer)}, {"activations_bytes", number(memory.activations)},
+          {"bytes_per_parameter", number(memory.total() - memory.activations) / parameters},
+          {"bytes_per_token", number(memory.activations) / number(options.rows)}, {"free_bytes", number(device_.memory().free_bytes)}});
+  }
+
+  Result<void> resume() {
+    checkpoints_ = (fs::path(work_.output) / "checkpoints").string();
+    if (work_.resume) {
+      const auto resumed = trainer_->resume(checkpoints_);
+      if (!resumed) return fail(resumed.error());
+      emit(context_, EventKind::note, *resumed ? "goes on after step " + std::to_string(trainer_->steps_done()) : checkpoints_ + " has no checkpoint yet: begins anew", {});
+      return {};
+    }
+    if (fs::exists(checkpoints_) && !fs::is_empty(checkpoints_))
+      return fail(GpuError::invalid, checkpoints_ + " has checkpoints of an earlier run; go on with --resume, or choose another output");
+    return {};
+  }
+
+  Result<void> step() {
+    const auto done = trainer_->step();
+    if (!done) return fail(done.error());
+    const gpu::DeviceMemory memory = device_.memory();
+    emit(context_, EventKind::step, {},
+         {{"step", number(done->step)}, {"steps", number(steps_)}, {"loss", done->loss}, {"rate", done->rate}, {"gradient_norm", done->gradient_norm},
+          {"tokens", number(done->rows)}, {"seconds", done->seconds}, {"tokens_per_second", number(done->rows) / done->seconds},
+          {"flops_per_second", done->flops / done->seconds}, {"memory_bytes", number(memory.total_bytes - memory.free_bytes)}});
+    const bool last = done->step == steps_;
+    const auto due = [&](std::uint64_t every) { return every != 0 && done->step % every == 0 && !last; };
+    if (due(work_.evaluate_every)) {
+      if (Result<void> evaluated = evaluate_now(); !evaluated) return evaluated;
+    }
+    if (due(work_.save_every)) return save();
+    return {};
+  }
+
+  Result<void> evaluate_now() {
+    if (held_out_.samples.empty()) return {};
+    evaluated_at_ = trainer_->steps_done();
+    const auto report = trainer_->evaluate(held_out_.samples);
+    if (!report) return fail(report.error());
+    // Right answers are what a narrow task is about; the loss tells students apart that have as many.
+    const bool better = report->exact > best_exact_ || (report->exact == best_exact_ && report->loss < best_loss_);
+    emit(context_, EventKind::evaluation, {},
+         {{"step", number(trainer_->steps_done())}, {"loss", report->loss}, {"exact", report->exact}, {"token_accuracy", report->tokens},
+          {"samples", number(report->samples)}, {"best", better ? 1.0 : 0.0}});
+    if (!better) {
+      ++without_better_;
+      return {};
+    }
+    without_better_ = 0;
+    best_exact_ = report->exact;
+    best_loss_ = report->loss;
+    auto weights = trainer_->weights();
+    if (!weights) return fail(std::move(weights.error()));
+    best_ = std::move(*weights);
+    best_step_ = trainer_->steps_done();
+    return {};
+  }
+
+  [[nodiscard]] bool stale() const { return work_.patience != 0 && without_better_ >= work_.patience; }
+
+  Result<void> save() {
+    if (Result<void> saved = trainer_->save(checkpoints_); !saved) return saved;
+    if (Result<void> pruned = gpu::prune_checkpoints(checkpoints_, checkpoints_kept); !pruned) return pruned;
+    emit(context_, EventKind::checkpoint, checkpoints_, {{"step", number(trainer_->steps_done())}});
+    return {};
+  }
+
+  Result<void> stop() {
+    if (trainer_->steps_done() > 0) {
+      if (Result<void> saved = save(); !saved) return saved;
+    }
+    return fail(GpuError::cancelled, "stopped after step " + std::to_string(trainer_->steps_done()) + " of " + std::to_string(steps_));
+  }
+
+  // The weights of the best evaluation, or of the last step where there was none.
+  Result<void> finish() {
+    if (evaluated_at_ != trainer_->steps_done()) {
+      if (Result<void> evaluated = evaluate_now(); !evaluated) return evaluated;
+    }
+    if (best_.empty()) {
+      auto weights = trainer_->weights();
+      if (!weights) return fail(std::move(weights.error()));
+      best_ = std::move(*weights);
+      best_step_ = trainer_->steps_done();
+    }
+    if (Result<void> written = gpu::write_model_folder(work_.output, model_, best_, work_.model); !written) return written;
+    emit(context_, EventKind::note, "the student of step " + std::to_string(best_step_) + " is in " + work_.output,
+         {{"step", number(best_step_)}, {"steps_done", number(trainer_->steps_done())}});
+    return save();
+  }
+
+  const work::Train& work_;
+  gpu::Device& device_;
+  JobContext& context_;
+  gpu::ModelFolder model_;
+  gpu::SampleFile data_;
+  gpu::SampleFile held_out_;
+  std::unique_ptr<gpu::Trainer> trainer_;
+  std::uint64_t steps_ = 0;
+  std::string checkpoints_;
+  std::vector<float> best_;
+  std::uint64_t best_step_ = 0;
+  double best_exact_ = -1;
+  double best_loss_ = std::numeric_limits<double>::infinity();
+  std::uint32_t without_better_ = 0;
+  std::optional<std::uint64_t> evaluated_at_;
+};
+
+}  // namespace
+
+Result<void> train(const work::Train& work, gpu::Device& device, JobContext& context) { return Run(work, device, context).go(); }
+
+}  // namespace outlast::worker

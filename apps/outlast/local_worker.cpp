@@ -1,0 +1,109 @@
+#include "apps/outlast/local_worker.hpp"
+
+#include <cstdlib>
+#include <filesystem>
+#include <future>
+
+#include "apps/outlast/cli_error.hpp"
+#include "apps/outlast/our_programs.hpp"
+#include "apps/outlast/terminal.hpp"
+
+namespace outlast::apps {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* worker_name = "local";
+constexpr int start_ms_max = 15'000;
+constexpr int look_ms = 20;
+constexpr std::uint32_t call_ms_max = 30'000;
+constexpr std::uint32_t next_wait_ms = 500;
+constexpr int stop_ms_max = 10'000;
+
+}  // namespace
+
+Result<std::unique_ptr<LocalWorker>> LocalWorker::start(const LocalWorkerOptions& options, Interrupts& interrupts) {
+  const std::string program = find_our_program("outlast-gpu-worker");
+  if (program.empty()) return fail(CliError::failed, "the program outlast-gpu-worker is neither beside this one nor in PATH; install it, or build it with scripts/build");
+  std::unique_ptr<LocalWorker> worker(new LocalWorker(interrupts));
+  const char* const temporary = std::getenv("TMPDIR");
+  std::string folder = std::string(temporary != nullptr && *temporary != '\0' ? temporary : "/tmp") + "/outlast-worker-XXXXXX";
+  if (::mkdtemp(folder.data()) == nullptr) return fail(CliError::failed, "cannot make a folder for the worker in " + folder);
+  worker->folder_ = folder;
+  auto host = cluster::WorkerHost::start({folder + "/socket"}, worker->clock_, {});
+  if (!host) return fail(CliError::failed, host.error().message);
+  worker->host_ = std::move(*host);
+  ChildOptions child;
+  child.name = "outlast-gpu-worker";
+  child.command = {program, "--host", folder + "/socket", "--name", worker_name, "--threads", std::to_string(options.threads)};
+  child.log_file = options.log_file.empty() ? folder + "/log" : options.log_file;
+  auto process = ChildProcess::start(std::move(child));
+  if (!process) return fail(process.error());
+  worker->process_ = std::move(*process);
+  if (Result<void> up = worker->wait_until_up(); !up) return fail(std::move(up.error()));
+  return worker;
+}
+
+LocalWorker::~LocalWorker() {
+  if (process_) (void)process_->stop(stop_ms_max);
+  process_.reset();
+  host_.reset();
+  std::error_code ignored;
+  if (!folder_.empty()) fs::remove_all(folder_, ignored);
+}
+
+Result<void> LocalWorker::wait_until_up() {
+  for (int waited = 0; host_->workers().empty(); waited += look_ms) {
+    if (!process_->running()) return gone();
+    if (interrupts_.wait(look_ms)) return fail(CliError::failed, "interrupted");
+    if (waited > start_ms_max) return fail(CliError::failed, "outlast-gpu-worker did not start within " + std::to_string(start_ms_max / 1'000) + " s");
+  }
+  return {};
+}
+
+Failure LocalWorker::gone() const {
+  const std::string log = process_->log_end();
+  return fail(CliError::failed, "the worker ended with " + process_->ending() + (log.empty() ? "" : "; its log ends:\n" + printable(log, true)));
+}
+
+Result<FramePtr> LocalWorker::call(std::uint16_t method, FramePtr body) {
+  auto answered = std::make_shared<std::promise<Result<FramePtr>>>();
+  auto future = answered->get_future();
+  host_->ask(worker_name, method, std::move(body), call_ms_max, [answered](Result<FramePtr> result) { answered->set_value(std::move(result)); });
+  while (future.wait_for(std::chrono::milliseconds(look_ms)) != std::future_status::ready) {
+    (void)interrupts_.wait(0);
+    if (!process_->running()) return gone();
+  }
+  return future.get();
+}
+
+Result<void> LocalWorker::run(const work::Start& work, const std::function<void(const work::Event&)>& on_event) {
+  const auto failed = [](const Error& error) { return fail(CliError::failed, printable(error.message, true)); };
+  auto start = work::encode(work);
+  if (!start) return failed(start.error());
+  const auto started = call(work::method_start, std::move(*start));
+  if (!started) return failed(started.error());
+  const auto job = work::decode_job((*started)->bytes());
+  if (!job) return failed(job.error());
+  bool asked_to_stop = false;
+  for (std::uint64_t known = 0;;) {
+    if (!asked_to_stop && interrupts_.wait(0)) {
+      asked_to_stop = true;
+      auto stop = work::encode(*job);
+      if (const auto stopped = call(work::method_stop, std::move(*stop)); !stopped) return failed(stopped.error());
+    }
+    auto next = work::encode(work::Next{job->id, known, next_wait_ms});
+    const auto answer = call(work::method_next, std::move(*next));
+    if (!answer) return failed(answer.error());
+    const auto events = work::decode_events((*answer)->bytes());
+    if (!events) return failed(events.error());
+    for (const work::Event& event : events->events) {
+      on_event(event);
+      if (event.kind == work::EventKind::failed) return fail(CliError::failed, printable(event.text, true));
+    }
+    known = events->first + events->events.size();
+    if (events->ended) return {};
+  }
+}
+
+}  // namespace outlast::apps

@@ -1,0 +1,170 @@
+// outlast train | eval: a student on this machine, by a worker that lives as long as the command.
+#include <cmath>
+#include <filesystem>
+#include <map>
+
+#include "apps/outlast/cli_error.hpp"
+#include "apps/outlast/command_line.hpp"
+#include "apps/outlast/local_worker.hpp"
+#include "apps/outlast/terminal.hpp"
+#include "apps/outlast/tokenizer_command.hpp"
+#include "apps/outlast/work_display.hpp"
+
+namespace outlast::apps {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::uint32_t vocabulary_of_new = 2'048;
+
+struct TrainCommand {
+  work::Train train;
+  std::string size = "tiny";
+  std::size_t threads = 0;
+  std::string log_file;
+};
+
+struct EvaluateCommand {
+  work::Evaluate evaluate;
+  std::size_t threads = 0;
+  double least = -1;
+};
+
+const std::map<std::string, work::Shape>& sizes() {
+  static const std::map<std::string, work::Shape> known{
+      {"tiny", {64, 192, 2, 4, 2, 16}},        // some 0.1 M parameters without the embedding
+      {"small", {256, 768, 6, 8, 4, 32}},      // 4 M
+      {"medium", {512, 1'536, 8, 8, 4, 64}},   // 25 M
+  };
+  return known;
+}
+
+// The worker runs elsewhere: paths are from the root.
+std::string absolute(const std::string& path) { return path.empty() ? path : fs::absolute(path).lexically_normal().string(); }
+
+Result<void> check_paths(const work::Train& train) {
+  for (const std::string& path : {train.data, train.evaluation, train.tokenizer}) {
+    if (!path.empty() && !fs::is_regular_file(path)) return fail(CliError::not_found, path + " is not a file");
+  }
+  if (!train.model.empty() && !fs::exists(fs::path(train.model) / "config.json"))
+    return fail(CliError::not_found, train.model + " has no config.json: it is not a model's folder");
+  if (!train.resume && fs::exists(fs::path(train.output) / "model.safetensors"))
+    return fail(CliError::failed, train.output + " has a model already; choose another folder");
+  return {};
+}
+
+// A new student without a tokenizer gets one of its own, made of what it is to learn.
+Result<void> give_tokenizer(TrainCommand& command) {
+  work::Train& train = command.train;
+  if (!train.model.empty() || !train.tokenizer.empty()) return {};
+  std::error_code error;
+  fs::create_directories(train.output, error);
+  if (error) return fail(CliError::failed, "cannot make " + train.output + ": " + error.message());
+  train.tokenizer = (fs::path(train.output) / "tokenizer.json").string();
+  if (train.resume && fs::exists(train.tokenizer)) return {};
+  return train_tokenizer({{train.data}, train.tokenizer, vocabulary_of_new, 2}, nullptr).map([](const TokenizerSize&) {});
+}
+
+Result<void> run_train(const GlobalOptions& global, TrainCommand command) {
+  work::Train& train = command.train;
+  for (std::string* const path : {&train.model, &train.tokenizer, &train.data, &train.evaluation, &train.output}) *path = absolute(*path);
+  train.shape = train.model.empty() ? sizes().at(command.size) : work::Shape{};
+  if (Result<void> good = check_paths(train); !good) return good;
+  if (Result<void> given = give_tokenizer(command); !given) return given;
+  Interrupts interrupts;
+  auto worker = LocalWorker::start({command.threads, absolute(command.log_file)}, interrupts);
+  if (!worker) return fail(std::move(worker.error()));
+  WorkDisplay display(global.json);
+  Result<void> done = (*worker)->run(train, [&display](const work::Event& event) { display.show(event); });
+  if (!done && interrupts.came()) return fail(CliError::failed, done.error().message + "; go on with the same command and --resume");
+  if (done && !global.json) print("try it: outlast generate " + command.train.output + " \"…\"\n");
+  return done;
+}
+
+Result<void> run_evaluate(const GlobalOptions& global, EvaluateCommand command) {
+  work::Evaluate& evaluate = command.evaluate;
+  evaluate.model = absolute(evaluate.model);
+  evaluate.data = absolute(evaluate.data);
+  if (!fs::exists(fs::path(evaluate.model) / "config.json")) return fail(CliError::not_found, evaluate.model + " has no config.json: it is not a model's folder");
+  if (!fs::is_regular_file(evaluate.data)) return fail(CliError::not_found, evaluate.data + " is not a file");
+  Interrupts interrupts;
+  auto worker = LocalWorker::start({command.threads, {}}, interrupts);
+  if (!worker) return fail(std::move(worker.error()));
+  double exact = std::nan("");
+  Result<void> done = (*worker)->run(evaluate, [&](const work::Event& event) {
+    if (event.kind != work::EventKind::evaluation) return;
+    exact = event.figure("exact");
+    if (global.json) return print(event_json(event));
+    Table table({{"samples", Table::Align::right}, {"right", Table::Align::right}, {"tokens right", Table::Align::right}, {"loss", Table::Align::right}, {"took", Table::Align::right}});
+    char loss[32];
+    (void)std::snprintf(loss, sizeof loss, "%.4f", event.figure("loss"));
+    table.add({count_text(event.figure("samples")), percent_text(exact), percent_text(event.figure("token_accuracy")), loss, duration_text(event.figure("seconds"))});
+    print(table.text());
+  });
+  if (!done) return done;
+  if (!(exact >= command.least)) return fail(CliError::differs, percent_text(exact) + " are right, and --at-least wants " + percent_text(command.least));
+  return {};
+}
+
+void add_train(CommandLine& line) {
+  auto command = std::make_shared<TrainCommand>();
+  CLI::App* app = line.add_command(line.app, "train", "teaches a student what samples say", [&line, command] { return run_train(line.options, *command); });
+  work::Train& train = command->train;
+  train.batch_samples = 32;
+  train.rows = 4'096;
+  train.positions = 1'024;
+  train.rate = 3e-3;
+  train.schedule = "cosine";
+  train.warm_up_steps = 20;
+  train.weight_decay = 0.1;
+  train.clip = 1;
+  train.seed = 1;
+  train.epochs = 10;
+  app->add_option("samples", train.data, R"(one JSON object a line: {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]})")->required()->type_name("FILE");
+  app->add_option("--to", train.output, "folder of the student, and of its checkpoints")->required()->type_name("FOLDER");
+  app->add_option("--held-out", train.evaluation, "samples that it never learns from, to choose the best by")->type_name("FILE");
+  CLI::Option* model = app->add_option("--model", train.model, "folder of a Qwen3 or Qwen2.5 model to begin from; without it a new student")->type_name("FOLDER");
+  app->add_option("--size", command->size, "of a new student: tiny, small or medium")->check(CLI::IsMember({"tiny", "small", "medium"}))->excludes(model)->capture_default_str();
+  app->add_option("--tokenizer", train.tokenizer, "tokenizer.json of a new student; without it one is made of the samples")->excludes(model)->type_name("FILE");
+  app->add_option("--epochs", train.epochs, "passes over the samples")->check(CLI::PositiveNumber)->capture_default_str();
+  app->add_option("--steps", train.steps, "instead of --epochs")->check(CLI::PositiveNumber);
+  app->add_option("--batch", train.batch_samples, "samples of a step")->check(CLI::Range(1, 65'536))->capture_default_str();
+  app->add_option("--rows", train.rows, "tokens that are computed at once; less takes less memory")->check(CLI::Range(16, 1'048'576))->capture_default_str();
+  app->add_option("--positions", train.positions, "tokens of the longest sample; longer ones lose their beginning")->check(CLI::Range(8, 131'072))->capture_default_str();
+  app->add_option("--rate", train.rate, "the highest learning rate; some 1e-5 for a model that knows much")->check(CLI::PositiveNumber)->capture_default_str();
+  app->add_option("--schedule", train.schedule, "constant, cosine or wsd (warm-up, stable, decay)")->check(CLI::IsMember({"constant", "cosine", "wsd"}))->capture_default_str();
+  app->add_option("--warm-up", train.warm_up_steps, "steps to the highest rate")->capture_default_str();
+  app->add_option("--decay-steps", train.decay_steps, "last steps of wsd");
+  app->add_option("--weight-decay", train.weight_decay, "of AdamW")->check(CLI::NonNegativeNumber)->capture_default_str();
+  app->add_option("--clip", train.clip, "the gradient's largest norm; 0: none")->check(CLI::NonNegativeNumber)->capture_default_str();
+  app->add_option("--seed", train.seed, "of the order of samples and of new weights")->capture_default_str();
+  app->add_flag("--recompute", train.recompute, "computes activations again instead of keeping them: less memory, a third more time");
+  app->add_option("--eval-every", train.evaluate_every, "steps between evaluations; 0: at the end");
+  app->add_option("--save-every", train.save_every, "steps between checkpoints; 0: at the end");
+  app->add_option("--patience", train.patience, "ends after so many evaluations without a better one");
+  app->add_flag("--resume", train.resume, "goes on from the newest checkpoint");
+  app->add_option("--threads", command->threads, "processors; 0: all")->check(CLI::Range(0, 256));
+  app->add_option("--worker-log", command->log_file, "keeps what the worker logs")->type_name("FILE");
+}
+
+void add_evaluate(CommandLine& line) {
+  auto command = std::make_shared<EvaluateCommand>();
+  CLI::App* app = line.add_command(line.app, "eval", "how often a student says what samples say", [&line, command] { return run_evaluate(line.options, *command); });
+  command->evaluate.rows = 4'096;
+  command->evaluate.positions = 4'096;
+  app->add_option("model", command->evaluate.model, "its folder")->required()->type_name("FOLDER");
+  app->add_option("samples", command->evaluate.data, "as for train")->required()->type_name("FILE");
+  app->add_option("--rows", command->evaluate.rows, "tokens that are computed at once")->check(CLI::Range(16, 1'048'576))->capture_default_str();
+  app->add_option("--positions", command->evaluate.positions, "tokens of the longest sample")->check(CLI::Range(8, 131'072))->capture_default_str();
+  app->add_option("--at-least", command->least, "fails with exit code 6 where a smaller share is right: 0.95")->check(CLI::Range(0.0, 1.0));
+  app->add_option("--threads", command->threads, "processors; 0: all")->check(CLI::Range(0, 256));
+}
+
+}  // namespace
+
+void add_train_commands(CommandLine& line) {
+  add_train(line);
+  add_evaluate(line);
+}
+
+}  // namespace outlast::apps
