@@ -16,6 +16,7 @@ enum class GpuError : std::uint16_t {
   device = 6,         // the device or a library of it failed
   peer_lost = 7,      // another rank died or stalled
   cancelled = 8,
+  overloaded = 9,     // a queue is full: later it may not be
 };
 
 }  // namespace outlast::gpu
