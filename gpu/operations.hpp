@@ -137,6 +137,25 @@ struct AttentionBackward {
   HeadShape shape;
 };
 
+// Causal attention of rows that go on from others, whose keys and values lie in pages (Kwon et al. 2023): chunks of prompts and
+// single tokens in one batch. First the rows' own k and v go to their places, then each row attends to its sequence up to itself.
+struct PagedAttention {
+  Array out;        // c [rows, heads, dim]
+  Array keys;       // c [pages, kv_heads, page_rows, dim]
+  Array values;     // c [pages, kv_heads, page_rows, dim]
+  Array q;          // c [rows, heads, dim]
+  Array k;          // c [rows, kv_heads, dim]
+  Array qkv;        // c [rows, qkv_width]: its v
+  Array positions;  // i32 [rows]: rising by one within a sequence
+  Array begins;     // i32 [sequences + 1]: first row of each; the last is rows
+  Array tables;     // i32 [sequences, table_width]: position p of a sequence lies in page tables[p / page_rows], row p % page_rows
+  std::size_t sequences = 0;
+  std::size_t table_width = 0;
+  std::size_t page_rows = 0;
+  std::size_t longest = 0;  // keys of the longest sequence, its new rows among them
+  HeadShape shape;
+};
+
 // out = silu(gate) · up, silu(x) = x / (1 + e^−x)
 struct SwiGlu {
   Array out;      // c [rows, width]
@@ -244,6 +263,7 @@ class Operations {
   virtual void run(const QkRopeBackward& operation) = 0;
   virtual void run(const Attention& operation) = 0;
   virtual void run(const AttentionBackward& operation) = 0;
+  virtual void run(const PagedAttention& operation) = 0;
   virtual void run(const SwiGlu& operation) = 0;
   virtual void run(const SwiGluBackward& operation) = 0;
   virtual void run(const HeadLoss& operation) = 0;

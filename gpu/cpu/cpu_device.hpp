@@ -36,6 +36,7 @@ class CpuDevice final : public Device {
   void run(const QkRopeBackward& operation) override;
   void run(const Attention& operation) override;
   void run(const AttentionBackward& operation) override;
+  void run(const PagedAttention& operation) override;
   void run(const SwiGlu& operation) override;
   void run(const SwiGluBackward& operation) override;
   void run(const HeadLoss& operation) override;

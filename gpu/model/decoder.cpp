@@ -160,7 +160,7 @@ Array Decoder::forward(const DecoderWeights& weights, const DecoderBatch& batch)
   device_.run(Embedding{rows_of(states_of(0).input, config_.hidden), weights.embedding, batch.tokens, config_.hidden});
   Array before;
   for (std::size_t layer = 0; layer < config_.layers; ++layer) {
-    forward_layer(weights.layers[layer], states_of(layer), batch, before);
+    forward_layer(weights, layer, batch, before);
     before = states_of(layer).middle;
   }
   const std::size_t hidden = config_.hidden;
@@ -177,12 +177,42 @@ Array Decoder::forward(const DecoderWeights& weights, const DecoderBatch& batch)
   return norm.out;
 }
 
-void Decoder::forward_layer(const LayerWeights& weights, const LayerStates& states, const DecoderBatch& batch, const Array& before) {
-  forward_to_mlp(weights, states, batch, before);
-  device_.run(Linear{rows_of(arrays_->delta, config_.hidden), rows_of(states.mlp, config_.intermediate), weights.down, {}, config_.intermediate, config_.hidden});
+void Decoder::forward_layer(const DecoderWeights& weights, std::size_t layer, const DecoderBatch& batch, const Array& before) {
+  forward_to_mlp(weights, layer, batch, before);
+  const Array mlp = rows_of(states_of(layer).mlp, config_.intermediate);
+  device_.run(Linear{rows_of(arrays_->delta, config_.hidden), mlp, weights.layers[layer].down, {}, config_.intermediate, config_.hidden});
 }
 
-void Decoder::forward_to_mlp(const LayerWeights& weights, const LayerStates& states, const DecoderBatch& batch, const Array& before) {
+void Decoder::attend(std::size_t layer, const DecoderBatch& batch, const Array& out) {
+  const LayerStates& states = states_of(layer);
+  const HeadShape shape = heads();
+  const Array q = rows_of(states.q, shape.q_width());
+  const Array k = rows_of(states.k, shape.kv_width());
+  const Array qkv = rows_of(states.qkv, shape.qkv_width());
+  const PagedCache& cache = batch.cache;
+  if (cache.keys.empty()) return device_.run(Attention{out, rows_of(states.log_sum, shape.heads), q, k, qkv, batch.begins, batch.sequences, batch.longest, shape});
+  const std::size_t of_layer = cache.keys.count / config_.layers;
+  PagedAttention paged;
+  paged.out = out;
+  paged.keys = cache.keys.part(layer * of_layer, of_layer);
+  paged.values = cache.values.part(layer * of_layer, of_layer);
+  paged.q = q;
+  paged.k = k;
+  paged.qkv = qkv;
+  paged.positions = batch.positions;
+  paged.begins = batch.begins;
+  paged.tables = cache.tables;
+  paged.sequences = batch.sequences;
+  paged.table_width = cache.table_width;
+  paged.page_rows = cache.page_rows;
+  paged.longest = batch.longest;
+  paged.shape = shape;
+  device_.run(paged);
+}
+
+void Decoder::forward_to_mlp(const DecoderWeights& all, std::size_t layer, const DecoderBatch& batch, const Array& before) {
+  const LayerWeights& weights = all.layers[layer];
+  const LayerStates& states = states_of(layer);
   const std::size_t hidden = config_.hidden;
   const HeadShape shape = heads();
   RmsNorm norm;
@@ -199,12 +229,10 @@ void Decoder::forward_to_mlp(const LayerWeights& weights, const LayerStates& sta
   device_.run(norm);
 
   const Array qkv = rows_of(states.qkv, shape.qkv_width());
-  const Array q = rows_of(states.q, shape.q_width());
-  const Array k = rows_of(states.k, shape.kv_width());
   device_.run(Linear{qkv, norm.out, weights.qkv, weights.qkv_bias, hidden, shape.qkv_width()});
   QkRope rope;
-  rope.q = q;
-  rope.k = k;
+  rope.q = rows_of(states.q, shape.q_width());
+  rope.k = rows_of(states.k, shape.kv_width());
   if (!states.qk_scale.empty()) rope.scale = rows_of(states.qk_scale, shape.heads + shape.kv_heads);
   rope.qkv = qkv;
   rope.q_weight = weights.q_norm;
@@ -216,7 +244,7 @@ void Decoder::forward_to_mlp(const LayerWeights& weights, const LayerStates& sta
   rope.epsilon = static_cast<float>(config_.norm_epsilon);
   device_.run(rope);
   const Array attention = rows_of(states.attention, shape.q_width());
-  device_.run(Attention{attention, rows_of(states.log_sum, shape.heads), q, k, qkv, batch.begins, batch.sequences, batch.longest, shape});
+  attend(layer, batch, attention);
   const Array delta = rows_of(arrays_->delta, hidden);
   device_.run(Linear{delta, attention, weights.attention_out, {}, shape.q_width(), hidden});
 
@@ -230,6 +258,17 @@ void Decoder::forward_to_mlp(const LayerWeights& weights, const LayerStates& sta
   const Array gate_up = rows_of(states.gate_up, 2 * config_.intermediate);
   device_.run(Linear{gate_up, norm.out, weights.gate_up, {}, hidden, 2 * config_.intermediate});
   device_.run(SwiGlu{rows_of(states.mlp, config_.intermediate), gate_up, config_.intermediate});
+}
+
+Array Decoder::logits(const DecoderWeights& weights, const DecoderBatch& batch, const Array& rows, std::size_t tokens) {
+  const std::size_t hidden = config_.hidden;
+  check(rows.count > 0 && rows.count <= std::min(limits_.loss_rows, limits_.chunk_rows) && tokens <= config_.vocabulary, "logits are asked for within the decoder's limits");
+  const Array states = forward(weights, batch);
+  const Array gathered = arrays_->gathered.part(0, rows.count * hidden);
+  device_.run(Gather{gathered, states, rows, hidden});
+  const Array logits = arrays_->logits.part(0, rows.count * tokens);
+  device_.run(Linear{logits, gathered, weights.head.part(0, tokens * hidden), {}, hidden, tokens});
+  return logits;
 }
 
 HeadLoss Decoder::head_loss(const DecoderWeights& weights, const LossBatch& loss) {
@@ -281,7 +320,7 @@ Array Decoder::loss_and_gradients(const DecoderWeights& weights, const DecoderWe
   device_.run(RmsNormBackward{d_stream, gradients.norm, d_norm, rows_of(arrays_->last, hidden), rows_of(arrays_->last_scale, 1), weights.norm, hidden});
   for (std::size_t layer = config_.layers; layer-- > 0;) {
     const bool was_overwritten = limits_.keep == Keep::inputs && layer + 1 < config_.layers;
-    if (was_overwritten) forward_to_mlp(weights.layers[layer], states_of(layer), batch, {});
+    if (was_overwritten) forward_to_mlp(weights, layer, batch, {});
     backward_layer(weights.layers[layer], gradients.layers[layer], states_of(layer), batch);
   }
   device_.run(EmbeddingBackward{gradients.embedding, d_stream, batch.tokens, hidden});

@@ -29,13 +29,22 @@ struct DecoderLimits {
   bool teacher_head = false;  // whether losses are by a teacher's own head
 };
 
+// Keys and values of what came before, in pages that the batch's own are added to.
+struct PagedCache {
+  Array keys;    // c [layers, pages, kv_heads, page_rows, head_dim]
+  Array values;  // c [layers, pages, kv_heads, page_rows, head_dim]
+  Array tables;  // i32 [sequences, table_width]: the pages of each sequence
+  std::size_t table_width = 0;
+  std::size_t page_rows = 0;
+};
 // Packed sequences, on the device.
 struct DecoderBatch {
   Array tokens;     // i32 [rows]
-  Array positions;  // i32 [rows]: from 0 in each sequence
+  Array positions;  // i32 [rows]: from 0 in each sequence; with a cache, from where it goes on
   Array begins;     // i32 [sequences + 1]
   std::size_t sequences = 0;
-  std::size_t longest = 0;
+  std::size_t longest = 0;  // of a sequence, with what lies in the cache
+  PagedCache cache;         // empty: each sequence is whole
 };
 // Which rows bear loss, and what they should say next.
 struct LossBatch {
@@ -60,6 +69,9 @@ class Decoder {
 
   // The last layer's states after the final norm: c [rows, hidden], valid until the next call.
   Array forward(const DecoderWeights& weights, const DecoderBatch& batch);
+  // What may follow some of the rows (i32 [count], at most the limit's loss_rows and chunk_rows), of the first `tokens` of the
+  // vocabulary: c [count, tokens], valid until the next call.
+  Array logits(const DecoderWeights& weights, const DecoderBatch& batch, const Array& rows, std::size_t tokens);
   // Losses of the rows (f32 [loss_rows], valid until the next call), and gradients of Σ weight · loss, added to `gradients`.
   Array loss_and_gradients(const DecoderWeights& weights, const DecoderWeights& gradients, const DecoderBatch& batch, const LossBatch& loss);
   struct Scores {
@@ -76,8 +88,9 @@ class Decoder {
   Decoder(Device& device, const ModelConfig& config, const DecoderLimits& limits);
   void upload_rope();
   // From the layer's input, which `before` + delta_ become first where `before` is not empty.
-  void forward_layer(const LayerWeights& weights, const LayerStates& states, const DecoderBatch& batch, const Array& before);
-  void forward_to_mlp(const LayerWeights& weights, const LayerStates& states, const DecoderBatch& batch, const Array& before);
+  void forward_layer(const DecoderWeights& weights, std::size_t layer, const DecoderBatch& batch, const Array& before);
+  void forward_to_mlp(const DecoderWeights& weights, std::size_t layer, const DecoderBatch& batch, const Array& before);
+  void attend(std::size_t layer, const DecoderBatch& batch, const Array& out);
   // d_stream_: from after the layer to before it.
   void backward_layer(const LayerWeights& weights, const LayerWeights& gradients, const LayerStates& states, const DecoderBatch& batch);
   void backward_mlp(const LayerWeights& weights, const LayerWeights& gradients, const LayerStates& states);

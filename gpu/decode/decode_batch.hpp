@@ -1,0 +1,59 @@
+// DecodeBatch: a step's rows on their way to the device, the paged cache that they go on from, and the logits on their way back.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/result.hpp"
+#include "gpu/decode/scheduler.hpp"
+#include "gpu/device.hpp"
+#include "gpu/files/model_config.hpp"
+#include "gpu/model/decoder.hpp"
+
+namespace outlast::gpu {
+
+// One owner. Allocates nothing after make().
+class DecodeBatch {
+ public:
+  // Errors: too_large.
+  static Result<std::unique_ptr<DecodeBatch>> make(Device& device, const ModelConfig& config, const SchedulerLimits& limits, std::size_t tokens);
+  static std::size_t cache_bytes_of(const ModelConfig& config, const SchedulerLimits& limits, Dtype compute);
+  static std::size_t batch_bytes_of(const ModelConfig& config, const SchedulerLimits& limits, Dtype compute);
+
+  // Valid until the next call.
+  void load(std::span<const PlannedRows> plan);
+  [[nodiscard]] const DecoderBatch& batch() const { return batch_; }
+  // i32 [count]: the rows from which a token follows; perhaps none.
+  [[nodiscard]] const Array& giving() const { return giving_; }
+  // Fetches c [count, tokens]; row by row. Errors: device.
+  Result<void> fetch(const Array& logits);
+  [[nodiscard]] std::span<const float> logits(std::size_t row) const { return std::span(logits_).subspan(row * tokens_, tokens_); }
+
+ private:
+  DecodeBatch(Device& device, const SchedulerLimits& limits, std::size_t tokens) : device_(device), limits_(limits), tokens_(tokens) {}
+  Array put(const Array& whole, const std::vector<std::int32_t>& numbers);
+
+  Device& device_;
+  const SchedulerLimits limits_;
+  const std::size_t tokens_;
+  std::unique_ptr<Memory> keys_;
+  std::unique_ptr<Memory> values_;
+  std::unique_ptr<Memory> numbers_;  // u8: the next five
+  Array tokens_on_;     // i32 [rows]
+  Array positions_on_;  // i32 [rows]
+  Array begins_on_;     // i32 [sequences + 1]
+  Array tables_on_;     // i32 [sequences, table_width]
+  Array giving_on_;     // i32 [sequences]
+  std::unique_ptr<Memory> logits_on_;  // f32 [sequences, tokens], where the compute type is another
+  std::vector<std::int32_t> row_tokens_;  // the same on the host
+  std::vector<std::int32_t> row_positions_;
+  std::vector<std::int32_t> begins_;
+  std::vector<std::int32_t> tables_;
+  std::vector<std::int32_t> giving_rows_;
+  std::vector<float> logits_;  // [sequences, tokens]
+  DecoderBatch batch_;
+  Array giving_;
+};
+
+}  // namespace outlast::gpu
