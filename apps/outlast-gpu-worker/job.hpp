@@ -2,7 +2,10 @@
 #pragma once
 
 #include <initializer_list>
+#include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "core/result.hpp"
 #include "gpu/device.hpp"
@@ -17,6 +20,14 @@ class JobContext {
   virtual void emit(work::Event event) = 0;
   // Whether somebody asked for the job to stop; it then ends as soon as it has saved what it has.
   [[nodiscard]] virtual bool stopping() const = 0;
+  // The job has ended, before the work on the device has: when its answers are there and those of others are not. At most once.
+  virtual void end(Result<void> result) = 0;
+  // The next job, where it generates with the same model: it is done along with this one, and ended by who took it.
+  struct Joined {
+    const work::Generate* work = nullptr;  // as long as `context`
+    std::shared_ptr<JobContext> context;
+  };
+  virtual std::optional<Joined> join(const std::string& model) = 0;
 };
 
 inline void emit(JobContext& context, work::EventKind kind, std::string text, std::initializer_list<work::Figure> figures) {

@@ -9,11 +9,13 @@
 
 #include <CLI/CLI.hpp>
 
+#include "apps/outlast-gpu-worker/generator.hpp"
 #include "apps/outlast-gpu-worker/worker_jobs.hpp"
 #include "cluster/worker_link.hpp"
 #include "core/clock.hpp"
 #include "core/log.hpp"
 #include "gpu/cpu/cpu_device.hpp"
+#include "gpu/gpu_error.hpp"
 
 namespace {
 
@@ -36,10 +38,12 @@ sigset_t endings() {
   return set;
 }
 
-Result<void> do_work(const work::Start& start, gpu::Device& device, worker::JobContext& context) {
+Result<void> do_work(const work::Start& start, gpu::Device& device, worker::Generator& generator, worker::JobContext& context) {
+  if (const auto* const generate = std::get_if<work::Generate>(&start)) return generator.run(*generate, context);
+  generator.unload();
   if (const auto* const train = std::get_if<work::Train>(&start)) return worker::train(*train, device, context);
   if (const auto* const evaluate = std::get_if<work::Evaluate>(&start)) return worker::evaluate(*evaluate, device, context);
-  return {};
+  return fail(gpu::GpuError::unsupported, "this worker does no such work");
 }
 
 // Until a signal comes or the host goes.
@@ -50,7 +54,10 @@ int serve(const Options& options) {
     return exit_failed;
   }
   const SystemClock clock;
-  worker::WorkerJobs jobs(**device, clock, [&device](const work::Start& start, worker::JobContext& context) { return do_work(start, **device, context); });
+  worker::Generator generator(**device);
+  worker::WorkerJobs jobs(**device, clock, [&device, &generator](const work::Start& start, worker::JobContext& context) {
+    return do_work(start, **device, generator, context);
+  });
   const WorkerDescription self{options.name, (*device)->name(), (*device)->memory().total_bytes, {"train", "evaluate", "generate"}};
   cluster::WorkerLink::Callbacks callbacks;
   callbacks.on_ask = [&jobs](std::uint16_t method, const FramePtr& body, cluster::WorkerLink::Answer answer) { jobs.ask(method, body, std::move(answer)); };

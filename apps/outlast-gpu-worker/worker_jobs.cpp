@@ -26,13 +26,26 @@ std::size_t bytes_of(const work::Event& event) {
 
 // One job. Its events are under the table's mutex.
 struct WorkerJobs::Record final : JobContext {
-  Record(WorkerJobs& owner, work::Start asked) : table(owner), work(std::move(asked)) {}
+  Record(WorkerJobs& owner, std::uint64_t number, work::Start asked) : table(owner), id(number), work(std::move(asked)) {}
 
   void emit(work::Event event) override {
     const std::lock_guard lock(table.mutex_);
     add(std::move(event));
   }
   [[nodiscard]] bool stopping() const override { return stop; }
+  void end(Result<void> result) override {
+    const std::lock_guard lock(table.mutex_);
+    table.end_job(*this, result);
+  }
+  std::optional<Joined> join(const std::string& model) override {
+    const std::lock_guard lock(table.mutex_);
+    if (table.waiting_.empty()) return std::nullopt;
+    const std::shared_ptr<Record> next = table.jobs_.at(table.waiting_.front());
+    const auto* const generate = std::get_if<work::Generate>(&next->work);
+    if (generate == nullptr || generate->model != model) return std::nullopt;
+    table.waiting_.pop_front();
+    return Joined{generate, next};
+  }
 
   // With the mutex.
   void add(work::Event event) {
@@ -52,6 +65,7 @@ struct WorkerJobs::Record final : JobContext {
   }
 
   WorkerJobs& table;
+  const std::uint64_t id;
   const work::Start work;
   std::deque<work::Event> events;
   std::uint64_t first = 0;  // number of events.front()
@@ -100,7 +114,7 @@ void WorkerJobs::start(const work::Start& work, const Answer& answer) {
     const std::lock_guard lock(mutex_);
     if (waiting_.size() < limits_.waiting_max && !stopping_) {
       id = next_id_++;
-      jobs_[id] = std::make_shared<Record>(*this, work);
+      jobs_[id] = std::make_shared<Record>(*this, id, work);
       waiting_.push_back(id);
       work_came_.notify_all();
     }
@@ -137,9 +151,7 @@ void WorkerJobs::stop(const work::Job& job, const Answer& answer) {
     const auto waits = std::find(waiting_.begin(), waiting_.end(), job.id);
     if (known && waits != waiting_.end()) {
       waiting_.erase(waits);
-      at->second->finish(fail(GpuError::cancelled, "stopped before it began"));
-      ended_.push_back(job.id);
-      forget_old();
+      end_job(*at->second, fail(GpuError::cancelled, "stopped before it began"));
     }
   }
   if (!known) return answer(fail(GpuError::invalid, "the worker knows no job " + std::to_string(job.id)));
@@ -172,22 +184,23 @@ void WorkerJobs::run_jobs() {
     lock.lock();
     memory_ = memory;
     running_ = 0;
-    job->finish(result);
-    ended_.push_back(id);
-    forget_old();
+    end_job(*job, result);
+  }
+}
+
+void WorkerJobs::end_job(Record& job, const Result<void>& result) {
+  if (job.ended) return;
+  job.finish(result);
+  ended_.push_back(job.id);
+  while (ended_.size() > limits_.ended_max) {
+    jobs_.erase(ended_.front());
+    ended_.pop_front();
   }
 }
 
 void WorkerJobs::tell() {
   ++news_count_;
   news_.notify_all();
-}
-
-void WorkerJobs::forget_old() {
-  while (ended_.size() > limits_.ended_max) {
-    jobs_.erase(ended_.front());
-    ended_.pop_front();
-  }
 }
 
 std::unique_ptr<work::Events> WorkerJobs::events_for(const work::Next& next) const {

@@ -1,5 +1,5 @@
-// WorkerJobs: what a worker was asked to do and what came of it. One job is at work at a time, on the device's own thread; the
-// others wait in the order in which they came.
+// WorkerJobs: what a worker was asked to do and what came of it. One job is at work at a time, on the device's own thread, and with
+// it those that generate with the same model; the others wait in the order in which they came.
 #pragma once
 
 #include <condition_variable>
@@ -33,7 +33,8 @@ class WorkerJobs {
   using Answer = std::function<void(Result<FramePtr>)>;
   using Runner = std::function<Result<void>(const work::Start&, JobContext&)>;
 
-  // `device` (for its memory) and `clock` outlive it; `run` does the work, on one thread.
+  // `device` (for its memory) and `clock` outlive it; `run` does the work, on one thread. A job ends with what it returns, where it
+  // has not been ended before.
   WorkerJobs(gpu::Device& device, const Clock& clock, Runner run, JobLimits limits = {});
   // Stops what runs and waits for it.
   ~WorkerJobs();
@@ -60,7 +61,7 @@ class WorkerJobs {
   void answer_waiters(const std::stop_token& stop);
   // With the mutex: what a waiter would get now; null while it should wait.
   [[nodiscard]] std::unique_ptr<work::Events> events_for(const work::Next& next) const;
-  void forget_old();
+  void end_job(Record& job, const Result<void>& result);  // with the mutex; a job ends once
   void tell();  // that there are new events or waiters; with the mutex
 
   gpu::Device& device_;

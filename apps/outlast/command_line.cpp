@@ -97,6 +97,7 @@ CommandLine::CommandLine()
   add_sample_task_command(*this);
   add_tokenizer_command(*this);
   add_train_commands(*this);
+  add_generate_command(*this);
   add_completion_command(*this);
 }
 

@@ -43,6 +43,7 @@ void add_cluster_demo(CommandLine& line, CLI::App& cluster);
 void add_commitment_commands(CommandLine& line);
 void add_completion_command(CommandLine& line);
 void add_config_commands(CommandLine& line);
+void add_generate_command(CommandLine& line);
 void add_join_commands(CommandLine& line, CLI::App& node);  // init, join
 void add_key_commands(CommandLine& line);
 void add_ledger_commands(CommandLine& line);

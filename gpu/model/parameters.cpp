@@ -128,6 +128,21 @@ Result<std::vector<float>> load_weights(const ParameterLayout& layout, const Wei
   return weights;
 }
 
+Result<std::unique_ptr<Memory>> upload_weights(Device& device, std::span<const float> weights) {
+  auto placed = device.allocate(weights.size(), device.compute_dtype());
+  if (!placed) return placed;
+  if (device.compute_dtype() == Dtype::f32) {
+    device.upload((*placed)->array(), std::as_bytes(weights));
+    return placed;
+  }
+  const auto wide = device.allocate(weights.size(), Dtype::f32);
+  if (!wide) return fail(wide.error());
+  device.upload((*wide)->array(), std::as_bytes(weights));
+  device.copy((*placed)->array(), (*wide)->array());
+  if (Result<void> done = device.synchronize(); !done) return fail(std::move(done.error()));
+  return placed;
+}
+
 Result<void> save_weights(const std::string& folder, const ModelConfig& config, const ParameterLayout& layout, std::span<const float> weights) {
   std::vector<TensorToWrite> tensors;
   for (const Parameter& parameter : layout.parameters()) {

@@ -5,6 +5,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -67,6 +69,8 @@ DecoderWeights view_weights(const ModelConfig& config, const ParameterLayout& la
 std::vector<float> random_weights(const ModelConfig& config, const ParameterLayout& layout, std::uint64_t seed);
 // Errors: as of WeightFiles::read().
 Result<std::vector<float>> load_weights(const ParameterLayout& layout, const WeightFiles& files);
+// On the device, in its compute type. Errors: too_large, device.
+Result<std::unique_ptr<Memory>> upload_weights(Device& device, std::span<const float> weights);
 // model.safetensors, in the config's dtype; loads in `transformers`. Errors: io.
 Result<void> save_weights(const std::string& folder, const ModelConfig& config, const ParameterLayout& layout, std::span<const float> weights);
 

@@ -73,18 +73,9 @@ Result<std::unique_ptr<Evaluator>> Evaluator::make(Device& device, const ModelCo
                                          " MiB free; fewer tokens at once or a smaller model fit");
   }
   std::unique_ptr<Evaluator> evaluator(new Evaluator(device, tokens, rows, positions));
-  auto on_device = device.allocate(layout.count(), compute);
-  if (!on_device) return fail(std::move(on_device.error()));
-  evaluator->weights_ = std::move(*on_device);
-  if (compute == Dtype::f32) {
-    device.upload(evaluator->weights_->array(), std::as_bytes(weights));
-  } else {
-    const auto wide = device.allocate(layout.count(), Dtype::f32);
-    if (!wide) return fail(wide.error());
-    device.upload((*wide)->array(), std::as_bytes(weights));
-    device.copy(evaluator->weights_->array(), (*wide)->array());
-    if (Result<void> done = device.synchronize(); !done) return fail(std::move(done.error()));
-  }
+  auto placed = upload_weights(device, weights);
+  if (!placed) return fail(std::move(placed.error()));
+  evaluator->weights_ = std::move(*placed);
   evaluator->views_ = view_weights(config, layout, evaluator->weights_->array());
   auto decoder = Decoder::make(device, config, limits_of(rows, positions));
   if (!decoder) return fail(std::move(decoder.error()));
