@@ -97,6 +97,7 @@ Result<RequestId> DecodeEngine::submit(DecodeRequest request) {
   if (request.end_tokens.size() > end_tokens_max) return fail(GpuError::invalid, "at most " + std::to_string(end_tokens_max) + " tokens end an answer");
   if (Result<void> good = check_sampling(request.sampling); !good) return fail(std::move(good.error()));
   if (Result<void> good = check_stop_strings(request.stop); !good) return fail(std::move(good.error()));
+  if (request.constraint && request.constraint->allowed().tokens() != tokens_) return fail(GpuError::invalid, "the constraint is of another vocabulary");
   DecodeUsage usage;
   usage.prompt_tokens = request.prompt.size();
   const RequestId id = next_;
