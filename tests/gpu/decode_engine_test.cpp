@@ -248,7 +248,7 @@ TEST_CASE("what cannot be served is refused with the numbers", "[gpu][decode]") 
   CHECK(listener.all.begin()->second.tokens.size() == 11);
 
   DecodeLimits huge = small_limits();
-  huge.pages = std::size_t{1} << 30;
+  huge.pages = std::size_t{1} << 28;
   const auto none = DecodeEngine::make(*model.device, model.config, model.weights, model.small.tokenizer, huge);
   REQUIRE(!none);
   CHECK(is(none.error(), GpuError::too_large));
