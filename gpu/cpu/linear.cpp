@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "gpu/cpu/cpu_device.hpp"
+#include "gpu/cpu/few_rows.hpp"
 #include "gpu/cpu/vector_math.hpp"
 
 namespace outlast::gpu {
@@ -22,11 +23,6 @@ OUTLAST_KERNEL void add_columns(float* sums, const float* numbers, std::size_t r
   for (std::size_t row = 0; row < rows; ++row) {
     for (std::size_t i = begin; i < end; ++i) sums[i] += numbers[row * stride + i];
   }
-}
-
-// One row times a matrix is bound by memory: a dot product for each row of the weights.
-OUTLAST_KERNEL void row_times(float* out, const float* x, const float* weight, std::size_t inputs, std::size_t begin, std::size_t end) {
-  for (std::size_t o = begin; o < end; ++o) out[o] = dot_of(x, weight + o * inputs, inputs);
 }
 
 }  // namespace
@@ -53,7 +49,7 @@ void CpuDevice::product(Matrix out, ConstMatrix a, ConstMatrix b, std::size_t m,
 
 void CpuDevice::product_bt(Matrix out, ConstMatrix a, ConstMatrix b_t, std::size_t m, std::size_t n, std::size_t k, float keep) {
   cut(m, n, k, [&](Range rows, Range columns) {
-    if (m == 1 && keep == 0 && b_t.stride == k) row_times(out.data, a.data, b_t.data, k, columns.from, columns.from + columns.size);
+    if (m <= few_rows_max && keep == 0) few_rows_product(out.at(rows.from, columns.from), a.at(rows.from, 0), b_t.at(columns.from, 0), rows.size, columns.size, k);
     else blas_.product_bt(out.at(rows.from, columns.from), a.at(rows.from, 0), b_t.at(columns.from, 0), rows.size, columns.size, k, keep);
   });
 }

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "gpu/cpu/cpu_device.hpp"
+#include "gpu/cpu/few_rows.hpp"
 #include "gpu/cpu/vector_math.hpp"
 
 namespace outlast::gpu {
@@ -36,25 +37,39 @@ struct Pages {
   return sum;
 }
 
-// One query of one head.
-OUTLAST_KERNEL void attend_one(float* out, const float* q, const float* keys, const float* values, const Pages& pages, std::size_t count, float scale, float* scores) {
-  const std::size_t dim = pages.dim;
-  for (std::size_t from = 0; from < count; from += pages.page_rows) {
-    const float* const k = keys + pages.at(from / pages.page_rows);
-    const std::size_t size = std::min(pages.page_rows, count - from);
-    for (std::size_t j = 0; j < size; ++j) scores[from + j] = dot_of(q, k + j * dim, dim);
-  }
-  const float inverse = 1.0F / exponentials(scores, count, scale);
-  for (std::size_t i = 0; i < dim; ++i) out[i] = 0;
-  for (std::size_t from = 0; from < count; from += pages.page_rows) {
-    const float* const v = values + pages.at(from / pages.page_rows);
-    const std::size_t size = std::min(pages.page_rows, count - from);
-    for (std::size_t j = 0; j < size; ++j) {
-      const float p = scores[from + j] * inverse;
+// out += Σ p·v, of four values at a time: what is summed up is read and written once for them.
+[[gnu::always_inline]] inline void add_values(float* out, const float* p, const float* v, std::size_t count, std::size_t dim) {
+  std::size_t j = 0;
+  for (; j + 4 <= count; j += 4, v += 4 * dim) {
 #pragma omp simd
-      for (std::size_t i = 0; i < dim; ++i) out[i] += p * v[j * dim + i];
-    }
+    for (std::size_t i = 0; i < dim; ++i) out[i] += (p[j] * v[i] + p[j + 1] * v[dim + i]) + (p[j + 2] * v[2 * dim + i] + p[j + 3] * v[3 * dim + i]);
   }
+  for (; j < count; ++j, v += dim) {
+#pragma omp simd
+    for (std::size_t i = 0; i < dim; ++i) out[i] += p[j] * v[i];
+  }
+}
+
+// From scores [heads, count] of one query to out [heads, dim].
+OUTLAST_KERNEL void attend_scores(float* out, float* scores, std::size_t heads, std::size_t count, const float* values, const Pages& pages, float scale) {
+  for (std::size_t head = 0; head < heads; ++head) {
+    float* const row = scores + head * count;
+    float* const sum = out + head * pages.dim;
+    const float inverse = 1.0F / exponentials(row, count, scale);
+    for (std::size_t i = 0; i < pages.dim; ++i) sum[i] = 0;
+    for (std::size_t from = 0; from < count; from += pages.page_rows) {
+      add_values(sum, row + from, values + pages.at(from / pages.page_rows), std::min(pages.page_rows, count - from), pages.dim);
+    }
+    for (std::size_t i = 0; i < pages.dim; ++i) sum[i] *= inverse;
+  }
+}
+
+// One query, of the heads that read one key-value head: [heads, dim].
+void attend_one(float* out, const float* q, std::size_t heads, const float* keys, const float* values, const Pages& pages, std::size_t count, float scale, float* scores) {
+  for (std::size_t from = 0; from < count; from += pages.page_rows) {
+    few_rows_product({scores + from, count}, {q, pages.dim}, {keys + pages.at(from / pages.page_rows), pages.dim}, heads, std::min(pages.page_rows, count - from), pages.dim);
+  }
+  attend_scores(out, scores, heads, count, values, pages, scale);
 }
 
 // Of a block of queries, the first of which sees `first_keys` keys and each next one more.
@@ -110,23 +125,22 @@ void attend_block(const PagedAttention& operation, const Blas& blas, const Block
   const std::size_t of_head = operation.page_rows * dim;
   const Pages pages{operation.tables.as<std::int32_t>() + at.sequence * operation.table_width, shape.kv_heads * of_head, at.kv * of_head, operation.page_rows, dim};
   const std::size_t group = shape.heads / shape.kv_heads;
-  const bool few = at.size <= few_queries;
-  float* const scores = scratch;                    // [block, keys]
+  float* const scores = scratch;  // [block, keys], or [group, keys]
+  if (at.size <= few_queries) {
+    for (std::size_t row = at.from; row < at.from + at.size; ++row) {
+      const std::size_t place = row * shape.q_width() + at.kv * group * dim;
+      attend_one(operation.out.as<float>() + place, operation.q.as<float>() + place, group, operation.keys.as<float>(), operation.values.as<float>(), pages,
+                 first_keys + row - at.from, scale, scores);
+    }
+    return;
+  }
   float* const own_keys = scores + block * keys;    // [keys, dim]
   float* const own_values = own_keys + keys * dim;  // [keys, dim]
-  if (!few) {
-    gather(own_keys, operation.keys.as<float>(), pages, keys);
-    gather(own_values, operation.values.as<float>(), pages, keys);
-  }
+  gather(own_keys, operation.keys.as<float>(), pages, keys);
+  gather(own_values, operation.values.as<float>(), pages, keys);
   for (std::size_t head = at.kv * group; head < (at.kv + 1) * group; ++head) {
     const float* const q = operation.q.as<float>() + at.from * shape.q_width() + head * dim;
     float* const out = operation.out.as<float>() + at.from * shape.q_width() + head * dim;
-    if (few) {
-      for (std::size_t i = 0; i < at.size; ++i) {
-        attend_one(out + i * shape.q_width(), q + i * shape.q_width(), operation.keys.as<float>(), operation.values.as<float>(), pages, first_keys + i, scale, scores);
-      }
-      continue;
-    }
     blas.product_bt({scores, keys}, {q, shape.q_width()}, {own_keys, dim}, at.size, keys, dim);
     soft_max(scores, at.size, keys, first_keys, scale);
     blas.product({out, shape.q_width()}, {scores, keys}, {own_values, dim}, at.size, dim, keys);
@@ -154,7 +168,7 @@ void CpuDevice::run(const PagedAttention& operation) {
       for (std::size_t from = begin_of(sequence); from < last; from += block) {
         for (std::size_t kv = 0; kv < shape.kv_heads; ++kv, ++number) {
           if (number % parts < begin || number % parts >= end) continue;
-          float* const scratch = scratch_of(thread, (block + 2 * shape.dim) * operation.longest);
+          float* const scratch = scratch_of(thread, (std::max(block, shape.heads / shape.kv_heads) + 2 * shape.dim) * operation.longest);
           attend_block(operation, blas_, {sequence, from, std::min(block, last - from), kv}, scratch);
         }
       }

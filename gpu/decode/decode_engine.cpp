@@ -21,7 +21,7 @@ struct DecodeEngine::Answer {
 
 namespace {
 
-constexpr std::size_t pages_max = std::numeric_limits<std::int32_t>::max();
+constexpr std::size_t cached_tokens_max = std::numeric_limits<std::int32_t>::max();
 constexpr std::size_t end_tokens_max = 64;
 
 DecoderLimits limits_of(const DecodeLimits& limits) {
@@ -43,7 +43,7 @@ Result<void> check_limits(const ModelConfig& config, const DecodeLimits& limits)
     return fail(GpuError::invalid, "a step of " + std::to_string(limits.rows) + " rows has none for each of " + std::to_string(limits.sequences) + " sequences");
   if (limits.positions > config.positions)
     return fail(GpuError::invalid, "sequences of " + std::to_string(limits.positions) + " tokens are asked for; the model was made for " + std::to_string(config.positions));
-  if (limits.pages > pages_max) return fail(GpuError::too_large, "a cache has at most " + std::to_string(pages_max) + " pages");
+  if (limits.pages > cached_tokens_max / limits.page_rows) return fail(GpuError::too_large, "a cache holds at most " + std::to_string(cached_tokens_max) + " tokens");
   return {};
 }
 
@@ -97,6 +97,7 @@ Result<RequestId> DecodeEngine::submit(DecodeRequest request) {
   if (request.end_tokens.size() > end_tokens_max) return fail(GpuError::invalid, "at most " + std::to_string(end_tokens_max) + " tokens end an answer");
   if (Result<void> good = check_sampling(request.sampling); !good) return fail(std::move(good.error()));
   if (Result<void> good = check_stop_strings(request.stop); !good) return fail(std::move(good.error()));
+  if (request.constraint && request.constraint->allowed().tokens() != tokens_) return fail(GpuError::invalid, "the constraint is of another vocabulary");
   DecodeUsage usage;
   usage.prompt_tokens = request.prompt.size();
   const RequestId id = next_;

@@ -8,8 +8,9 @@
 namespace outlast::gpu {
 namespace {
 
-// As many ways to read a text are followed at once; others are not allowed, which leaves each of these to be finished.
-constexpr std::size_t stacks_max = 64;
+// As many ways to read a text are followed at once: more than any one choice gives. Where choices multiply, what is beyond is
+// not allowed, which leaves each of these to be finished.
+constexpr std::size_t stacks_max = 128;
 
 constexpr std::uint16_t at_begin = 0;  // of every kind: nothing but white space has come
 enum StringPhase : std::uint16_t { string_text = 1, string_rest, string_escape, string_hex };

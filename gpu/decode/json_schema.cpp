@@ -71,6 +71,9 @@ class Compiler {
   Node add(JsonNode node);
   Node add_words(const std::vector<std::string>& words);
   Node any_of(const std::vector<std::uint32_t>& choices);
+  static Failure too_many(std::string_view keyword, const std::string& what, std::size_t most) {
+    return fail(GpuError::too_large, "JSON schema: '" + std::string(keyword) + "' has more than " + std::to_string(most) + " " + what);
+  }
   // Refuses every keyword but `known` and annotations.
   Result<void> only(const dom::element& schema, const std::vector<std::string_view>& known) const;
   Result<std::vector<std::string_view>> types_of(const dom::element& schema) const;
@@ -85,6 +88,7 @@ class Compiler {
 
   const dom::element root_;
   std::vector<JsonNode> nodes_;
+  std::size_t word_bytes_ = 0;
   std::map<std::pair<std::string, std::size_t>, std::uint32_t> referenced_;  // by path and depth of reference
 };
 
@@ -97,18 +101,25 @@ Node Compiler::add(JsonNode node) {
 Node Compiler::add_words(const std::vector<std::string>& words) {
   JsonNode node;
   node.kind = Kind::words;
-  for (const std::string& word : words) node.words.add(word);
+  for (const std::string& word : words) {
+    word_bytes_ += word.size();
+    if (word_bytes_ > schema_word_bytes_max) return too_many("enum", "bytes of values", schema_word_bytes_max);
+    node.words.add(word);
+  }
   return add(std::move(node));
 }
 
 Node Compiler::any_of(const std::vector<std::uint32_t>& choices) {
   JsonNode node;
   node.kind = Kind::any_of;
+  std::set<std::uint32_t> all;  // each once, though references may lead to it by many ways
   for (const std::uint32_t one : choices) {
     const JsonNode& inner = nodes_[one];
-    if (inner.kind == Kind::any_of) node.choices.insert(node.choices.end(), inner.choices.begin(), inner.choices.end());
-    else if (inner.kind != Kind::never) node.choices.push_back(one);
+    if (inner.kind == Kind::any_of) all.insert(inner.choices.begin(), inner.choices.end());
+    else if (inner.kind != Kind::never) all.insert(one);
+    if (all.size() > schema_choices_max) return too_many("anyOf", "choices", schema_choices_max);
   }
+  node.choices.assign(all.begin(), all.end());
   if (node.choices.empty()) return never;
   if (node.choices.size() == 1) return node.choices.front();
   return add(std::move(node));
@@ -260,6 +271,7 @@ Result<std::set<std::string_view>> Compiler::required_of(const dom::element& sch
   if (!has(schema, "required")) return names;
   dom::array list;
   if (schema["required"].get(list) != SUCCESS) return wrong("required", "is not a list of names");
+  if (list.size() > schema_properties_max) return too_many("required", "names", schema_properties_max);
   for (const dom::element one : list) {
     std::string_view name;
     if (one.get(name) != SUCCESS) return wrong("required", "is not a list of names");
@@ -276,12 +288,14 @@ Node Compiler::object(const dom::element& schema, std::size_t references, std::s
   if (!has(schema, "properties")) return unsupported("properties", "is missing: an object of any kind is not supported");
   dom::object properties;
   if (schema["properties"].get(properties) != SUCCESS) return wrong("properties", "is not an object");
+  if (properties.size() > schema_properties_max) return too_many("properties", "of them", schema_properties_max);
   const auto required = required_of(schema, properties);
   if (!required) return fail(required.error());
   JsonNode node;
   node.kind = Kind::object;
   std::set<std::string_view> seen;
   bool possible = true;
+  std::size_t optional = 0;  // one after the other
   for (const auto& [name, value] : properties) {
     if (!seen.insert(name).second) return wrong("properties", "has '" + std::string(name) + "' twice");
     const Node inner = build(value, references, depth + 1);
@@ -292,6 +306,8 @@ Node Compiler::object(const dom::element& schema, std::size_t references, std::s
     property.key += "\":";
     property.value = *inner;
     property.required = required->contains(name);
+    optional = property.required ? 0 : optional + 1;
+    if (optional == schema_choices_max) return too_many("properties", "one after the other that are not required", schema_choices_max - 1);
     if (*inner != never) node.properties.push_back(std::move(property));
     else possible = possible && !property.required;
   }

@@ -14,8 +14,11 @@
 
 namespace outlast::gpu {
 
-inline constexpr std::size_t schema_bytes_max = 1U << 20;
-inline constexpr std::size_t schema_nodes_max = 65'536;
+inline constexpr std::size_t schema_bytes_max = 256U << 10;
+inline constexpr std::size_t schema_nodes_max = 65'536;        // with each value as often as references unfold to it
+inline constexpr std::size_t schema_word_bytes_max = 1U << 20; // of all values of enum and const, likewise
+inline constexpr std::size_t schema_properties_max = 1'024;    // of one object
+inline constexpr std::size_t schema_choices_max = 64;          // of anyOf; and of properties one of which may come next
 inline constexpr std::size_t schema_depth_max = 64;      // of values within values
 inline constexpr std::size_t schema_references_max = 8;  // $ref followed one within the other
 

@@ -233,6 +233,12 @@ TEST_CASE("what cannot be served is refused with the numbers", "[gpu][decode]") 
   DecodeRequest empty = request_of({1}, 4);
   empty.stop = {""};
   refused(std::move(empty), GpuError::invalid, "stop string");
+  TokenizerModel more = small_model();
+  more.added.push_back({static_cast<TokenId>(more.size()), "<|more|>", true, false});
+  const SmallTokenizer other(std::move(more));
+  DecodeRequest foreign = request_of({1}, 4);
+  foreign.constraint = LabelSet::start(need(LabelSet::make({"a"}, other.tokenizer, std::make_shared<const TokenTrie>(*other.tokenizer))));
+  refused(std::move(foreign), GpuError::invalid, "vocabulary");
   need(engine->submit(request_of(std::vector<TokenId>(30, 1), 11)));  // 40 tokens in the cache, the last is never in it
   need(engine->submit(request_of({1}, 1)));
   refused(request_of({1}, 1), GpuError::overloaded, "2 requests wait");
@@ -242,7 +248,7 @@ TEST_CASE("what cannot be served is refused with the numbers", "[gpu][decode]") 
   CHECK(listener.all.begin()->second.tokens.size() == 11);
 
   DecodeLimits huge = small_limits();
-  huge.pages = std::size_t{1} << 30;
+  huge.pages = std::size_t{1} << 28;
   const auto none = DecodeEngine::make(*model.device, model.config, model.weights, model.small.tokenizer, huge);
   REQUIRE(!none);
   CHECK(is(none.error(), GpuError::too_large));

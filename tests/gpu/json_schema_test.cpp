@@ -146,6 +146,53 @@ TEST_CASE("what is not supported is refused by its name", "[gpu][decode]") {
   refused(deep + R"({"type":"null"})" + std::string(70, '}'), GpuError::too_large, "64");
 }
 
+TEST_CASE("schemas that unfold without end are refused in no time", "[gpu][decode]") {
+  const auto too_large = [](const std::string& schema) {
+    const auto grammar = compile_json_schema(schema);
+    REQUIRE(!grammar);
+    CAPTURE(grammar.error().message);
+    CHECK(is(grammar.error(), GpuError::too_large));
+  };
+  const auto list = [](std::size_t count, const std::string& one) {
+    std::string all;
+    for (std::size_t i = 0; i < count; ++i) all += (i == 0 ? "" : ",") + one;
+    return all;
+  };
+  const auto named = [](std::size_t count) {
+    std::string all;
+    for (std::size_t i = 0; i < count; ++i) all += (i == 0 ? "\"p" : ",\"p") + std::to_string(i) + R"(":{"type":"null"})";
+    return all;
+  };
+  // Each level refers to the next many times over.
+  std::string levels = R"("l7":{"type":"null"})";
+  for (int level = 6; level >= 0; --level) levels += ",\"l" + std::to_string(level) + R"(":{"anyOf":[)" + list(500, R"({"$ref":"#/$defs/l)" + std::to_string(level + 1) + "\"}") + "]}";
+  CHECK(compile_json_schema(R"({"$ref":"#/$defs/l0","$defs":{)" + levels + "}}"));
+  too_large(R"({"anyOf":[)" + list(65, R"({"type":"null"})") + "]}");
+  too_large(R"({"type":"object","properties":{)" + named(64) + "}}");
+  too_large(R"({"type":"object","properties":{)" + named(1'025) + "}}");
+  CHECK(compile_json_schema(R"({"type":"object","properties":{)" + named(63) + "}}"));
+  too_large(std::string(300'000, ' ') + "{}");
+  const std::string word = "\"" + std::string(200'000, 'a') + "\"";
+  too_large(R"({"type":"object","properties":{"a":{"enum":[)" + word + R"(]},"b":{"$ref":"#"},"c":{"$ref":"#"}}})");
+}
+
+TEST_CASE("broken schemas are refused or understood, and nothing else", "[gpu][decode]") {
+  const auto schemas = schemas_of_all_kinds();
+  for (std::uint64_t round = 0; round < 20'000; ++round) {
+    std::string schema = schemas[noise(round, 0) % schemas.size()];
+    for (std::uint64_t change = 0; change < 1 + noise(round, 1) % 3; ++change) {
+      const std::size_t at = noise(round, 10 + change) % schema.size();
+      const std::string_view bytes = "{}[]\",:019aetn$#/";
+      const char byte = bytes[noise(round, 20 + change) % bytes.size()];
+      if (noise(round, 30 + change) % 2 == 0) schema[at] = byte;
+      else schema.erase(at, 1 + noise(round, 40 + change) % 8);
+    }
+    const auto grammar = compile_json_schema(schema);
+    if (!grammar) CHECK(!grammar.error().message.empty());
+    else CHECK((*grammar)->start().size() > 0);
+  }
+}
+
 TEST_CASE("texts made of random bytes that may come never stick, and obey their schema when they end", "[gpu][decode]") {
   std::size_t complete = 0;
   for (const std::string& schema : schemas_of_all_kinds()) {

@@ -103,6 +103,28 @@ TEST_CASE("a linear map and its gradients, of few rows and of many", "[gpu]") {
   check_close(numbers_of(d_bias), slopes_of(bias, [&](const std::vector<float>& now) { return dot(forward(x, weight, now), d_out); }), tolerance);
 }
 
+TEST_CASE("products of few rows are those of their definition, whatever the sizes", "[gpu]") {
+  const Cpu cpu;
+  for (const std::size_t inputs : {1U, 7U, 16U, 37U, 320U}) {
+    for (const std::size_t outputs : {1U, 4U, 67U}) {
+      for (std::size_t rows = 1; rows <= 17; ++rows) {
+        const auto x = random_numbers(rows * inputs, 1);
+        const auto weight = random_numbers(outputs * inputs, 2);
+        const Loaded out = cpu.zeros(rows * outputs);
+        cpu.device->run(Linear{out, cpu.load(x), cpu.load(weight), {}, inputs, outputs});
+        std::vector<float> expected(rows * outputs);
+        for (std::size_t i = 0; i < expected.size(); ++i) {
+          double sum = 0;
+          for (std::size_t k = 0; k < inputs; ++k) sum += static_cast<double>(x[i / outputs * inputs + k]) * static_cast<double>(weight[i % outputs * inputs + k]);
+          expected[i] = static_cast<float>(sum);
+        }
+        CAPTURE(inputs, outputs, rows);
+        CHECK(relative_difference(numbers_of(out), expected) < 1e-5);
+      }
+    }
+  }
+}
+
 struct Heads {
   HeadShape shape{4, 2, 6};
   std::size_t rows = 9;
