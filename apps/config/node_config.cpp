@@ -8,6 +8,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <set>
 
 #include "apps/config/sections.hpp"
 #include "apps/config/spend_breaker_config.hpp"
@@ -20,8 +21,9 @@ constexpr std::uint64_t lanes_max = 1'024;
 constexpr std::uint64_t timeout_ms_max = 3'600'000;
 constexpr std::uint64_t bytes_max = 1ULL << 50;
 
-constexpr std::string_view role_words[] = {"gateway", "ledger"};
-constexpr std::string_view later_roles[] = {"distill", "gpu"};
+constexpr std::string_view role_words[] = {"gateway", "ledger", "gpu"};
+constexpr std::string_view usual_roles[] = {"gateway", "ledger"};
+constexpr std::string_view later_roles[] = {"distill"};
 constexpr std::string_view both_roles = R"(roles = ["gateway", "ledger"])";
 constexpr std::string_view format_words[] = {"text", "json"};
 constexpr log::Format formats[] = {log::Format::text, log::Format::json};
@@ -36,7 +38,7 @@ bool contains(const Words& words, std::string_view word) {
 }
 
 void read_roles(TableReader& reader, bool in_cluster, NodeConfig& config) {
-  config.roles.assign(std::begin(role_words), std::end(role_words));
+  config.roles.assign(std::begin(usual_roles), std::end(usual_roles));
   if (!reader.texts("roles", config.roles)) return;
   bool all_known = true;
   for (const std::string& role : config.roles) {
@@ -53,11 +55,11 @@ void read_roles(TableReader& reader, bool in_cluster, NodeConfig& config) {
   const bool ledger = contains(config.roles, "ledger");
   if (all_known && !(in_cluster ? gateway || ledger : gateway && ledger)) {
     reader.error("roles",
-                 in_cluster ? "is empty; write " + std::string(both_roles) + ", or one of them"
+                 in_cluster ? "has neither gateway nor ledger; write " + std::string(both_roles) + ", or one of them"
                             : "a node without [cluster] is gateway and ledger together; write " +
                                   std::string(both_roles));
   }
-  if (all_known && config.roles.size() > (gateway ? 1U : 0U) + (ledger ? 1U : 0U))
+  if (all_known && std::set<std::string>(config.roles.begin(), config.roles.end()).size() != config.roles.size())
     reader.error("roles", "names a role twice; write " + std::string(both_roles));
 }
 

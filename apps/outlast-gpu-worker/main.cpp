@@ -9,6 +9,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "apps/outlast-gpu-worker/allowed_paths.hpp"
 #include "apps/outlast-gpu-worker/generator.hpp"
 #include "apps/outlast-gpu-worker/worker_jobs.hpp"
 #include "cluster/worker_link.hpp"
@@ -27,6 +28,7 @@ constexpr int exit_host_gone = 3;
 struct Options {
   std::string socket;
   std::string name;
+  std::string files;
   std::size_t threads = 0;
 };
 
@@ -55,7 +57,10 @@ int serve(const Options& options) {
   }
   const SystemClock clock;
   worker::Generator generator(**device);
-  worker::WorkerJobs jobs(**device, clock, [&device, &generator](const work::Start& start, worker::JobContext& context) {
+  worker::WorkerJobs jobs(**device, clock, [&](const work::Start& start, worker::JobContext& context) -> Result<void> {
+    if (!options.files.empty()) {
+      if (const auto allowed = worker::check_paths(start, options.files); !allowed) return allowed;
+    }
     return do_work(start, **device, generator, context);
   });
   const WorkerDescription self{options.name, (*device)->name(), (*device)->memory().total_bytes, {"train", "evaluate", "generate"}};
@@ -87,6 +92,7 @@ int main(int argc, char** argv) {
   options.name = "worker-" + std::to_string(::getpid());
   app.add_option("--host", options.socket, "the socket of its node or command")->required()->type_name("SOCKET");
   app.add_option("--name", options.name, "what the cluster calls it; unique on its node")->type_name("NAME");
+  app.add_option("--files", options.files, "the folder that it may read and write; without it all that its user may")->type_name("DIR");
   app.add_option("--threads", options.threads, "processors that it computes with; 0: all")->check(CLI::Range(0, 256));
   CLI11_PARSE(app, argc, argv);
   std::signal(SIGPIPE, SIG_IGN);

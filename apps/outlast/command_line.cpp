@@ -98,6 +98,7 @@ CommandLine::CommandLine()
   add_tokenizer_command(*this);
   add_train_commands(*this);
   add_generate_command(*this);
+  add_worker_commands(*this);
   add_completion_command(*this);
 }
 

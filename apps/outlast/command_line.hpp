@@ -58,6 +58,7 @@ void add_sample_task_command(CommandLine& line);
 void add_tokenizer_command(CommandLine& line);
 void add_train_commands(CommandLine& line);  // train, eval
 void add_usage_command(CommandLine& line);
+void add_worker_commands(CommandLine& line);
 
 // Who the ledger is told asks for a change: the user of this machine.
 std::string who_asks();

@@ -6,10 +6,10 @@
 
 #include "apps/outlast/cli_error.hpp"
 #include "apps/outlast/command_line.hpp"
-#include "apps/outlast/local_worker.hpp"
 #include "apps/outlast/terminal.hpp"
 #include "apps/outlast/text_file.hpp"
 #include "apps/outlast/work_display.hpp"
+#include "apps/outlast/worker_calls.hpp"
 #include "core/json_writer.hpp"
 
 namespace outlast::apps {
@@ -26,7 +26,7 @@ struct GenerateCommand {
   std::string prompts_file;
   std::string labels_file;
   std::string schema_file;
-  std::size_t threads = 0;
+  WorkerChoice worker;
 };
 
 std::vector<std::string> lines_of(const std::string& text) {
@@ -137,13 +137,13 @@ class Answers {
 Result<void> run(const GlobalOptions& global, GenerateCommand command) {
   work::Generate& generate = command.generate;
   generate.model = fs::absolute(generate.model).lexically_normal().string();
-  if (!fs::exists(fs::path(generate.model) / "config.json")) return fail(CliError::not_found, generate.model + " has no config.json: it is not a model's folder");
+  if (command.worker.name.empty() && !fs::exists(fs::path(generate.model) / "config.json")) return fail(CliError::not_found, generate.model + " has no config.json: it is not a model's folder");
   if (Result<void> read = read_inputs(command); !read) return read;
   Interrupts interrupts;
-  auto worker = LocalWorker::start({command.threads, {}}, interrupts);
+  auto worker = find_worker(global, command.worker, interrupts);
   if (!worker) return fail(std::move(worker.error()));
   Answers answers(generate.prompts.size(), global.json);
-  Result<void> done = (*worker)->run(generate, [&answers](const work::Event& event) { answers.take(event); });
+  Result<void> done = run_work(**worker, generate, interrupts, [&answers](const work::Event& event) { answers.take(event); });
   answers.summarise();
   return done;
 }
@@ -169,7 +169,7 @@ void add_generate_command(CommandLine& line) {
   CLI::Option* labels = app->add_option("--labels", command->labels_file, "likewise, one a line")->type_name("FILE");
   app->add_option("--json-schema", command->schema_file, "the answer is JSON that is valid by this schema")->excludes(label)->excludes(labels)->type_name("FILE");
   app->add_flag("--thinking", generate.thinking, "lets a Qwen3 model think first");
-  app->add_option("--threads", command->threads, "processors; 0: all")->check(CLI::Range(0, 256));
+  add_worker_options(*app, command->worker);
 }
 
 }  // namespace outlast::apps

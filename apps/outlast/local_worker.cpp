@@ -17,7 +17,6 @@ constexpr const char* worker_name = "local";
 constexpr int start_ms_max = 15'000;
 constexpr int look_ms = 20;
 constexpr std::uint32_t call_ms_max = 30'000;
-constexpr std::uint32_t next_wait_ms = 500;
 constexpr int stop_ms_max = 10'000;
 
 }  // namespace
@@ -75,35 +74,6 @@ Result<FramePtr> LocalWorker::call(std::uint16_t method, FramePtr body) {
     if (!process_->running()) return gone();
   }
   return future.get();
-}
-
-Result<void> LocalWorker::run(const work::Start& work, const std::function<void(const work::Event&)>& on_event) {
-  const auto failed = [](const Error& error) { return fail(CliError::failed, printable(error.message, true)); };
-  auto start = work::encode(work);
-  if (!start) return failed(start.error());
-  const auto started = call(work::method_start, std::move(*start));
-  if (!started) return failed(started.error());
-  const auto job = work::decode_job((*started)->bytes());
-  if (!job) return failed(job.error());
-  bool asked_to_stop = false;
-  for (std::uint64_t known = 0;;) {
-    if (!asked_to_stop && interrupts_.wait(0)) {
-      asked_to_stop = true;
-      auto stop = work::encode(*job);
-      if (const auto stopped = call(work::method_stop, std::move(*stop)); !stopped) return failed(stopped.error());
-    }
-    auto next = work::encode(work::Next{job->id, known, next_wait_ms});
-    const auto answer = call(work::method_next, std::move(*next));
-    if (!answer) return failed(answer.error());
-    const auto events = work::decode_events((*answer)->bytes());
-    if (!events) return failed(events.error());
-    for (const work::Event& event : events->events) {
-      on_event(event);
-      if (event.kind == work::EventKind::failed) return fail(CliError::failed, printable(event.text, true));
-    }
-    known = events->first + events->events.size();
-    if (events->ended) return {};
-  }
 }
 
 }  // namespace outlast::apps

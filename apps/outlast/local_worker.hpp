@@ -2,15 +2,14 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 
 #include "apps/outlast/child_process.hpp"
+#include "apps/outlast/worker_calls.hpp"
 #include "cluster/worker_host.hpp"
 #include "core/clock.hpp"
 #include "core/result.hpp"
-#include "proto/work_codec.hpp"
 
 namespace outlast::apps {
 
@@ -20,23 +19,18 @@ struct LocalWorkerOptions {
 };
 
 // One owner, on the main thread; the worker ends with it.
-class LocalWorker {
+class LocalWorker final : public WorkerCalls {
  public:
   // Errors: failed, also when there is no such program.
   static Result<std::unique_ptr<LocalWorker>> start(const LocalWorkerOptions& options, Interrupts& interrupts);
-  ~LocalWorker();
-  LocalWorker(const LocalWorker&) = delete;
-  LocalWorker& operator=(const LocalWorker&) = delete;
+  ~LocalWorker() override;
 
-  // Has the work done and hands out its events, of which `done` and `failed` are the last. After an interrupt the work is asked to
-  // stop, and ends with what it has saved. Errors: failed, with what the worker said.
-  Result<void> run(const work::Start& work, const std::function<void(const work::Event&)>& on_event);
+  // An interrupt does not end it: what the worker has to save comes first.
+  Result<FramePtr> call(std::uint16_t method, FramePtr body) override;
 
  private:
   explicit LocalWorker(Interrupts& interrupts) : interrupts_(interrupts) {}
   Result<void> wait_until_up();
-  // An interrupt does not end it: what the worker has to save comes first.
-  Result<FramePtr> call(std::uint16_t method, FramePtr body);
   [[nodiscard]] Failure gone() const;
 
   Interrupts& interrupts_;

@@ -5,10 +5,10 @@
 
 #include "apps/outlast/cli_error.hpp"
 #include "apps/outlast/command_line.hpp"
-#include "apps/outlast/local_worker.hpp"
 #include "apps/outlast/terminal.hpp"
 #include "apps/outlast/tokenizer_command.hpp"
 #include "apps/outlast/work_display.hpp"
+#include "apps/outlast/worker_calls.hpp"
 
 namespace outlast::apps {
 namespace {
@@ -20,13 +20,12 @@ constexpr std::uint32_t vocabulary_of_new = 2'048;
 struct TrainCommand {
   work::Train train;
   std::string size = "tiny";
-  std::size_t threads = 0;
-  std::string log_file;
+  WorkerChoice worker;
 };
 
 struct EvaluateCommand {
   work::Evaluate evaluate;
-  std::size_t threads = 0;
+  WorkerChoice worker;
   double least = -1;
 };
 
@@ -39,7 +38,8 @@ const std::map<std::string, work::Shape>& sizes() {
   return known;
 }
 
-// The worker runs elsewhere: paths are from the root.
+// The worker runs elsewhere: paths are from the root, and on another machine only it knows what is there.
+bool is_elsewhere(const WorkerChoice& worker) { return !worker.name.empty(); }
 std::string absolute(const std::string& path) { return path.empty() ? path : fs::absolute(path).lexically_normal().string(); }
 
 Result<void> check_paths(const work::Train& train) {
@@ -57,6 +57,7 @@ Result<void> check_paths(const work::Train& train) {
 Result<void> give_tokenizer(TrainCommand& command) {
   work::Train& train = command.train;
   if (!train.model.empty() || !train.tokenizer.empty()) return {};
+  if (is_elsewhere(command.worker)) return fail(CliError::usage, "with --worker a new student needs --tokenizer (make one with 'outlast tokenizer train'), or --model to begin from");
   std::error_code error;
   fs::create_directories(train.output, error);
   if (error) return fail(CliError::failed, "cannot make " + train.output + ": " + error.message());
@@ -69,13 +70,15 @@ Result<void> run_train(const GlobalOptions& global, TrainCommand command) {
   work::Train& train = command.train;
   for (std::string* const path : {&train.model, &train.tokenizer, &train.data, &train.evaluation, &train.output}) *path = absolute(*path);
   train.shape = train.model.empty() ? sizes().at(command.size) : work::Shape{};
-  if (Result<void> good = check_paths(train); !good) return good;
+  if (!is_elsewhere(command.worker)) {
+    if (Result<void> good = check_paths(train); !good) return good;
+  }
   if (Result<void> given = give_tokenizer(command); !given) return given;
   Interrupts interrupts;
-  auto worker = LocalWorker::start({command.threads, absolute(command.log_file)}, interrupts);
+  auto worker = find_worker(global, command.worker, interrupts);
   if (!worker) return fail(std::move(worker.error()));
   WorkDisplay display(global.json);
-  Result<void> done = (*worker)->run(train, [&display](const work::Event& event) { display.show(event); });
+  Result<void> done = run_work(**worker, train, interrupts, [&display](const work::Event& event) { display.show(event); });
   if (!done && interrupts.came()) return fail(CliError::failed, done.error().message + "; go on with the same command and --resume");
   if (done && !global.json) print("try it: outlast generate " + command.train.output + " \"…\"\n");
   return done;
@@ -85,13 +88,14 @@ Result<void> run_evaluate(const GlobalOptions& global, EvaluateCommand command) 
   work::Evaluate& evaluate = command.evaluate;
   evaluate.model = absolute(evaluate.model);
   evaluate.data = absolute(evaluate.data);
-  if (!fs::exists(fs::path(evaluate.model) / "config.json")) return fail(CliError::not_found, evaluate.model + " has no config.json: it is not a model's folder");
-  if (!fs::is_regular_file(evaluate.data)) return fail(CliError::not_found, evaluate.data + " is not a file");
+  const bool here = !is_elsewhere(command.worker);
+  if (here && !fs::exists(fs::path(evaluate.model) / "config.json")) return fail(CliError::not_found, evaluate.model + " has no config.json: it is not a model's folder");
+  if (here && !fs::is_regular_file(evaluate.data)) return fail(CliError::not_found, evaluate.data + " is not a file");
   Interrupts interrupts;
-  auto worker = LocalWorker::start({command.threads, {}}, interrupts);
+  auto worker = find_worker(global, command.worker, interrupts);
   if (!worker) return fail(std::move(worker.error()));
   double exact = std::nan("");
-  Result<void> done = (*worker)->run(evaluate, [&](const work::Event& event) {
+  Result<void> done = run_work(**worker, evaluate, interrupts, [&](const work::Event& event) {
     if (event.kind != work::EventKind::evaluation) return;
     exact = event.figure("exact");
     if (global.json) return print(event_json(event));
@@ -143,8 +147,7 @@ void add_train(CommandLine& line) {
   app->add_option("--save-every", train.save_every, "steps between checkpoints; 0: at the end");
   app->add_option("--patience", train.patience, "ends after so many evaluations without a better one");
   app->add_flag("--resume", train.resume, "goes on from the newest checkpoint");
-  app->add_option("--threads", command->threads, "processors; 0: all")->check(CLI::Range(0, 256));
-  app->add_option("--worker-log", command->log_file, "keeps what the worker logs")->type_name("FILE");
+  add_worker_options(*app, command->worker);
 }
 
 void add_evaluate(CommandLine& line) {
@@ -157,7 +160,7 @@ void add_evaluate(CommandLine& line) {
   app->add_option("--rows", command->evaluate.rows, "tokens that are computed at once")->check(CLI::Range(16, 1'048'576))->capture_default_str();
   app->add_option("--positions", command->evaluate.positions, "tokens of the longest sample")->check(CLI::Range(8, 131'072))->capture_default_str();
   app->add_option("--at-least", command->least, "fails with exit code 6 where a smaller share is right: 0.95")->check(CLI::Range(0.0, 1.0));
-  app->add_option("--threads", command->threads, "processors; 0: all")->check(CLI::Range(0, 256));
+  add_worker_options(*app, command->worker);
 }
 
 }  // namespace

@@ -152,6 +152,7 @@ asio::awaitable<AdminApi::Answer> AdminApi::route(const http::Request& request) 
   }
   if (name == "config/reload" && post) return reload();
   if (name.starts_with("breaker")) return breakers(request, name);
+  if (name == "workers" || name.starts_with("workers/")) return workers(request, name);
   if (name == "cluster" || name.starts_with("cluster/")) return cluster(request, name);
   if (name.starts_with("budgets") || name.starts_with("commitments")) return money(request, name);
   if (name == "rate-limits" && get) return rate_limits();
@@ -375,6 +376,15 @@ asio::awaitable<AdminApi::Answer> AdminApi::cluster(const http::Request& request
   std::string body(request.body);
   auto reply = co_await cluster_.handle(std::move(method), std::move(path), std::move(body));
   co_return Answer{reply.status, std::move(reply.body)};
+}
+
+asio::awaitable<AdminApi::Answer> AdminApi::workers(const http::Request& request, std::string_view name) {
+  std::string method(request.method);
+  std::string path(name);
+  std::string query(request.query());
+  std::string body(request.body);
+  auto reply = co_await workers_.handle(std::move(method), std::move(path), std::move(query), std::move(body));
+  co_return Answer{reply.status, std::move(reply.body), reply.type, {}};
 }
 
 asio::awaitable<AdminApi::Answer> AdminApi::rate_limits() {

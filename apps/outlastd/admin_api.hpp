@@ -14,6 +14,7 @@
 #include "apps/outlastd/cluster_api.hpp"
 #include "apps/outlastd/daemon.hpp"
 #include "apps/outlastd/report_thread.hpp"
+#include "apps/outlastd/worker_api.hpp"
 #include "http/server.hpp"
 
 namespace outlast::apps {
@@ -24,7 +25,8 @@ class AdminApi {
       : loop_(loop),
         daemon_(daemon),
         breakers_(loop, daemon),
-        cluster_(loop, daemon.ledger(), daemon.clock(), daemon.cluster() != nullptr ? &daemon.cluster()->port() : nullptr) {}
+        cluster_(loop, daemon.ledger(), daemon.clock(), daemon.cluster() != nullptr ? &daemon.cluster()->port() : nullptr),
+        workers_(loop, daemon) {}
 
   boost::asio::awaitable<void> handle(http::Request& request, http::Response& response);
 
@@ -37,7 +39,7 @@ class AdminApi {
     std::string next_index;  // of ledger/entries
   };
 
-    [[nodiscard]] bool authorised(const http::Request& request) const;
+  [[nodiscard]] bool authorised(const http::Request& request) const;
   boost::asio::awaitable<Answer> route(const http::Request& request);
   boost::asio::awaitable<Answer> metrics();
   boost::asio::awaitable<Answer> status();
@@ -58,6 +60,7 @@ class AdminApi {
   boost::asio::awaitable<Answer> reload();
   boost::asio::awaitable<Answer> breakers(const http::Request& request, std::string_view name);
   boost::asio::awaitable<Answer> cluster(const http::Request& request, std::string_view name);
+  boost::asio::awaitable<Answer> workers(const http::Request& request, std::string_view name);
   // Everything under budgets and commitments (admin_money.cpp).
   boost::asio::awaitable<Answer> money(const http::Request& request, std::string_view name);
   boost::asio::awaitable<Answer> list_budgets();
@@ -79,6 +82,7 @@ class AdminApi {
   Daemon& daemon_;
   BreakerApi breakers_;
   ClusterApi cluster_;
+  WorkerApi workers_;
   ReportThread reports_;
 };
 

@@ -45,7 +45,8 @@ class ClusterPart {
   }
   [[nodiscard]] const ClusterPort& port() const { return port_; }
   [[nodiscard]] actors::PeerPort& peers() { return *peer_port_; }
-  [[nodiscard]] const actors::WorkerRegistry* workers() const { return workers_.get(); }
+  // Null before serve().
+  [[nodiscard]] actors::WorkerRegistry* workers() { return workers_.get(); }
 
   // Once the daemon's actors run. `changed` is called on a thread of the cluster's whenever another node may have changed
   // what this one goes by; must not block.

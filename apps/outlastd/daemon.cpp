@@ -1,5 +1,6 @@
 #include "apps/outlastd/daemon.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
@@ -95,7 +96,7 @@ Daemon::Daemon(NodeConfig config)
 Result<std::unique_ptr<Daemon>> Daemon::start(NodeConfig config) {
   std::unique_ptr<Daemon> daemon(new Daemon(std::move(config)));
   for (const auto step : {&Daemon::open_ledger, &Daemon::start_actors, &Daemon::start_spend_breakers, &Daemon::start_lanes,
-                          &Daemon::start_listener, &Daemon::follow_cluster}) {
+                          &Daemon::start_listener, &Daemon::follow_cluster, &Daemon::welcome_workers}) {
     if (const auto done = ((*daemon).*step)(); !done) return fail(done.error());
   }
   return daemon;
@@ -103,6 +104,7 @@ Result<std::unique_ptr<Daemon>> Daemon::start(NodeConfig config) {
 
 // Those who take requests go first, then those who serve them, the ledger last.
 Daemon::~Daemon() {
+  workers_.reset();
   if (cluster_) cluster_->stop_serving();
   listener_.reset();
   for (const auto& lane : lanes_) lane->stop();
@@ -344,6 +346,14 @@ Result<void> Daemon::follow_cluster() {
                                                              changes.breakers, {}});
                     if (changes.settings) apply_routes(*view);
                   });
+  return {};
+}
+
+Result<void> Daemon::welcome_workers() {
+  const bool links = std::find(config_.roles.begin(), config_.roles.end(), "gpu") != config_.roles.end();
+  auto part = WorkerPart::start(config_.name, config_.data, *system_, clock_, cluster_ ? cluster_->workers() : nullptr, links);
+  if (!part) return fail(std::move(part.error()));
+  workers_ = std::move(*part);
   return {};
 }
 

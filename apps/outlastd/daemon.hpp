@@ -19,6 +19,7 @@
 #include "actors/spend_sharing.hpp"
 #include "apps/config/node_config.hpp"
 #include "apps/outlastd/cluster_part.hpp"
+#include "apps/outlastd/worker_part.hpp"
 #include "cluster/client_listener.hpp"
 #include "core/clock.hpp"
 #include "core/crypto.hpp"
@@ -58,6 +59,8 @@ class Daemon {
   // Null for a node on its own.
   [[nodiscard]] ClusterPart* cluster() { return cluster_.get(); }
   [[nodiscard]] const ClusterPart* cluster() const { return cluster_.get(); }
+  // The GPU workers of this node and, in a cluster, of all others.
+  [[nodiscard]] actors::WorkerRegistry& workers() { return workers_->registry(); }
   [[nodiscard]] caf::actor_system& system() { return *system_; }
   [[nodiscard]] const actors::Node& node() const { return node_; }
   [[nodiscard]] const Clock& clock() const { return clock_; }
@@ -79,6 +82,7 @@ class Daemon {
   Result<void> open_ledger();
   Result<void> open_own_ledger();
   Result<void> follow_cluster();
+  Result<void> welcome_workers();
   [[nodiscard]] std::shared_ptr<const NodeConfig> from_file();
   [[nodiscard]] Result<NodeConfig> with_cluster_routes(NodeConfig config) const;
   void apply_routes(const cluster::ControlView& view);
@@ -111,6 +115,7 @@ class Daemon {
   std::unique_ptr<gateway::SpendPort> spend_port_;
   std::vector<std::unique_ptr<gateway::Lane>> lanes_;
   std::unique_ptr<cluster::ClientListener> listener_;
+  std::unique_ptr<WorkerPart> workers_;
   std::string http_address_;
   std::string admin_url_;
   std::string cluster_routes_;  // that are applied; of the control shard's thread

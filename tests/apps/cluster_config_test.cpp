@@ -147,7 +147,7 @@ TEST_CASE("in a cluster a node may be a gateway or a ledger only", "[config][clu
   CHECK(errors_after_node("roles = [\"gateway\"]\n" + cluster) == "no error");
   CHECK(errors_after_node("roles = [\"ledger\"]\n" + cluster) == "no error");
   CHECK(errors_after_node("roles = []\n" + cluster) ==
-        "FILE:4: key 'node.roles': is empty; write roles = [\"gateway\", \"ledger\"], or one of them");
+        "FILE:4: key 'node.roles': has neither gateway nor ledger; write roles = [\"gateway\", \"ledger\"], or one of them");
   CHECK(errors_after_node("roles = [\"ledger\", \"ledger\"]\n" + cluster) ==
         "FILE:4: key 'node.roles': names a role twice; write roles = [\"gateway\", \"ledger\"]");
   CHECK(errors_after_node("roles = [\"distill\"]\n" + cluster) ==

@@ -217,8 +217,9 @@ TEST_CASE("mistakes in [node] are named by line", "[config]") {
   CHECK(errors_of("[node]\nname = \"n 1\"\ndata = \"\"\n") ==
         "FILE:2: key 'node.name': is not a node's name; write 1 to 64 of A-Z a-z 0-9 . _ -\n"
         "FILE:3: key 'node.data': is empty; write e.g. data = \"var/n1\" under [node]");
-  CHECK(errors_after_node("roles = [\"gateway\", \"ledger\", \"gpu\", \"cook\"]") ==
-        "FILE:4: key 'node.roles': 'gpu' is not in this version; write roles = [\"gateway\", "
+  CHECK(errors_after_node("roles = [\"gateway\", \"ledger\", \"gpu\"]") == "no error");
+  CHECK(errors_after_node("roles = [\"gateway\", \"ledger\", \"distill\", \"cook\"]") ==
+        "FILE:4: key 'node.roles': 'distill' is not in this version; write roles = [\"gateway\", "
         "\"ledger\"]\n"
         "FILE:4: key 'node.roles': 'cook' is not known; write roles = [\"gateway\", \"ledger\"]");
   CHECK(errors_after_node("roles = [\"gateway\"]") ==
