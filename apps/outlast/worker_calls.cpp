@@ -48,7 +48,9 @@ void add_worker_options(CLI::App& command, WorkerChoice& choice) {
 
 Result<void> run_work(WorkerCalls& worker, const work::Start& work, Interrupts& interrupts,
                       const std::function<void(const work::Event&)>& on_event) {
-  const auto failed = [](const Error& error) { return fail(CliError::failed, printable(error.message, true)); };
+  const auto failed = [](const Error& error) {
+    return error.module == error_module<CliError> ? fail(error) : fail(CliError::failed, printable(error.message, true));
+  };
   auto start = work::encode(work);
   if (!start) return failed(start.error());
   const auto started = worker.call(work::method_start, std::move(*start));

@@ -244,7 +244,7 @@ class Node:
     """A node's folder, configuration and daemon. The daemon may be started, killed and started again."""
 
     def __init__(self, folder, sims, *, deployments=None, routes=None, timeouts=None, limits=None, prices=True,
-                 unpriced="serve", lanes=1, policy=None, rate_limits=()):
+                 unpriced="serve", lanes=1, policy=None, rate_limits=(), roles=("gateway", "ledger")):
         self.folder = folder
         self.data = folder / "data"
         self.config_path = folder / "outlast.toml"
@@ -259,6 +259,7 @@ class Node:
             "lanes": lanes,
             "policy": policy,
             "rate_limits": rate_limits,
+            "roles": roles,
         }
         self.daemon = None
         self._key = None
@@ -281,7 +282,7 @@ class Node:
     def config_text(self):
         timeouts = {"connect_ms": 1000, "first_event_ms": 5000, "idle_ms": 5000, **self.options["timeouts"]}
         limits = {"disk_free_bytes_min": 1 << 20, **self.options["limits"]}
-        lines = ["[node]", 'name = "e2e"', f'data = "{self.data}"', 'roles = ["gateway", "ledger"]']
+        lines = ["[node]", 'name = "e2e"', f'data = "{self.data}"', f"roles = {json.dumps(list(self.options['roles']))}"]
         lines += ["[http]", 'listen = "127.0.0.1:0"', 'admin_listen = "127.0.0.1:0"', f"lanes = {self.options['lanes']}"]
         lines += ["[zmq]", 'listen = "tcp://127.0.0.1:0"']
         lines += ["[limits]"] + [f"{name} = {value}" for name, value in limits.items()]

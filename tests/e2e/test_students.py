@@ -1,0 +1,186 @@
+"""Students from the command line: a narrow task is learned, tested and served, by a worker that may be stopped and killed."""
+
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+
+from outlast_node import BIN, wait_for
+
+DEADLINE_S = 170  # the goal is below three minutes on two cores; such a run takes 15 s of one
+RIGHT_SHARE = 0.95
+CHANCE = 1 / 20
+
+
+def outlast(*arguments, check=True, stdin=None):
+    done = subprocess.run([str(BIN / "outlast"), *map(str, arguments)], capture_output=True, text=True, timeout=DEADLINE_S, input=stdin)
+    if check:
+        assert done.returncode == 0, f"outlast {arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
+    return done
+
+
+def events_of(text, kind):
+    return [event for event in map(json.loads, text.splitlines()) if event["event"] == kind]
+
+
+def questions(path, count):
+    return [json.loads(line)["messages"] for line in path.read_text().splitlines()[:count]]
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("task")
+    outlast("sample-task", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def student(task, tmp_path_factory):
+    """(its folder, the events of its training)."""
+    folder = tmp_path_factory.mktemp("student") / "student"
+    done = outlast("train", task / "train.jsonl", "--held-out", task / "held-out.jsonl", "--to", folder, "--epochs", 6, "--eval-every", 250, "--json")
+    return folder, done.stdout
+
+
+def train_command(task, folder, *more):
+    return ["train", task / "train.jsonl", "--to", folder, "--steps", 60, "--batch", 16, "--threads", 1, "--save-every", 20, *more]
+
+
+def test_a_narrow_task_is_learned_from_chance_to_ninety_five_of_a_hundred(task, student, tmp_path):
+    folder, output = student
+    steps = events_of(output, "step")
+    assert [event["step"] for event in steps] == list(range(1, len(steps) + 1))
+    assert steps[0]["loss"] > 5 > 0.5 > steps[-1]["loss"]
+    plan = events_of(output, "plan")[0]
+    assert plan["samples"] == 4000 and plan["held_out_samples"] == 500
+    assert plan["memory_bytes"] > plan["weights_bytes"] > 0
+    evaluations = events_of(output, "evaluation")
+    assert evaluations[-1]["exact"] >= RIGHT_SHARE, evaluations
+    assert events_of(output, "done")
+    untrained = outlast("train", task / "train.jsonl", "--held-out", task / "held-out.jsonl", "--to", tmp_path / "new", "--steps", 1, "--json")
+    assert events_of(untrained.stdout, "evaluation")[-1]["exact"] <= 2 * CHANCE
+
+
+def test_a_student_is_evaluated_and_a_worse_one_is_told_by_the_exit_code(task, student):
+    folder, output = student
+    best = max(event["exact"] for event in events_of(output, "evaluation"))
+    done = outlast("eval", folder, task / "held-out.jsonl", "--json")
+    assert json.loads(done.stdout)["exact"] == best  # the best of the run is what was kept
+    assert outlast("eval", folder, task / "held-out.jsonl", "--at-least", RIGHT_SHARE).returncode == 0
+    assert outlast("eval", folder, task / "held-out.jsonl", "--at-least", 1, check=False).returncode == 6
+
+
+def test_answers_are_what_the_evaluation_says_they_are(task, student):
+    folder, _ = student
+    asked = questions(task / "held-out.jsonl", 100)
+    prompts = "\n".join(messages[0]["content"] for messages in asked)
+    done = outlast("generate", folder, "--prompts", "-", "--json", stdin=prompts)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["prompt"] for answer in answers] == list(range(100))
+    assert all(answer["finish_reason"] == "stop" and answer["log_probability"] <= 0 for answer in answers)
+    right = sum(answer["text"] == messages[1]["content"] for answer, messages in zip(answers, asked))
+    assert right >= 90
+    # All prompts begin alike: what was computed for one is not computed again for all others.
+    alone = [json.loads(outlast("generate", folder, messages[0]["content"], "--json").stdout)["text"] for messages in asked[:3]]
+    assert alone == [answer["text"] for answer in answers[:3]]
+
+
+def test_answers_stay_within_labels_and_schemas_whatever_is_asked(task, student, tmp_path):
+    folder, _ = student
+    labels = (task / "labels.txt").read_text().split()
+    for seed in range(3):
+        done = outlast("generate", folder, "tell me a story", "--labels", task / "labels.txt", "--temperature", 5, "--seed", seed)
+        assert done.stdout.rstrip("\n") in labels
+    schema = tmp_path / "schema.json"
+    schema.write_text(json.dumps({
+        "type": "object", "required": ["kind", "sure"], "additionalProperties": False,
+        "properties": {"kind": {"enum": labels}, "sure": {"type": "boolean"}},
+    }))
+    for seed in range(3):
+        done = outlast("generate", folder, "my parcel is late", "--json-schema", schema, "--temperature", 2, "--seed", seed)
+        answer = json.loads(done.stdout)
+        assert answer["kind"] in labels and isinstance(answer["sure"], bool)
+    schema.write_text('{"type": "string", "pattern": "a*"}')
+    refused = outlast("generate", folder, "x", "--json-schema", schema, check=False)
+    assert refused.returncode == 1 and "pattern" in refused.stderr
+
+
+def test_a_run_that_is_interrupted_goes_on_to_the_very_same_student(task, tmp_path):
+    outlast(*train_command(task, tmp_path / "whole"))
+    command = [str(BIN / "outlast"), *map(str, train_command(task, tmp_path / "stopped", "--json"))]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in child.stdout:
+        event = json.loads(line)
+        if event["event"] == "step" and event["step"] == 10:
+            child.send_signal(signal.SIGINT)
+            break
+    _, errors = child.communicate(timeout=DEADLINE_S)
+    assert child.returncode == 1 and "--resume" in errors, errors
+    assert not (tmp_path / "stopped" / "model.safetensors").exists()
+    again = outlast(*train_command(task, tmp_path / "stopped"), check=False)
+    assert again.returncode == 1 and "--resume" in again.stderr  # it does not begin anew by itself
+    outlast(*train_command(task, tmp_path / "stopped", "--resume"))
+    assert (tmp_path / "stopped/model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
+
+
+def test_a_worker_that_is_killed_ends_the_command_in_words_and_loses_what_was_not_saved_only(task, tmp_path):
+    command = [str(BIN / "outlast"), *map(str, train_command(task, tmp_path / "killed", "--json"))]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in child.stdout:
+        if json.loads(line)["event"] == "checkpoint":
+            break
+    worker = int(subprocess.run(["pgrep", "-P", str(child.pid)], capture_output=True, text=True, check=True).stdout)
+    os.kill(worker, signal.SIGKILL)
+    _, errors = child.communicate(timeout=DEADLINE_S)
+    assert child.returncode == 1 and "signal 9" in errors, errors
+    done = outlast(*train_command(task, tmp_path / "killed", "--resume", "--json"))
+    assert events_of(done.stdout, "step")[0]["step"] in (21, 41)
+    outlast(*train_command(task, tmp_path / "whole"))
+    assert (tmp_path / "killed/model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
+
+
+def test_a_worker_ends_with_the_command_that_started_it(task, tmp_path):
+    command = [str(BIN / "outlast"), *map(str, train_command(task, tmp_path / "orphan", "--steps", 100000))]
+    command.remove("60")
+    command.remove("--steps")
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    def worker_of(parent):
+        return subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True).stdout.strip()
+    worker = int(wait_for(lambda: worker_of(child.pid), "the worker to start"))
+    child.kill()
+    child.wait()
+
+    def ended():
+        try:
+            return "State:\tZ" in open(f"/proc/{worker}/status").read()
+        except OSError:
+            return True
+    wait_for(ended, "the worker to end")
+
+
+@pytest.mark.parametrize("arguments, code, words", [
+    (["train", "nowhere.jsonl", "--to", "x"], 4, "nowhere.jsonl is not a file"),
+    (["eval", "nowhere", "nowhere.jsonl"], 4, "config.json"),
+    (["generate", "nowhere", "hello"], 4, "config.json"),
+    (["tokenizer", "train", "nowhere.txt", "--to", "x.json"], 4, "nowhere.txt is not a file"),
+])
+def test_what_is_not_there_is_named(arguments, code, words, tmp_path):
+    done = subprocess.run([str(BIN / "outlast"), *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=30)
+    assert done.returncode == code and words in done.stderr, done.stderr
+
+
+def test_a_line_of_samples_that_cannot_be_read_is_named_with_its_number(task, tmp_path):
+    lines = (task / "train.jsonl").read_text().splitlines()[:5]
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text("\n".join([*lines, '{"messages": 7}']) + "\n")
+    outlast("tokenizer", "train", task / "train.jsonl", "--to", tmp_path / "tokenizer.json", "--vocabulary", 512)
+    done = outlast("train", bad, "--to", tmp_path / "x", "--tokenizer", tmp_path / "tokenizer.json", check=False)
+    assert done.returncode == 1 and "line 6" in done.stderr and "messages" in done.stderr
+
+
+def test_a_run_that_cannot_fit_is_refused_with_the_numbers(task, tmp_path):
+    done = outlast("train", task / "train.jsonl", "--to", tmp_path / "x", "--size", "medium", "--rows", 1048576, check=False)
+    assert done.returncode == 1 and "MiB free" in done.stderr and "fits" in done.stderr, done.stderr
