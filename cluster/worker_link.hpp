@@ -28,7 +28,7 @@ class WorkerLink {
  public:
   using Answer = std::function<void(Result<FramePtr>)>;  // any thread, also after the link is gone; once
   struct Callbacks {                                     // on the network thread: must not block
-    std::function<void(std::uint16_t method, FramePtr body, Answer answer)> on_ask;  // body: null where it is empty
+    std::function<void(std::uint16_t method, FramePtr body, Answer answer)> on_ask;  // body: null or empty where there is none
     std::function<void(const std::string& why)> on_gone;                             // once; nothing follows
   };
 

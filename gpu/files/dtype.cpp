@@ -1,6 +1,7 @@
 #include "gpu/files/dtype.hpp"
 
 #include <array>
+#include <cmath>
 #include <utility>
 
 namespace outlast::gpu {
@@ -33,7 +34,22 @@ std::uint16_t to_bf16(float value) {
   return static_cast<std::uint16_t>((bits + 0x7FFFU + (bits >> 16 & 1U)) >> 16);
 }
 
-std::uint16_t to_f16(float value) { return __builtin_bit_cast(std::uint16_t, static_cast<_Float16>(value)); }
+// In integers: not every compiler has a half float.
+std::uint16_t to_f16(float value) {
+  constexpr std::uint32_t infinity = 0x7F80'0000U;
+  constexpr std::uint32_t beyond = 0x477F'F000U;  // 65,520: from here on it rounds to infinity
+  constexpr std::uint32_t normal = 0x3880'0000U;  // 2^-14
+  const auto bits = __builtin_bit_cast(std::uint32_t, value);
+  const std::uint32_t sign = bits >> 16 & 0x8000U;
+  const std::uint32_t magnitude = bits & 0x7FFF'FFFFU;
+  if (magnitude > infinity) return static_cast<std::uint16_t>(sign | 0x7E00U | (magnitude >> 13 & 0x3FFU));
+  if (magnitude >= beyond) return static_cast<std::uint16_t>(sign | 0x7C00U);
+  if (magnitude >= normal) {
+    const std::uint32_t rounded = magnitude + 0xFFFU + (magnitude >> 13 & 1U);
+    return static_cast<std::uint16_t>(sign | (rounded - 0x3800'0000U) >> 13);
+  }
+  return static_cast<std::uint16_t>(sign | static_cast<std::uint32_t>(std::nearbyint(__builtin_bit_cast(float, magnitude) * 0x1p24F)));
+}
 
 float from_f16(std::uint16_t bits) {
   const std::uint32_t sign = std::uint32_t{bits & 0x8000U} << 16;

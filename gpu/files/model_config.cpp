@@ -208,7 +208,9 @@ std::string model_config_json(const ModelConfig& config) {
   json.key("hidden_size").number(config.hidden).key("intermediate_size").number(config.intermediate);
   json.key("num_hidden_layers").number(config.layers).key("num_attention_heads").number(config.heads);
   json.key("num_key_value_heads").number(config.kv_heads);
-  if (qwen3) json.key("head_dim").number(config.head_dim).key("attention_bias").boolean(false);
+  // Qwen2's own files have none; `transformers` takes it where it is there.
+  if (qwen3 || config.head_dim * config.heads != config.hidden) json.key("head_dim").number(config.head_dim);
+  if (qwen3) json.key("attention_bias").boolean(false);
   json.key("max_position_embeddings").number(config.positions).key("rope_theta").real(config.rope_theta).key("rope_scaling").null();
   json.key("rms_norm_eps").real(config.norm_epsilon).key("initializer_range").real(config.initializer_range);
   json.key("hidden_act").string("silu").key("attention_dropout").real(0).key("use_sliding_window").boolean(false);

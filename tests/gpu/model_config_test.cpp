@@ -116,4 +116,20 @@ TEST_CASE("a model's wishes for sampling are read, and greedy ones mean temperat
 }
 
 }  // namespace
+TEST_CASE("a Qwen2 model whose heads are not as wide as usual keeps their width", "[gpu]") {
+  ModelConfig config;
+  config.architecture = Architecture::qwen2;
+  config.vocabulary = 320;
+  config.hidden = 16;
+  config.intermediate = 32;
+  config.layers = 2;
+  config.heads = 4;
+  config.kv_heads = 2;
+  config.head_dim = 8;
+  config.positions = 64;
+  const auto again = parse_model_config(model_config_json(config));
+  REQUIRE(again);
+  CHECK(*again == config);
+}
+
 }  // namespace outlast::gpu

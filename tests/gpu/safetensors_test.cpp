@@ -232,5 +232,21 @@ TEST_CASE("weights of any float become fp32", "[gpu]") {
   CHECK(std::isnan(from_bf16(to_bf16(NAN))));
 }
 
+TEST_CASE("half floats are rounded as the compiler's own", "[gpu]") {
+  const auto compare = [](float value) {
+    const auto expected = __builtin_bit_cast(std::uint16_t, static_cast<_Float16>(value));
+    if (std::isnan(value)) return std::isnan(from_f16(to_f16(value)));
+    return to_f16(value) == expected && from_f16(expected) == static_cast<float>(static_cast<_Float16>(value));
+  };
+  std::size_t wrong = 0;
+  // Every half float, what lies between two, and beside that.
+  for (std::uint32_t half = 0; half < 0x1'0000; ++half) {
+    const auto bits = __builtin_bit_cast(std::uint32_t, from_f16(static_cast<std::uint16_t>(half)));
+    for (const std::uint32_t beside : {0U, 1U, 0xFFFU, 0x1000U, 0x1001U, 0x1FFFU}) wrong += compare(__builtin_bit_cast(float, bits + beside)) ? 0 : 1;
+  }
+  for (const float value : {65'519.0F, 65'520.0F, -65'520.0F, 1e-8F, 0x1p-25F, 0x1.8p-25F, 0x1.FFCp-15F, 1e38F, INFINITY}) wrong += compare(value) ? 0 : 1;
+  CHECK(wrong == 0);
+}
+
 }  // namespace
 }  // namespace outlast::gpu
