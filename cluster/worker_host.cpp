@@ -139,6 +139,7 @@ class WorkerHost::Network {
     if (auto* const failed = std::get_if<ask::Failed>(&*decoded)) settle(failed->id, fail(std::move(failed->error)));
   }
   void on_beat(const std::string& id, ask::Workers announced) {
+    if (announced.workers.empty()) return on_goodbye(id);
     if (announced.workers.size() != 1) return;
     WorkerDescription& worker = announced.workers.front();
     const auto at = workers_.find(worker.name);
@@ -156,6 +157,10 @@ class WorkerHost::Network {
       if (callbacks_.on_up) callbacks_.on_up(worker);
     }
     send(id, ask::Workers{});
+  }
+  void on_goodbye(const std::string& id) {
+    const auto at = std::find_if(workers_.begin(), workers_.end(), [&id](const auto& one) { return one.second.id == id; });
+    if (at != workers_.end()) lose(std::string(at->first), "it has ended");
   }
   void settle(std::uint64_t ask, Result<FramePtr> result) {
     const auto at = pending_.find(ask);

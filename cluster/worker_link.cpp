@@ -66,6 +66,7 @@ class WorkerLink::Network {
     }
     send_answers();
     answers_->close();
+    if (!gone_) send(ask::Workers{2, {}});  // so that the host need not wait for its silence
   }
 
   void receive() {

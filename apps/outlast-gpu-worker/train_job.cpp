@@ -1,11 +1,12 @@
 #include <algorithm>
-#include <chrono>
+#include <charconv>
 #include <cmath>
 #include <filesystem>
 #include <limits>
 #include <optional>
 
 #include "apps/outlast-gpu-worker/job.hpp"
+#include "gpu/files/whole_file.hpp"
 #include "gpu/gpu_error.hpp"
 #include "gpu/model/model_folder.hpp"
 #include "gpu/train/trainer.hpp"
@@ -20,6 +21,7 @@ using work::EventKind;
 constexpr std::uint32_t vocabulary_multiple = 64;  // of a new model's: matrices of such sizes are faster
 constexpr std::size_t checkpoints_kept = 2;
 constexpr double new_model_range = 0.02;
+constexpr std::size_t figures_bytes_max = 256;
 
 double number(std::uint64_t value) { return static_cast<double>(value); }
 
@@ -46,6 +48,7 @@ Result<gpu::ModelFolder> new_model(const work::Train& work) {
   if (const auto end = model.tokenizer->added("<|endoftext|>")) config.eos_tokens.push_back(*end);
   config.bos_token = config.eos_tokens.back();
   model.sampling.eos_tokens = config.eos_tokens;
+  model.sampling.temperature = 0;  // a narrow task has one right answer
   if (const auto good = gpu::check_model_config(config); !good) return fail(good.error());
   return model;
 }
@@ -72,6 +75,70 @@ Result<gpu::TrainOptions> options_of(const work::Train& work, const gpu::ModelFo
   return options;
 }
 
+// The best student so far, in a folder of its own, so that a run that goes on knows it.
+struct Best {
+  std::uint64_t step = 0;
+  double exact = -1;
+  double loss = std::numeric_limits<double>::infinity();
+  std::vector<float> weights;  // empty: there is none yet
+};
+constexpr std::string_view best_prefix = "best-";
+
+std::vector<fs::path> folders_of_best(const fs::path& checkpoints) {
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (fs::directory_iterator at(checkpoints, error); !error && at != fs::directory_iterator(); at.increment(error)) {
+    if (at->path().filename().string().starts_with(best_prefix)) found.push_back(at->path());
+  }
+  return found;
+}
+
+std::string text_of(double value) {
+  char text[64];
+  return {text, std::to_chars(std::begin(text), std::end(text), value).ptr};
+}
+
+// Its figures are written last: a folder that has them is whole.
+Result<void> save_best(const fs::path& checkpoints, const gpu::ModelConfig& config, const Best& best) {
+  const fs::path place = checkpoints / (std::string(best_prefix) + std::to_string(best.step));
+  std::error_code error;
+  fs::remove_all(place, error);
+  fs::create_directories(place, error);
+  if (error) return fail(GpuError::io, "cannot make " + place.string() + ": " + error.message());
+  if (Result<void> done = gpu::save_weights(place.string(), config, gpu::ParameterLayout(config), best.weights); !done) return done;
+  if (Result<void> done = gpu::write_whole_file((place / "figures.txt").string(), text_of(best.exact) + " " + text_of(best.loss) + "\n"); !done) return done;
+  for (const fs::path& other : folders_of_best(checkpoints)) {
+    if (other != place) fs::remove_all(other, error);
+  }
+  return {};
+}
+
+// The newest that is whole; none where there is none.
+Result<Best> load_best(const fs::path& checkpoints, const gpu::ModelConfig& config) {
+  Best best;
+  fs::path found;
+  for (const fs::path& place : folders_of_best(checkpoints)) {
+    const std::string digits = place.filename().string().substr(best_prefix.size());
+    std::uint64_t step = 0;
+    if (std::from_chars(digits.data(), digits.data() + digits.size(), step).ec != std::errc() || step < best.step || !fs::exists(place / "figures.txt")) continue;
+    best.step = step;
+    found = place;
+  }
+  if (found.empty()) return best;
+  const auto figures = gpu::read_whole_file((found / "figures.txt").string(), figures_bytes_max);
+  if (!figures) return fail(figures.error());
+  const char* const end = figures->data() + figures->size();
+  const auto exact = std::from_chars(figures->data(), end, best.exact);
+  if (exact.ec != std::errc() || exact.ptr == end || std::from_chars(exact.ptr + 1, end, best.loss).ec != std::errc())
+    return fail(GpuError::malformed, (found / "figures.txt").string() + " is not a best student's");
+  const auto files = gpu::WeightFiles::open(found.string());
+  if (!files) return fail(files.error());
+  auto weights = gpu::load_weights(gpu::ParameterLayout(config), **files);
+  if (!weights) return fail(std::move(weights.error()));
+  best.weights = std::move(*weights);
+  return best;
+}
+
 // One run, from what was asked to the student on disk.
 class Run {
  public:
@@ -89,6 +156,8 @@ class Run {
 
  private:
   Result<void> prepare() {
+    if (!work_.resume && fs::exists(fs::path(work_.output) / "model.safetensors"))
+      return fail(GpuError::invalid, work_.output + " has a model already; choose another folder");
     auto model = work_.model.empty() ? new_model(work_) : gpu::read_model_folder(work_.model);
     if (!model) return fail(std::move(model.error()));
     model_ = std::move(*model);
@@ -154,6 +223,13 @@ class Run {
     if (work_.resume) {
       const auto resumed = trainer_->resume(checkpoints_);
       if (!resumed) return fail(resumed.error());
+      if (*resumed && !held_out_.samples.empty()) {
+        auto best = load_best(checkpoints_, model_.config);
+        if (!best) return fail(std::move(best.error()));
+        best_ = std::move(*best);
+        if (work_.evaluate_every != 0 && trainer_->steps_done() > best_.step && !best_.weights.empty())
+          without_better_ = static_cast<std::uint32_t>(trainer_->steps_done() / work_.evaluate_every - best_.step / work_.evaluate_every);
+      }
       emit(context_, EventKind::note, *resumed ? "goes on after step " + std::to_string(trainer_->steps_done()) : checkpoints_ + " has no checkpoint yet: begins anew", {});
       return {};
     }
@@ -185,22 +261,20 @@ class Run {
     const auto report = trainer_->evaluate(held_out_.samples);
     if (!report) return fail(report.error());
     // Right answers are what a narrow task is about; the loss tells students apart that have as many.
-    const bool better = report->exact > best_exact_ || (report->exact == best_exact_ && report->loss < best_loss_);
+    const bool better = report->exact > best_.exact || (report->exact == best_.exact && report->loss < best_.loss);
     emit(context_, EventKind::evaluation, {},
          {{"step", number(trainer_->steps_done())}, {"loss", report->loss}, {"exact", report->exact}, {"token_accuracy", report->tokens},
           {"samples", number(report->samples)}, {"best", better ? 1.0 : 0.0}});
     if (!better) {
-      ++without_better_;
+      // What is done again after a stop was counted before.
+      if (trainer_->steps_done() > best_.step) ++without_better_;
       return {};
     }
     without_better_ = 0;
-    best_exact_ = report->exact;
-    best_loss_ = report->loss;
     auto weights = trainer_->weights();
     if (!weights) return fail(std::move(weights.error()));
-    best_ = std::move(*weights);
-    best_step_ = trainer_->steps_done();
-    return {};
+    best_ = {trainer_->steps_done(), report->exact, report->loss, std::move(*weights)};
+    return save_best(checkpoints_, model_.config, best_);
   }
 
   [[nodiscard]] bool stale() const { return work_.patience != 0 && without_better_ >= work_.patience; }
@@ -224,15 +298,14 @@ class Run {
     if (evaluated_at_ != trainer_->steps_done()) {
       if (Result<void> evaluated = evaluate_now(); !evaluated) return evaluated;
     }
-    if (best_.empty()) {
+    if (best_.weights.empty()) {
       auto weights = trainer_->weights();
       if (!weights) return fail(std::move(weights.error()));
-      best_ = std::move(*weights);
-      best_step_ = trainer_->steps_done();
+      best_ = {trainer_->steps_done(), best_.exact, best_.loss, std::move(*weights)};
     }
-    if (Result<void> written = gpu::write_model_folder(work_.output, model_, best_, work_.model); !written) return written;
-    emit(context_, EventKind::note, "the student of step " + std::to_string(best_step_) + " is in " + work_.output,
-         {{"step", number(best_step_)}, {"steps_done", number(trainer_->steps_done())}});
+    if (Result<void> written = gpu::write_model_folder(work_.output, model_, best_.weights, work_.model); !written) return written;
+    emit(context_, EventKind::note, "the student of step " + std::to_string(best_.step) + " is in " + work_.output,
+         {{"step", number(best_.step)}, {"steps_done", number(trainer_->steps_done())}});
     return save();
   }
 
@@ -245,10 +318,7 @@ class Run {
   std::unique_ptr<gpu::Trainer> trainer_;
   std::uint64_t steps_ = 0;
   std::string checkpoints_;
-  std::vector<float> best_;
-  std::uint64_t best_step_ = 0;
-  double best_exact_ = -1;
-  double best_loss_ = std::numeric_limits<double>::infinity();
+  Best best_;
   std::uint32_t without_better_ = 0;
   std::optional<std::uint64_t> evaluated_at_;
 };

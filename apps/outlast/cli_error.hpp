@@ -15,6 +15,7 @@ enum class CliError : std::uint16_t {
   not_found = 4,    // the node does not know what was named
   damaged = 5,      // the ledger did not verify
   differs = 6,      // what was compared does not agree
+  interrupted = 7,  // by Ctrl-C or a signal; what was done until then is saved
 };
 
 }  // namespace outlast::apps

@@ -13,7 +13,7 @@ namespace {
 constexpr const char* exit_codes =
     "Exit codes: 0 done, 1 refused or failed, 2 wrong command line, 3 no node answers,\n"
     "            4 what was named is not there, 5 the ledger is damaged, 6 what was compared\n"
-    "            differs.\n"
+    "            differs, 7 interrupted.\n"
     "Environment: OUTLAST_ADMIN, OUTLAST_ADMIN_TOKEN (admin interface), OUTLAST_URL,\n"
     "             OUTLAST_KEY (chat, models), NO_COLOR.";
 

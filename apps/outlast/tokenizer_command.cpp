@@ -26,7 +26,7 @@ Result<void> add_file(gpu::TokenizerTrainer& trainer, const std::string& file, s
   if (!std::filesystem::is_regular_file(file)) return fail(CliError::not_found, file + " is not a file");
   gpu::LineReader lines(file, line_bytes_max);
   std::string line;
-  while (true) {
+  for (std::size_t number = 1;; ++number) {
     const auto more = lines.next(line);
     if (!more) return failed(file, more.error());
     if (!*more) return {};
@@ -37,7 +37,7 @@ Result<void> add_file(gpu::TokenizerTrainer& trainer, const std::string& file, s
     }
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
     const auto chat = gpu::parse_chat_line(line);
-    if (!chat) return failed(file, chat.error());
+    if (!chat) return fail(CliError::failed, file + ", line " + std::to_string(number) + ": " + chat.error().message);
     for (const gpu::ChatMessage& message : *chat) {
       if (Result<void> added = trainer.add(message.content); !added) return failed(file, added.error());
     }

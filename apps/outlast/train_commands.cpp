@@ -79,8 +79,9 @@ Result<void> run_train(const GlobalOptions& global, TrainCommand command) {
   if (!worker) return fail(std::move(worker.error()));
   WorkDisplay display(global.json);
   Result<void> done = run_work(**worker, train, interrupts, [&display](const work::Event& event) { display.show(event); });
-  if (!done && interrupts.came()) return fail(CliError::failed, done.error().message + "; go on with the same command and --resume");
-  if (done && !global.json) print("try it: outlast generate " + command.train.output + " \"…\"\n");
+  if (!done && interrupts.came()) return fail(CliError::interrupted, done.error().message + "; go on with the same command and --resume");
+  const std::string where = is_elsewhere(command.worker) ? " --worker " + command.worker.name : "";
+  if (done && !global.json) print("try it: outlast generate " + command.train.output + " \"…\"" + where + "\n");
   return done;
 }
 
@@ -124,6 +125,7 @@ void add_train(CommandLine& line) {
   train.clip = 1;
   train.seed = 1;
   train.epochs = 10;
+  train.save_every = 500;
   app->add_option("samples", train.data, R"(one JSON object a line: {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]})")->required()->type_name("FILE");
   app->add_option("--to", train.output, "folder of the student, and of its checkpoints")->required()->type_name("FOLDER");
   app->add_option("--held-out", train.evaluation, "samples that it never learns from, to choose the best by")->type_name("FILE");
@@ -144,7 +146,7 @@ void add_train(CommandLine& line) {
   app->add_option("--seed", train.seed, "of the order of samples and of new weights")->capture_default_str();
   app->add_flag("--recompute", train.recompute, "computes activations again instead of keeping them: less memory, a third more time");
   app->add_option("--eval-every", train.evaluate_every, "steps between evaluations; 0: at the end");
-  app->add_option("--save-every", train.save_every, "steps between checkpoints; 0: at the end");
+  app->add_option("--save-every", train.save_every, "steps between checkpoints; 0: at the end")->capture_default_str();
   app->add_option("--patience", train.patience, "ends after so many evaluations without a better one");
   app->add_flag("--resume", train.resume, "goes on from the newest checkpoint");
   add_worker_options(*app, command->worker);

@@ -97,7 +97,7 @@ void WorkDisplay::show_plan(const work::Event& event) {
        ", gradients " + bytes_text(event.figure("gradients_bytes")) + ", optimizer " + bytes_text(event.figure("optimizer_bytes")) + ", activations " +
        bytes_text(event.figure("activations_bytes")) + " (" + text_of("%.0f", event.figure("bytes_per_parameter")) + " B a parameter, " +
        bytes_text(event.figure("bytes_per_token")) + " a token)");
-  if (const double cut = event.figure("cut_samples"); cut > 0) line(count_text(cut) + " samples are longer than --positions and lose their beginning");
+  if (const double cut = event.figure("cut_samples"); cut > 0) line(count_text(cut) + " samples are longer than --positions or --rows allow, and lose their beginning");
 }
 
 void WorkDisplay::show_step(const work::Event& event) {

@@ -251,9 +251,12 @@ std::string sampling_config_json(const SamplingConfig& config) {
   JsonWriter json(text);
   json.begin_object().key("do_sample").boolean(config.temperature > 0);
   if (config.temperature > 0) json.key("temperature").real(config.temperature).key("top_p").real(config.top_p).key("top_k").number(config.top_k);
-  json.key("eos_token_id").begin_array();
-  for (const std::uint32_t id : config.eos_tokens) json.number(id);
-  json.end_array().end_object();
+  if (!config.eos_tokens.empty()) {  // `transformers` takes the last of a list
+    json.key("eos_token_id").begin_array();
+    for (const std::uint32_t id : config.eos_tokens) json.number(id);
+    json.end_array();
+  }
+  json.end_object();
   return text;
 }
 

@@ -44,8 +44,9 @@ def student(task, tmp_path_factory):
     return folder, done.stdout
 
 
-def train_command(task, folder, *more):
-    return ["train", task / "train.jsonl", "--to", folder, "--steps", 60, "--batch", 16, "--threads", 1, "--save-every", 20, *more]
+def train_command(task, folder, *more, steps=600):
+    """Long enough not to be over before a signal arrives."""
+    return ["train", task / "train.jsonl", "--to", folder, "--steps", steps, "--batch", 16, "--threads", 1, "--save-every", 20, *more]
 
 
 def test_a_narrow_task_is_learned_from_chance_to_ninety_five_of_a_hundred(task, student, tmp_path):
@@ -117,7 +118,7 @@ def test_a_run_that_is_interrupted_goes_on_to_the_very_same_student(task, tmp_pa
             child.send_signal(signal.SIGINT)
             break
     _, errors = child.communicate(timeout=DEADLINE_S)
-    assert child.returncode == 1 and "--resume" in errors, errors
+    assert child.returncode == 7 and "--resume" in errors, errors
     assert not (tmp_path / "stopped" / "model.safetensors").exists()
     again = outlast(*train_command(task, tmp_path / "stopped"), check=False)
     assert again.returncode == 1 and "--resume" in again.stderr  # it does not begin anew by itself
@@ -125,9 +126,29 @@ def test_a_run_that_is_interrupted_goes_on_to_the_very_same_student(task, tmp_pa
     assert (tmp_path / "stopped/model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
 
 
+def test_the_best_of_a_run_is_kept_whenever_it_goes_on(task, tmp_path):
+    # Held out are messages with other messages' labels: the more it learns, the worse it is at them.
+    held_out = [json.loads(line)["messages"] for line in (task / "held-out.jsonl").read_text().splitlines()[:200]]
+    kinds = (task / "labels.txt").read_text().split()
+    for messages in held_out:
+        messages[1]["content"] = kinds[(kinds.index(messages[1]["content"]) + 7) % len(kinds)]
+    (tmp_path / "held-out.jsonl").write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in held_out))
+    folder = tmp_path / "student"
+    command = ["train", task / "train.jsonl", "--held-out", tmp_path / "held-out.jsonl", "--to", folder, "--steps", 300, "--threads", 1,
+               "--eval-every", 25, "--json"]
+
+    def kept(output):
+        return next(event["step"] for event in events_of(output, "note") if "steps_done" in event)
+    step = kept(outlast(*command).stdout)
+    assert step < 300
+    student = (folder / "model.safetensors").read_bytes()
+    assert kept(outlast(*command, "--resume").stdout) == step
+    assert (folder / "model.safetensors").read_bytes() == student
+
+
 def test_a_worker_that_is_killed_ends_the_command_in_words_and_loses_what_was_not_saved_only(task, tmp_path):
-    command = [str(BIN / "outlast"), *map(str, train_command(task, tmp_path / "killed", "--json"))]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = train_command(task, tmp_path / "killed", "--json", steps=100_000)
+    child = subprocess.Popen([str(BIN / "outlast"), *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for line in child.stdout:
         if json.loads(line)["event"] == "checkpoint":
             break
@@ -135,16 +156,15 @@ def test_a_worker_that_is_killed_ends_the_command_in_words_and_loses_what_was_no
     os.kill(worker, signal.SIGKILL)
     _, errors = child.communicate(timeout=DEADLINE_S)
     assert child.returncode == 1 and "signal 9" in errors, errors
-    done = outlast(*train_command(task, tmp_path / "killed", "--resume", "--json"))
-    assert events_of(done.stdout, "step")[0]["step"] in (21, 41)
-    outlast(*train_command(task, tmp_path / "whole"))
-    assert (tmp_path / "killed/model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
+    again = subprocess.Popen([str(BIN / "outlast"), *map(str, command), "--resume"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    first = next(event for event in map(json.loads, again.stdout) if event["event"] == "step")
+    again.send_signal(signal.SIGTERM)
+    again.communicate(timeout=DEADLINE_S)
+    assert first["step"] > 20 and first["step"] % 20 == 1
 
 
 def test_a_worker_ends_with_the_command_that_started_it(task, tmp_path):
-    command = [str(BIN / "outlast"), *map(str, train_command(task, tmp_path / "orphan", "--steps", 100000))]
-    command.remove("60")
-    command.remove("--steps")
+    command = [str(BIN / "outlast"), *map(str, train_command(task, tmp_path / "orphan", steps=100_000))]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
     def worker_of(parent):

@@ -74,6 +74,8 @@ def test_a_worker_links_to_its_node_and_works_for_whoever_asks_it(make_node, alp
     assert said["completion_tokens"] == 4
     elsewhere = train(node, "e2e/w1", files, tmp_path / "student", check=False)
     assert elsewhere.returncode == 1 and "is not within" in elsewhere.stderr, elsewhere.stderr
+    again = train(node, "e2e/w1", files, files / "student", check=False)
+    assert again.returncode == 1 and "has a model already" in again.stderr, again.stderr
     nobody = node.cli("generate", str(files / "student"), "hello", "--worker", "w2", check=False)
     assert nobody.returncode == 4, nobody.stderr
     assert worker.stop() == 0

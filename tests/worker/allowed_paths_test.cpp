@@ -18,13 +18,18 @@ TEST_CASE("a worker uses what is within its folder, and nothing by any other way
     return check_paths(work::Evaluate{model, data, 1, 1}, root + "/mine").has_value();
   };
   CHECK(allowed(root + "/mine/models", root + "/mine/not-there-yet/data.jsonl"));
-  CHECK(allowed(root + "/mine", ""));
+  CHECK_FALSE(allowed(root + "/mine", ""));  // it has a link that leads out
   CHECK_FALSE(allowed(root + "/others", ""));
   CHECK_FALSE(allowed(root + "/mine/models", root + "/others/data.jsonl"));
   CHECK_FALSE(allowed(root + "/mine/../others", ""));
   CHECK_FALSE(allowed(root + "/mine/link/model", ""));
   CHECK_FALSE(allowed(root + "/mineral", ""));
   CHECK_FALSE(allowed("mine/models", ""));
+  fs::create_symlink(root + "/others/weights", root + "/mine/models/model.safetensors");
+  CHECK_FALSE(allowed(root + "/mine/models", ""));
+  fs::remove(root + "/mine/models/model.safetensors");
+  fs::create_symlink(root + "/mine/weights", root + "/mine/models/model.safetensors");
+  CHECK(allowed(root + "/mine/models", ""));
   work::Train train;
   train.output = root + "/others/student";
   CHECK_FALSE(check_paths(train, root + "/mine"));
