@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 
 #include "core/result.hpp"
@@ -30,6 +31,7 @@ class Collective {
   Collective(const Collective&) = delete;
   Collective& operator=(const Collective&) = delete;
 
+  [[nodiscard]] virtual std::uint64_t generation() const = 0;  // of these ranks; a later one's is higher
   [[nodiscard]] virtual std::size_t rank() const = 0;
   [[nodiscard]] virtual std::size_t ranks() const = 0;
 

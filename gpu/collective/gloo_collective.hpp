@@ -35,6 +35,7 @@ class GlooCollective final : public Collective {
   static Result<std::unique_ptr<Collective>> make(Rendezvous& rendezvous, const Generation& generation, const GlooOptions& options);
   ~GlooCollective() override;
 
+  [[nodiscard]] std::uint64_t generation() const override { return generation_.number; }
   [[nodiscard]] std::size_t rank() const override { return generation_.rank; }
   [[nodiscard]] std::size_t ranks() const override { return generation_.ranks; }
   Result<void> all_reduce_sum(const Array& numbers) override;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -61,7 +62,11 @@ class Decoder {
   // The last layer's states after the final norm: c [rows, hidden], valid until the next call.
   Array forward(const DecoderWeights& weights, const DecoderBatch& batch);
   // Losses of the rows (f32 [loss_rows], valid until the next call), and gradients of Σ weight · loss, added to `gradients`.
-  Array loss_and_gradients(const DecoderWeights& weights, const DecoderWeights& gradients, const DecoderBatch& batch, const LossBatch& loss);
+  // `layer_done` is told of each layer, from the last to the first, as soon as its gradients are whole; what comes after the layers
+  // is whole with the last one, unless that is the embedding too.
+  using LayerDone = std::function<void(std::size_t layer)>;
+  Array loss_and_gradients(const DecoderWeights& weights, const DecoderWeights& gradients, const DecoderBatch& batch, const LossBatch& loss,
+                           const LayerDone& layer_done = {});
   struct Scores {
     Array losses;  // f32 [loss_rows]
     Array best;    // i32 [loss_rows]: what the model itself would say
