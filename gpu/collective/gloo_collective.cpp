@@ -1,5 +1,8 @@
 #include "gpu/collective/gloo_collective.hpp"
 
+#include <signal.h>
+#include <time.h>
+
 #include <algorithm>
 #include <exception>
 #include <span>
@@ -44,6 +47,32 @@ class AddressBook final : public gloo::rendezvous::Store {
   Rendezvous& rendezvous_;
   const std::uint64_t generation_;
   const std::chrono::milliseconds patience_;
+};
+
+// Gloo writes to connections that may be broken without saying that a signal is unwanted. While one of these lives SIGPIPE is blocked in
+// this thread, and in those that it starts; one that came is taken back.
+class NoPipeSignal {
+ public:
+  NoPipeSignal() {
+    sigset_t pending;
+    ::sigpending(&pending);
+    was_pending_ = ::sigismember(&pending, SIGPIPE) == 1;
+    ::sigemptyset(&pipe_);
+    ::sigaddset(&pipe_, SIGPIPE);
+    ::pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
+  }
+  ~NoPipeSignal() {
+    const timespec at_once{};
+    if (!was_pending_) ::sigtimedwait(&pipe_, nullptr, &at_once);
+    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+  NoPipeSignal(const NoPipeSignal&) = delete;
+  NoPipeSignal& operator=(const NoPipeSignal&) = delete;
+
+ private:
+  sigset_t pipe_;
+  sigset_t before_;
+  bool was_pending_ = false;
 };
 
 std::size_t segments_of(std::size_t count, std::size_t number_bytes) { return (count * number_bytes + segment_bytes - 1) / segment_bytes; }
@@ -112,6 +141,7 @@ Result<std::unique_ptr<Collective>> GlooCollective::make(Rendezvous& rendezvous,
 Result<void> GlooCollective::connect() {
   landing_.resize(2 * segment_bytes);
   if (ranks() == 1) return {};
+  const NoPipeSignal no_signal;
   try {
     gloo::transport::tcp::attr where;
     where.hostname = options_.address;
@@ -138,6 +168,7 @@ void GlooCollective::give_up() {
 
 template <class Work>
 Result<void> GlooCollective::guarded(const char* what, const Work& work) {
+  const NoPipeSignal no_signal;
   std::string cause;
   {
     const std::lock_guard lock(mutex_);
