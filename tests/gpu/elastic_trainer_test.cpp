@@ -98,6 +98,20 @@ TEST_CASE("a rank that stands still is noticed too", "[gpu][collective]") {
   SECTION("when its state is passed on") { check_survivors(2, strike(0, "pass_on", 5, "before", SIGSTOP), {3, 3}); }
 }
 
+TEST_CASE("a rank that goes on after it was taken for lost does not disturb the others, and stops", "[gpu][collective]") {
+  RankProcesses processes({3, steps, {}, 0, {strike(2, "reduce_scatter", 9 * buckets + 1, "before", SIGSTOP)}});
+  for (const RankStory& story : processes.stories()) {
+    INFO(story.text);
+    if (story.fault_ns == 0) check_losses(story);
+  }
+  for (const RankStory& story : processes.stories_after_waking()) {
+    if (story.fault_ns == 0) continue;
+    INFO(story.text);
+    CHECK_FALSE(story.done);
+    CHECK(story.error.find("took this rank for lost: it was silent") != std::string::npos);
+  }
+}
+
 // Those that were not struck, who all must have gone to the end.
 std::vector<RankStory> survivors_of(const RankProcesses::Plan& plan) {
   RankProcesses processes(plan);

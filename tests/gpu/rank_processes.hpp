@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <map>
 #include <sstream>
@@ -67,12 +68,13 @@ class RankProcesses {
   RankProcesses& operator=(const RankProcesses&) = delete;
 
   // Until all but those that were struck have ended, and no longer than a minute.
-  std::vector<RankStory> stories() {
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-    while (std::chrono::steady_clock::now() < deadline && std::any_of(processes_.begin(), processes_.end(), is_expected)) read_some();
-    std::vector<RankStory> stories;
-    for (const Process& process : processes_) stories.push_back(parse(process.text));
-    return stories;
+  std::vector<RankStory> stories() { return stories_when_none([](const Process& process) { return process.output >= 0 && process.text.find("fault ") == std::string::npos; }); }
+  // The same when those that were stopped go on, and have ended too.
+  std::vector<RankStory> stories_after_waking() {
+    for (const Process& process : processes_) {
+      if (process.output >= 0) ::kill(process.pid, SIGCONT);
+    }
+    return stories_when_none([](const Process& process) { return process.output >= 0; });
   }
 
  private:
@@ -101,8 +103,14 @@ class RankProcesses {
     processes_.push_back(process);
   }
 
-  // It has not ended, and will.
-  static bool is_expected(const Process& process) { return process.output >= 0 && process.text.find("fault ") == std::string::npos; }
+  template <class Waits>
+  std::vector<RankStory> stories_when_none(const Waits& waits) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (std::chrono::steady_clock::now() < deadline && std::any_of(processes_.begin(), processes_.end(), waits)) read_some();
+    std::vector<RankStory> stories;
+    for (const Process& process : processes_) stories.push_back(parse(process.text));
+    return stories;
+  }
 
   void read_some() {
     std::vector<pollfd> watched;
