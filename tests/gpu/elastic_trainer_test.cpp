@@ -154,6 +154,17 @@ TEST_CASE("a rank is lost while the others recover from a loss", "[gpu][collecti
   }
 }
 
+TEST_CASE("a rank is lost while ranks connect", "[gpu][collective]") {
+  const std::string when = GENERATE("put:1:before", "put:1:after", "put:2:before", "put:2:after");
+  INFO(when);
+  const auto survivors = survivors_of({4, steps, {}, 0, {"3:" + when + ":9", strike(0, "reduce_scatter", 9 * buckets + 2, "before", SIGKILL)}});
+  CHECK(survivors.size() == 2);
+}
+
+TEST_CASE("a rank is lost when all work is done and others still wait to leave", "[gpu][collective]") {
+  CHECK(survivors_of({3, steps, {}, 0, {"1:leave:1:before:9"}}).size() == 2);
+}
+
 TEST_CASE("when neighbours are lost together the newest checkpoint is what is left, or the beginning", "[gpu][collective]") {
   const ScratchFolder folder;
   const bool saves = GENERATE(true, false);

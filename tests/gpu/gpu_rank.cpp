@@ -105,6 +105,32 @@ class FaultyCollective final : public Collective {
   Faults& faults_;
 };
 
+// Where ranks die while they connect.
+class FaultyRendezvous final : public Rendezvous {
+ public:
+  FaultyRendezvous(Rendezvous& inner, Faults& faults) : inner_(inner), faults_(faults) {}
+  Result<Generation> join(std::chrono::milliseconds patience) override { return inner_.join(patience); }
+  Result<void> put(std::uint64_t generation, const std::string& key, const std::string& value) override {
+    faults_.before("put");
+    Result<void> done = inner_.put(generation, key, value);
+    faults_.after("put");
+    return done;
+  }
+  Result<std::string> get(std::uint64_t generation, const std::string& key, std::chrono::milliseconds patience) override {
+    return inner_.get(generation, key, patience);
+  }
+  Result<void> leave(std::uint64_t generation, std::chrono::milliseconds patience) override {
+    faults_.before("leave");
+    return inner_.leave(generation, patience);
+  }
+  void watch(std::uint64_t generation, std::function<void()> ended) override { inner_.watch(generation, std::move(ended)); }
+  void unwatch() override { inner_.unwatch(); }
+
+ private:
+  Rendezvous& inner_;
+  Faults& faults_;
+};
+
 const char* name_of(Origin origin) { return origin == Origin::copies ? "copies" : origin == Origin::checkpoint ? "checkpoint" : "beginning"; }
 
 ElasticEvents telling() {
@@ -133,17 +159,18 @@ Result<void> run(std::span<char*> arguments) {
   const ModelConfig config = tiny();
   const auto weights = random_weights(config, ParameterLayout(config), 5);
   const auto samples = counting(50);
-  const auto connect = [&client, &faults](const Generation& generation) -> Result<std::unique_ptr<Collective>> {
-    auto gloo = GlooCollective::make(**client, generation, {});
-    if (!gloo) return gloo;
+  FaultyRendezvous rendezvous(**client, faults);
+  const auto connect = [&rendezvous, &faults](const Generation& generation) -> Result<std::unique_ptr<Collective>> {
     if (generation.number == 1) faults.keep_those_of(generation.rank);
+    auto gloo = GlooCollective::make(rendezvous, generation, {});
+    if (!gloo) return gloo;
     return std::make_unique<FaultyCollective>(std::move(*gloo), faults);
   };
   ElasticOptions options;
   options.folder = arguments[3];
   options.save_interval = std::stoull(arguments[4]);
   options.patience = std::chrono::seconds(30);
-  const auto trainer = ElasticTrainer::make({**device, config, weights, samples, quick()}, **client, connect, options, telling());
+  const auto trainer = ElasticTrainer::make({**device, config, weights, samples, quick()}, rendezvous, connect, options, telling());
   if (!trainer) return fail(trainer.error());
   return (*trainer)->run(std::stoull(arguments[2]));
 }
