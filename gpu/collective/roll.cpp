@@ -5,7 +5,8 @@
 namespace outlast::gpu {
 namespace {
 
-constexpr std::size_t values_max = 65'536;  // of one generation
+constexpr std::size_t values_bytes_max = 16U << 20;  // of one generation
+constexpr std::size_t questions_max = 65'536;
 
 }  // namespace
 
@@ -25,9 +26,9 @@ Roll::Words Roll::received(Connection from, const RendezvousMessage& message, st
       } else if (!is_current) {
         words_.push_back({from, {RendezvousKind::ended, message.generation}});
       } else if (message.kind == RendezvousKind::put) {
-        put(message);
+        put(from, message, now_ms);
       } else if (message.kind == RendezvousKind::get) {
-        get(from, message);
+        get(from, message, now_ms);
       } else {
         leave(*member);
       }
@@ -35,8 +36,7 @@ Roll::Words Roll::received(Connection from, const RendezvousMessage& message, st
     case RendezvousKind::beat:
       break;
     default:
-      refuse(from, RendezvousKind::refused, "only the rendezvous may say this");
-      remove(from, now_ms);
+      throw_out(from, "only the rendezvous may say this", now_ms);
   }
   return take_words();
 }
@@ -46,8 +46,7 @@ void Roll::join(Connection from, const RendezvousMessage& message, std::int64_t 
   Member* const member = find(from);
   const std::uint64_t own = member == nullptr ? 0 : generation_;
   if (message.generation != own) {
-    refuse(from, RendezvousKind::refused, "it says that it is of generation " + std::to_string(message.generation) + ", and is of " + std::to_string(own));
-    return remove(from, now_ms);
+    return throw_out(from, "it says that it is of generation " + std::to_string(message.generation) + ", and is of " + std::to_string(own), now_ms);
   }
   if (member != nullptr) {
     if (going_) end(now_ms);
@@ -60,8 +59,9 @@ void Roll::join(Connection from, const RendezvousMessage& message, std::int64_t 
   form_if_complete();
 }
 
-void Roll::put(const RendezvousMessage& message) {
-  if (values_.size() >= values_max) return;
+void Roll::put(Connection from, const RendezvousMessage& message, std::int64_t now_ms) {
+  values_bytes_ += message.key.size() + message.value.size();
+  if (values_bytes_ > values_bytes_max) return throw_out(from, "the ranks have put more than " + std::to_string(values_bytes_max) + " bytes", now_ms);
   values_[message.key] = message.value;
   std::erase_if(questions_, [this, &message](const Question& question) {
     if (question.key != message.key) return false;
@@ -70,12 +70,14 @@ void Roll::put(const RendezvousMessage& message) {
   });
 }
 
-void Roll::get(Connection from, const RendezvousMessage& message) {
+void Roll::get(Connection from, const RendezvousMessage& message, std::int64_t now_ms) {
   const auto at = values_.find(message.key);
   if (at != values_.end()) {
     words_.push_back({from, {RendezvousKind::value, generation_, 0, 0, at->first, at->second}});
-  } else if (questions_.size() < values_max) {
+  } else if (questions_.size() < questions_max) {
     questions_.push_back({from, message.key});
+  } else {
+    throw_out(from, "the ranks wait for more than " + std::to_string(questions_max) + " values", now_ms);
   }
 }
 
@@ -132,6 +134,7 @@ void Roll::form_if_complete() {
   ++generation_;
   going_ = true;
   values_.clear();
+  values_bytes_ = 0;
   for (std::size_t rank = 0; rank < members_.size(); ++rank) {
     words_.push_back({members_[rank].connection,
                       {RendezvousKind::formed, generation_, static_cast<std::uint32_t>(rank), static_cast<std::uint32_t>(members_.size())}});
@@ -148,6 +151,11 @@ void Roll::say(Connection to, RendezvousKind kind, std::string value) { words_.p
 void Roll::refuse(Connection to, RendezvousKind kind, std::string why) {
   say(to, kind, std::move(why));
   words_.back().last = true;
+}
+
+void Roll::throw_out(Connection from, std::string why, std::int64_t now_ms) {
+  refuse(from, RendezvousKind::refused, std::move(why));
+  remove(from, now_ms);
 }
 
 Roll::Words Roll::take_words() { return std::exchange(words_, {}); }

@@ -54,14 +54,15 @@ class Roll {
   };
   Member* find(Connection connection);
   void join(Connection from, const RendezvousMessage& message, std::int64_t now_ms);
-  void put(const RendezvousMessage& message);
-  void get(Connection from, const RendezvousMessage& message);
+  void put(Connection from, const RendezvousMessage& message, std::int64_t now_ms);
+  void get(Connection from, const RendezvousMessage& message, std::int64_t now_ms);
   void leave(Member& member);
   void remove(Connection connection, std::int64_t now_ms);
   void end(std::int64_t now_ms);
   void form_if_complete();
   void say(Connection to, RendezvousKind kind, std::string value = {});
   void refuse(Connection to, RendezvousKind kind, std::string why);
+  void throw_out(Connection from, std::string why, std::int64_t now_ms);
   Words take_words();
 
   const RollOptions options_;
@@ -71,6 +72,7 @@ class Roll {
   bool over_ = false;
   std::int64_t ended_ms_ = 0;
   std::map<std::string, std::string> values_;
+  std::size_t values_bytes_ = 0;  // put since the generation formed
   std::vector<Question> questions_;
   Words words_;
 };

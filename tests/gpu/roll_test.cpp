@@ -106,6 +106,14 @@ TEST_CASE("values are of a generation, and are waited for", "[gpu][collective]")
   CHECK(told(run.roll.received(4, {Kind::get, 1, 0, 0, "a"}, 1)) == std::vector<std::string>{"4:10"});
 }
 
+TEST_CASE("a rank that puts without end is thrown out", "[gpu][collective]") {
+  Running run;
+  const RendezvousMessage large{Kind::put, 1, 0, 0, "a", std::string(60'000, 'x')};
+  Roll::Words words;
+  for (int i = 0; i < 300 && words.empty(); ++i) words = run.roll.received(2, large, 1);
+  CHECK(told(words) == std::vector<std::string>{"2:10", "1:8", "3:8"});
+}
+
 TEST_CASE("no rank may go before all have finished", "[gpu][collective]") {
   Running run;
   CHECK(run.roll.received(1, {Kind::leave, 1}, 1).empty());
