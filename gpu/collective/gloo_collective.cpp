@@ -7,8 +7,9 @@
 #include <exception>
 #include <span>
 
-#include <gloo/rendezvous/context.h>
-#include <gloo/rendezvous/store.h>
+#include <gloo/transport/address.h>
+#include <gloo/transport/context.h>
+#include <gloo/transport/pair.h>
 #include <gloo/transport/tcp/device.h>
 #include <gloo/transport/unbound_buffer.h>
 
@@ -21,33 +22,8 @@ namespace {
 // While one segment of a part is added the next one is on its way.
 constexpr std::size_t segment_bytes = 1U << 20;
 
-struct Stopped {};  // thrown within guarded()
-
-// Where Gloo's ranks find each other's addresses.
-class AddressBook final : public gloo::rendezvous::Store {
- public:
-  AddressBook(Rendezvous& rendezvous, std::uint64_t generation, std::chrono::milliseconds patience)
-      : rendezvous_(rendezvous), generation_(generation), patience_(patience) {}
-
-  void set(const std::string& key, const std::vector<char>& data) override {
-    const Result<void> put = rendezvous_.put(generation_, key, std::string(data.begin(), data.end()));
-    if (!put) throw std::runtime_error(put.error().message);
-  }
-  std::vector<char> get(const std::string& key) override {
-    const Result<std::string> value = rendezvous_.get(generation_, key, patience_);
-    if (!value) throw std::runtime_error(value.error().message);
-    return {value->begin(), value->end()};
-  }
-  void wait(const std::vector<std::string>& keys) override {
-    for (const std::string& key : keys) get(key);
-  }
-  void wait(const std::vector<std::string>& keys, const std::chrono::milliseconds&) override { wait(keys); }
-
- private:
-  Rendezvous& rendezvous_;
-  const std::uint64_t generation_;
-  const std::chrono::milliseconds patience_;
-};
+struct Stopped {};  // thrown, and caught where Gloo's own exceptions are
+constexpr const char* gone = "a rank is gone";
 
 // Gloo writes to connections that may be broken without saying that a signal is unwanted. While one of these lives SIGPIPE is blocked in
 // this thread, and in those that it starts; one that came is taken back.
@@ -127,33 +103,79 @@ GlooCollective::GlooCollective(Rendezvous& rendezvous, const Generation& generat
 
 GlooCollective::~GlooCollective() {
   rendezvous_.unwatch();
-  if (context_) context_->closeConnections();
+  close_pairs();
 }
 
 Result<std::unique_ptr<Collective>> GlooCollective::make(Rendezvous& rendezvous, const Generation& generation, const GlooOptions& options) {
   check(generation.rank < generation.ranks, "a rank is one of the ranks");
   std::unique_ptr<GlooCollective> collective(new GlooCollective(rendezvous, generation, options));
   if (Result<void> connected = collective->connect(); !connected) return fail(std::move(connected.error()));
-  rendezvous.watch(generation.number, [self = collective.get()] { self->give_up(); });
   return collective;
 }
 
 Result<void> GlooCollective::connect() {
+  const auto watch = [this] { rendezvous_.watch(generation_.number, [this] { give_up(); }); };
+  if (ranks() == 1) {
+    watch();
+    return {};
+  }
   landing_.resize(2 * segment_bytes);
-  if (ranks() == 1) return {};
+  std::string cause;
   const NoPipeSignal no_signal;
   try {
     gloo::transport::tcp::attr where;
     where.hostname = options_.address;
-    auto device = gloo::transport::tcp::CreateDevice(where);
-    auto context = std::make_shared<gloo::rendezvous::Context>(static_cast<int>(rank()), static_cast<int>(ranks()));
-    context->setTimeout(options_.connect_patience / 5);  // Gloo waits five times as long for a connection
-    AddressBook addresses(rendezvous_, generation_.number, options_.connect_patience);
-    context->connectFullMesh(addresses, device);
-    context_ = std::move(context);
-    return {};
+    context_ = gloo::transport::tcp::CreateDevice(where)->createContext(static_cast<int>(rank()), static_cast<int>(ranks()));
+    context_->setTimeout(options_.connect_patience / 5);  // Gloo waits five times as long for a connection
+    const std::string addresses = make_pairs();
+    connecting_ = true;  // before another thread can look
+    watch();
+    connect_pairs(addresses);
+    const std::lock_guard lock(mutex_);
+    connecting_ = false;
+    if (!given_up_) return {};
+    cause = gone;
+  } catch (const Stopped&) {
+    cause = gone;
   } catch (const std::exception& error) {
-    return fail(GpuError::peer_lost, "the ranks of generation " + std::to_string(generation_.number) + " did not connect: " + error.what());
+    cause = error.what();
+  }
+  return fail(GpuError::peer_lost, "the ranks of generation " + std::to_string(generation_.number) + " did not connect: " + cause);
+}
+
+// Where this rank waits for each of the others: one address after the other, all as long.
+std::string GlooCollective::make_pairs() {
+  std::string addresses;
+  for (std::size_t other = 0; other < ranks(); ++other) {
+    if (other == rank()) continue;
+    const std::vector<char> address = context_->createPair(static_cast<int>(other))->address().bytes();
+    addresses.resize(ranks() * address.size());
+    std::copy(address.begin(), address.end(), addresses.begin() + static_cast<std::ptrdiff_t>(other * address.size()));
+  }
+  return addresses;
+}
+
+void GlooCollective::connect_pairs(const std::string& addresses) {
+  const std::size_t size = addresses.size() / ranks();
+  const auto key = [](std::size_t of) { return "addresses of " + std::to_string(of); };
+  if (const auto put = rendezvous_.put(generation_.number, key(rank()), addresses); !put) throw std::runtime_error(put.error().message);
+  for (std::size_t other = 0; other < ranks(); ++other) {
+    if (other == rank()) continue;
+    const Result<std::string> all = rendezvous_.get(generation_.number, key(other), options_.connect_patience);
+    if (!all) throw std::runtime_error(all.error().message);
+    if (all->size() != addresses.size()) throw std::runtime_error("rank " + std::to_string(other) + " has addresses of another kind");
+    {
+      const std::lock_guard lock(mutex_);
+      if (given_up_) throw Stopped();
+    }
+    const auto own = all->begin() + static_cast<std::ptrdiff_t>(rank() * size);
+    context_->getPair(static_cast<int>(other))->connect({own, own + static_cast<std::ptrdiff_t>(size)});
+  }
+}
+
+void GlooCollective::close_pairs() {
+  for (std::size_t other = 0; context_ && other < ranks(); ++other) {
+    if (auto& pair = context_->getPair(static_cast<int>(other)); pair) pair->close();
   }
 }
 
@@ -164,6 +186,8 @@ void GlooCollective::give_up() {
     buffer->abortWaitRecv();
     buffer->abortWaitSend();
   }
+  // Nothing else ends the wait for a connection; those that carry numbers are closed by whoever waits for them.
+  if (connecting_) close_pairs();
 }
 
 template <class Work>
@@ -172,7 +196,7 @@ Result<void> GlooCollective::guarded(const char* what, const Work& work) {
   std::string cause;
   {
     const std::lock_guard lock(mutex_);
-    if (given_up_) cause = "a rank is gone";
+    if (given_up_) cause = gone;
   }
   if (cause.empty() && ranks() == 1) return {};
   if (cause.empty()) {
@@ -180,7 +204,7 @@ Result<void> GlooCollective::guarded(const char* what, const Work& work) {
       work();
       return {};
     } catch (const Stopped&) {
-      cause = "a rank is gone";
+      cause = gone;
     } catch (const std::exception& error) {
       cause = error.what();
     }
@@ -189,7 +213,7 @@ Result<void> GlooCollective::guarded(const char* what, const Work& work) {
     const std::lock_guard lock(mutex_);
     given_up_ = true;
   }
-  if (context_) context_->closeConnections();  // so that those who wait for this rank hear of it
+  close_pairs();  // so that those who wait for this rank hear of it
   return fail(GpuError::peer_lost, std::string(what) + " of generation " + std::to_string(generation_.number) + ": " + cause);
 }
 

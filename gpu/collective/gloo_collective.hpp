@@ -12,12 +12,10 @@
 #include "gpu/collective/collective.hpp"
 #include "gpu/collective/rendezvous.hpp"
 
-namespace gloo {
+namespace gloo::transport {
 class Context;
-namespace transport {
 class UnboundBuffer;
-}
-}  // namespace gloo
+}  // namespace gloo::transport
 
 namespace outlast::gpu {
 
@@ -50,7 +48,10 @@ class GlooCollective final : public Collective {
 
   GlooCollective(Rendezvous& rendezvous, const Generation& generation, const GlooOptions& options);
   Result<void> connect();
+  std::string make_pairs();
+  void connect_pairs(const std::string& addresses);
   void give_up();  // from the rendezvous's thread: wakes what waits
+  void close_pairs();
   template <class Work>
   Result<void> guarded(const char* what, const Work& work);  // where Gloo's exceptions end
   template <class T>
@@ -62,12 +63,13 @@ class GlooCollective final : public Collective {
   Rendezvous& rendezvous_;
   const Generation generation_;
   const GlooOptions options_;
-  std::shared_ptr<gloo::Context> context_;
+  std::shared_ptr<gloo::transport::Context> context_;
   std::uint64_t next_slot_ = 0;  // tells messages apart; the same on all ranks
   std::vector<std::byte> landing_;  // two segments: what arrives, before it is added
   std::mutex mutex_;             // for what follows
   std::vector<gloo::transport::UnboundBuffer*> waiting_;
   bool given_up_ = false;
+  bool connecting_ = false;
 };
 
 }  // namespace outlast::gpu

@@ -31,7 +31,7 @@ class Rendezvous {
   // Waits until the next generation is complete. A member that joins again ends the generation it is in. Errors: invalid (refused,
   // with the reason), peer_lost (not complete in time, or this rank was taken for lost), io.
   virtual Result<Generation> join(std::chrono::milliseconds patience) = 0;
-  // Once for each key. Errors: peer_lost (the generation has ended), io.
+  // Once for each key, and no more than a message holds (rendezvous_message.hpp). Errors: peer_lost (the generation has ended), io.
   virtual Result<void> put(std::uint64_t generation, const std::string& key, const std::string& value) = 0;
   // Waits until someone put it. Errors: peer_lost (the generation has ended, or time is up), io.
   virtual Result<std::string> get(std::uint64_t generation, const std::string& key, std::chrono::milliseconds patience) = 0;

@@ -9,6 +9,7 @@
 
 #include "core/clock.hpp"
 #include "gpu/collective/sockets.hpp"
+#include "gpu/gpu_error.hpp"
 
 namespace outlast::gpu {
 namespace {
@@ -140,6 +141,7 @@ RendezvousServer::~RendezvousServer() {
 }
 
 Result<std::unique_ptr<RendezvousServer>> RendezvousServer::make(const std::string& address, std::uint16_t port, RollOptions options) {
+  if (options.ranks == 0 || options.ranks > ranks_max) return fail(GpuError::invalid, "a run has from 1 to " + std::to_string(ranks_max) + " ranks");
   auto listener = listen_at(address, port);
   if (!listener) return fail(std::move(listener.error()));
   auto stop = make_event();

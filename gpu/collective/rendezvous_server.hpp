@@ -14,7 +14,7 @@ namespace outlast::gpu {
 // Serves from a thread of its own until it is destroyed.
 class RendezvousServer {
  public:
-  // `address`: of this machine, numeric; port 0: any. Errors: io.
+  // `address`: of this machine, numeric; port 0: any. Errors: io, invalid.
   static Result<std::unique_ptr<RendezvousServer>> make(const std::string& address, std::uint16_t port, RollOptions options);
   ~RendezvousServer();
   RendezvousServer(const RendezvousServer&) = delete;

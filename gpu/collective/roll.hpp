@@ -12,9 +12,11 @@
 
 namespace outlast::gpu {
 
+inline constexpr std::size_t ranks_max = 256;  // their addresses fit into one message
+
 struct RollOptions {
   std::string run;        // whoever knows it may take part: a secret of those who started the run
-  std::size_t ranks = 1;  // of the first generation
+  std::size_t ranks = 1;  // of the first generation; at most ranks_max
   std::int64_t silence_ms_max = 1'300;    // then a rank is lost; they speak every 100 ms
   std::int64_t rejoin_ms_max = 60'000;    // after a generation's end: the longest a rank may be busy
 };

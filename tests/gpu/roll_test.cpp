@@ -179,6 +179,9 @@ bool is_thrown_out(std::uint16_t port, const std::string& bytes) {
 
 TEST_CASE("a server throws out who does not belong, and its ranks work on", "[gpu][collective]") {
   RollOptions options = three();
+  options.ranks = ranks_max + 1;
+  CHECK_FALSE(RendezvousServer::make("127.0.0.1", 0, options));
+  CHECK_FALSE(RendezvousServer::make("localhost", 0, three()));
   options.ranks = 2;
   options.silence_ms_max = 20'000;
   const auto server = need(RendezvousServer::make("127.0.0.1", 0, options));
