@@ -303,7 +303,8 @@ Decoder::Scores Decoder::scores(const DecoderWeights& weights, const DecoderBatc
   return {head.losses, head.best};
 }
 
-Array Decoder::loss_and_gradients(const DecoderWeights& weights, const DecoderWeights& gradients, const DecoderBatch& batch, const LossBatch& loss) {
+Array Decoder::loss_and_gradients(const DecoderWeights& weights, const DecoderWeights& gradients, const DecoderBatch& batch, const LossBatch& loss,
+                                  const LayerDone& layer_done) {
   check(limits_.trains, "a decoder that does not train has no gradients");
   forward(weights, batch);
   const std::size_t hidden = config_.hidden;
@@ -322,6 +323,7 @@ Array Decoder::loss_and_gradients(const DecoderWeights& weights, const DecoderWe
     const bool was_overwritten = limits_.keep == Keep::inputs && layer + 1 < config_.layers;
     if (was_overwritten) forward_to_mlp(weights, layer, batch, {});
     backward_layer(weights.layers[layer], gradients.layers[layer], states_of(layer), batch);
+    if (layer_done) layer_done(layer);
   }
   device_.run(EmbeddingBackward{gradients.embedding, d_stream, batch.tokens, hidden});
   return head.losses;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -73,7 +74,11 @@ class Decoder {
   // vocabulary: c [count, tokens], valid until the next call.
   Array logits(const DecoderWeights& weights, const DecoderBatch& batch, const Array& rows, std::size_t tokens);
   // Losses of the rows (f32 [loss_rows], valid until the next call), and gradients of Σ weight · loss, added to `gradients`.
-  Array loss_and_gradients(const DecoderWeights& weights, const DecoderWeights& gradients, const DecoderBatch& batch, const LossBatch& loss);
+  // `layer_done` is told of each layer, from the last to the first, as soon as its gradients are whole; what comes after the layers
+  // is whole with the last one, unless that is the embedding too.
+  using LayerDone = std::function<void(std::size_t layer)>;
+  Array loss_and_gradients(const DecoderWeights& weights, const DecoderWeights& gradients, const DecoderBatch& batch, const LossBatch& loss,
+                           const LayerDone& layer_done = {});
   struct Scores {
     Array losses;  // f32 [loss_rows]
     Array best;    // i32 [loss_rows]: what the model itself would say

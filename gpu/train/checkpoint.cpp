@@ -2,6 +2,7 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
@@ -25,6 +26,7 @@ namespace fs = std::filesystem;
 constexpr std::string_view prefix = "step-";
 constexpr std::string_view unfinished = ".unfinished";
 constexpr std::size_t place_bytes_max = 64U << 10;
+constexpr std::array<const char*, state_arrays> state_names{"weights", "first_moment", "second_moment"};
 
 std::string name_of_step(std::uint64_t step) {
   std::string digits = std::to_string(step);
@@ -73,16 +75,63 @@ Result<void> put_in_place(const fs::path& made, const fs::path& old) {
   return {};
 }
 
-TensorToWrite tensor_of(Device& device, std::string name, const Array& array) {
-  const auto fill = [&device, array](std::size_t first, std::span<std::byte> into) {
-    return device.download(into, array.part(first / sizeof(float), into.size() / sizeof(float)));
-  };
-  return {std::move(name), Dtype::f32, {array.count}, fill};
-}
+// What the first rank could do, as all ranks hear it.
+enum class Outcome : std::uint8_t { nothing, done, failed };
 
 }  // namespace
 
+// The moments of all ranks in the order in which a checkpoint has them: every rank goes through all pieces, whatever happens to the
+// first one's file, because each piece takes all of them.
+class Trainer::PieceFeed {
+ public:
+  PieceFeed(Trainer& trainer, Array staging) : trainer_(trainer), staging_(staging) {}
+
+  Result<void> next(std::span<std::byte> into) {
+    const auto gathered = gather();
+    if (!gathered) return fail(gathered.error());
+    return trainer_.device_.download(into, *gathered);
+  }
+  Result<void> rest() {
+    while (array_ < state_arrays) {
+      if (const auto gathered = gather(); !gathered) return fail(gathered.error());
+    }
+    return {};
+  }
+
+ private:
+  Result<Array> gather() {
+    const std::size_t count = std::min(trainer_.layout_.count() - begin_, staging_.count);
+    const Array piece = staging_.part(0, count);
+    if (Result<void> gathered = trainer_.gather_piece(array_, {begin_, count}, piece); !gathered) return fail(std::move(gathered.error()));
+    begin_ += count;
+    if (begin_ == trainer_.layout_.count()) {
+      ++array_;
+      begin_ = 0;
+    }
+    return piece;
+  }
+
+  Trainer& trainer_;
+  const Array staging_;  // f32, as large as the pieces in which a file is written
+  std::size_t array_ = 1;
+  std::size_t begin_ = 0;
+};
+
 Result<void> Trainer::save(const std::string& folder) {
+  const auto staging = device_.allocate(tensor_piece_bytes / sizeof(float), Dtype::f32);
+  if (!staging) return fail(staging.error());
+  PieceFeed moments(*this, (*staging)->array());
+  Result<void> written;
+  if (plan_.rank() == 0) written = write_checkpoint(folder, moments);
+  if (!queue_) return written;
+  if (Result<void> rest = moments.rest(); !rest) return rest;
+  double failures = written ? 0 : 1;
+  if (Result<void> told = ranks_->sum({&failures, 1}); !told) return told;
+  if (written && failures > 0) return fail(GpuError::io, "the first rank could not write the checkpoint");
+  return written;
+}
+
+Result<void> Trainer::write_checkpoint(const std::string& folder, PieceFeed& moments) {
   const fs::path place = fs::path(folder) / name_of_step(step_);
   const fs::path beside = place.string() + std::string(unfinished);
   std::error_code error;
@@ -90,8 +139,12 @@ Result<void> Trainer::save(const std::string& folder) {
   fs::create_directories(beside, error);
   if (error) return cannot("make", beside, error);
   if (Result<void> synced = sync_folder(fs::absolute(folder).lexically_normal().parent_path().string()); !synced) return synced;
-  const std::vector<TensorToWrite> tensors{tensor_of(device_, "weights", weights_->array()), tensor_of(device_, "first_moment", first_->array()),
-                                           tensor_of(device_, "second_moment", second_->array())};
+  const auto weights = [this](std::size_t first, std::span<std::byte> into) {
+    return device_.download(into, weights_->array().part(first / sizeof(float), into.size() / sizeof(float)));
+  };
+  const auto moment = [&moments](std::size_t, std::span<std::byte> into) { return moments.next(into); };
+  const std::vector<std::uint64_t> shape{layout_.count()};
+  const std::vector<TensorToWrite> tensors{{"weights", Dtype::f32, shape, weights}, {"first_moment", Dtype::f32, shape, moment}, {"second_moment", Dtype::f32, shape, moment}};
   if (Result<void> written = write_safetensors((beside / "state.safetensors").string(), tensors, {}); !written) return written;
   std::string text;
   JsonWriter json(text);
@@ -102,10 +155,16 @@ Result<void> Trainer::save(const std::string& folder) {
   return sync_folder(folder);
 }
 
-Result<bool> Trainer::resume(const std::string& folder) {
+struct Trainer::Stored {
+  std::uint64_t step = 0;
+  fs::path place;
+  std::unique_ptr<SafetensorsFile> file;  // none: there is no checkpoint
+};
+
+Result<Trainer::Stored> Trainer::find_newest(const std::string& folder) const {
   const auto found = checkpoints_in(folder);
   if (!found) return fail(found.error());
-  if (found->empty()) return false;
+  if (found->empty()) return Stored{};
   const auto& [step, place] = *found->rbegin();
   const auto text = read_whole_file((place / "place.json").string(), place_bytes_max);
   if (!text) return fail(text.error());
@@ -128,22 +187,58 @@ Result<bool> Trainer::resume(const std::string& folder) {
   if (!same(model, model_config_json(config_))) return fail(GpuError::invalid, place.string() + " is of another model; choose another folder");
   if (data != data_hash_ || !same(run, options_.fingerprint()))
     return fail(GpuError::invalid, place.string() + " is of a run with other settings or data; give the same, or choose another folder");
-  const auto file = SafetensorsFile::open((place / "state.safetensors").string());
-  if (!file) return fail(file.error());
-  std::vector<std::byte> piece;
-  for (const auto& [name, memory] : {std::pair{"weights", &weights_}, std::pair{"first_moment", &first_}, std::pair{"second_moment", &second_}}) {
+  auto file = SafetensorsFile::open((place / "state.safetensors").string());
+  if (!file) return fail(std::move(file.error()));
+  for (const char* const name : state_names) {
     const TensorInfo* const tensor = (*file)->find(name);
     if (tensor == nullptr || tensor->dtype != Dtype::f32 || tensor->count() != layout_.count())
       return fail(GpuError::malformed, place.string() + ": '" + name + "' is missing or of another size");
-    for (std::uint64_t first = 0; first < tensor->bytes(); first += piece.size()) {
-      piece.resize(std::min<std::uint64_t>(tensor->bytes() - first, tensor_piece_bytes));
-      if (Result<void> read = (*file)->read(*tensor, piece, first); !read) return fail(std::move(read.error()));
-      device_.upload((*memory)->array().part(first / sizeof(float), piece.size() / sizeof(float)), piece);
+  }
+  return Stored{stored_step, place, std::move(*file)};
+}
+
+Result<bool> Trainer::resume(const std::string& folder) {
+  Result<Stored> stored = plan_.rank() == 0 ? find_newest(folder) : Result<Stored>(Stored{});
+  const Outcome own = !stored ? Outcome::failed : stored->file ? Outcome::done : Outcome::nothing;
+  std::array<double, 2> told{static_cast<double>(own), stored ? static_cast<double>(stored->step) : 0.0};
+  if (queue_) {
+    if (Result<void> heard = ranks_->sum(told); !heard) return fail(std::move(heard.error()));
+  }
+  if (!stored) return fail(std::move(stored.error()));
+  if (told[0] == static_cast<double>(Outcome::failed)) return fail(GpuError::invalid, "the first rank cannot go on from a checkpoint");
+  if (told[0] == static_cast<double>(Outcome::nothing)) return false;
+  if (Result<void> taken = take_state(*stored); !taken) return fail(std::move(taken.error()));
+  step_ = static_cast<std::uint64_t>(told[1]);
+  if (copies_) copies_->forget();
+  return true;
+}
+
+Result<void> Trainer::take_state(const Stored& stored) {
+  const auto staging = device_.allocate(tensor_piece_bytes / sizeof(float), Dtype::f32);
+  if (!staging) return fail(staging.error());
+  std::vector<std::byte> bytes;
+  Result<void> read;
+  for (std::size_t array = 0; array < state_arrays; ++array) {
+    for (std::size_t begin = 0; begin < layout_.count();) {
+      const Part piece{begin, std::min((*staging)->array().count, layout_.count() - begin)};
+      const Array numbers = (*staging)->array().part(0, piece.count);
+      bytes.resize(numbers.bytes());
+      if (stored.file && read) read = stored.file->read(*stored.file->find(state_names[array]), bytes, begin * sizeof(float));
+      if (stored.file) device_.upload(numbers, bytes);
+      if (queue_) {
+        if (Result<void> sent = ranks_->broadcast(numbers, 0); !sent) return sent;
+      }
+      place_piece(array, piece, numbers);
+      begin += piece.count;
     }
   }
   if (working_) device_.copy(working_->array(), weights_->array());
-  step_ = stored_step;
-  return true;
+  double failures = read ? 0 : 1;
+  if (queue_) {
+    if (Result<void> told = ranks_->sum({&failures, 1}); !told) return told;
+  }
+  if (read && failures > 0) return fail(GpuError::io, "the first rank could not read the checkpoint");
+  return read;
 }
 
 Result<void> prune_checkpoints(const std::string& folder, std::size_t keep) {

@@ -77,23 +77,26 @@ std::string TrainOptions::fingerprint() const {
   return text;
 }
 
-TrainMemory train_memory(const ModelConfig& config, const TrainOptions& options, std::size_t positions, std::size_t top_k, Dtype compute) {
+TrainMemory train_memory(const ModelConfig& config, const TrainOptions& options, std::size_t positions, std::size_t top_k, Dtype compute,
+                         std::size_t ranks) {
   const std::uint64_t count = ParameterLayout(config).count();
   TrainMemory memory;
   memory.weights = count * 4 + (compute == Dtype::f32 ? 0 : count * size_of(compute));
   memory.gradients = count * 4;
-  memory.optimizer = count * 8;
+  memory.optimizer = (count + ranks - 1) / ranks * 8;
+  memory.copies = BuddyCopies::bytes_of(count, ranks);
   memory.activations = Decoder::bytes_of(config, limits_of(options, positions), compute) + BatchOnDevice::bytes_of(options.rows, top_k);
   return memory;
 }
 
-Result<void> check_fits(const ModelConfig& config, const TrainOptions& options, std::size_t positions, std::size_t top_k, const Device& device) {
+Result<void> check_fits(const ModelConfig& config, const TrainOptions& options, std::size_t positions, std::size_t top_k, const Device& device,
+                        std::size_t ranks) {
   const std::uint64_t free = device.memory().free_bytes;
-  const auto memory_of = [&](const TrainOptions& how) { return train_memory(config, how, positions, top_k, device.compute_dtype()); };
+  const auto memory_of = [&](const TrainOptions& how) { return train_memory(config, how, positions, top_k, device.compute_dtype(), ranks); };
   const TrainMemory memory = memory_of(options);
   if (memory.total() <= free) return {};
   std::string text = "the run takes " + mib(memory.total()) + " (weights " + mib(memory.weights) + ", gradients " + mib(memory.gradients) + ", optimizer " +
-                     mib(memory.optimizer) + ", activations " + mib(memory.activations) + ") and " + device.name() + " has " + mib(free) + " free; ";
+                     mib(memory.optimizer) + ", activations " + mib(memory.activations) + (ranks > 1 ? ", copies " + mib(memory.copies) : "") + ") and " + device.name() + " has " + mib(free) + " free; ";
   TrainOptions smaller = options;
   smaller.keep = Keep::inputs;
   while (smaller.rows / 2 >= positions && memory_of(smaller).total() > free) smaller.rows /= 2;
@@ -107,20 +110,21 @@ Result<void> check_fits(const ModelConfig& config, const TrainOptions& options, 
   return fail(GpuError::too_large, std::move(text));
 }
 
-Trainer::Trainer(Device& device, const ModelConfig& config, std::span<const Sample> samples, const TrainOptions& options)
-    : device_(device), config_(config), samples_(samples), options_(options), layout_(config),
+Trainer::Trainer(Device& device, const ModelConfig& config, std::span<const Sample> samples, const TrainOptions& options, Collective* ranks)
+    : device_(device), config_(config), samples_(samples), options_(options), layout_(config), ranks_(ranks),
+      plan_(layout_, config.layers, ranks == nullptr ? 0 : ranks->rank(), ranks == nullptr ? 1 : ranks->ranks()),
       order_(samples.size(), options.seed), positions_(std::max(longest_of(samples), options.positions)), data_hash_(hash_of(samples)) {}
 
 Trainer::~Trainer() = default;
 
 Result<std::unique_ptr<Trainer>> Trainer::make(Device& device, const ModelConfig& config, std::span<const float> weights, std::span<const Sample> samples,
-                                               const TrainOptions& options) {
+                                               const TrainOptions& options, Collective* ranks) {
   if (samples.empty()) return fail(GpuError::invalid, "there are no samples to learn from");
   if (Result<void> good = check_options(options, config); !good) return fail(std::move(good.error()));
   const std::size_t positions = std::max(longest_of(samples), options.positions);
   if (Result<void> good = check_samples(samples, tokens_of(options, config), options.rows); !good) return fail(std::move(good.error()));
-  if (Result<void> fits = check_fits(config, options, positions, top_k_of(samples), device); !fits) return fail(std::move(fits.error()));
-  std::unique_ptr<Trainer> trainer(new Trainer(device, config, samples, options));
+  if (Result<void> fits = check_fits(config, options, positions, top_k_of(samples), device, ranks == nullptr ? 1 : ranks->ranks()); !fits) return fail(std::move(fits.error()));
+  std::unique_ptr<Trainer> trainer(new Trainer(device, config, samples, options, ranks));
   check(weights.size() == trainer->layout_.count(), "weights are of the model's layout");
   if (Result<void> allocated = trainer->allocate(weights); !allocated) return fail(std::move(allocated.error()));
   return trainer;
@@ -129,11 +133,12 @@ Result<std::unique_ptr<Trainer>> Trainer::make(Device& device, const ModelConfig
 Result<void> Trainer::allocate(std::span<const float> weights) {
   const std::size_t count = layout_.count();
   const bool has_copy = device_.compute_dtype() != Dtype::f32;
-  for (auto* const memory : {&weights_, &gradients_, &first_, &second_}) {
+  for (auto* const memory : {&weights_, &gradients_}) {
     auto made = device_.allocate(count, Dtype::f32);
     if (!made) return fail(std::move(made.error()));
     *memory = std::move(*made);
   }
+  if (Result<void> allocated = allocate_shard(); !allocated) return allocated;
   auto norm = device_.allocate(1, Dtype::f32);
   if (!norm) return fail(std::move(norm.error()));
   norm_ = std::move(*norm);
@@ -148,57 +153,120 @@ Result<void> Trainer::allocate(std::span<const float> weights) {
   auto decoder = Decoder::make(device_, config_, limits_of(options_, positions_));
   if (!decoder) return fail(std::move(decoder.error()));
   decoder_ = std::move(*decoder);
-  device_.upload(weights_->array(), std::as_bytes(weights));
-  if (has_copy) device_.copy(working_->array(), weights_->array());
+  put_weights(weights);
   weight_views_ = view_weights(config_, layout_, has_copy ? working_->array() : weights_->array());
   gradient_views_ = view_weights(config_, layout_, gradients_->array());
   return {};
 }
 
+Result<void> Trainer::allocate_shard() {
+  for (auto* const memory : {&first_, &second_}) {
+    memory->reset();
+    auto made = device_.allocate(plan_.shard_count(), Dtype::f32);
+    if (!made) return fail(std::move(made.error()));
+    *memory = std::move(*made);
+  }
+  if (plan_.ranks() == 1) return {};
+  auto copies = BuddyCopies::make(device_, layout_, config_.layers, *ranks_);
+  if (!copies) return fail(std::move(copies.error()));
+  copies_ = std::move(*copies);
+  queue_ = std::make_unique<CollectiveQueue>(*ranks_);
+  return {};
+}
+
+void Trainer::put_weights(std::span<const float> weights) {
+  device_.upload(weights_->array(), std::as_bytes(weights));
+  if (working_) device_.copy(working_->array(), weights_->array());
+}
+
+void Trainer::restart(std::span<const float> weights) {
+  check(weights.size() == layout_.count(), "weights are of the model's layout");
+  put_weights(weights);
+  for (auto* const moment : {&first_, &second_}) device_.fill_zero((*moment)->array());
+  step_ = 0;
+  if (copies_) copies_->forget();
+}
+
 Result<StepReport> Trainer::step() {
   const auto begin = std::chrono::steady_clock::now();
-  std::vector<const Sample*> chosen;
-  double weight_sum = 0;
-  for (std::size_t i = 0; i < options_.batch_samples; ++i) {
-    chosen.push_back(&samples_[order_.sample_at(step_ * options_.batch_samples + i)]);
-    weight_sum += chosen.back()->weight_sum();
-  }
+  if (Result<void> kept = keep_copies(); !kept) return fail(std::move(kept.error()));
   StepReport report;
   report.step = step_ + 1;
   report.rate = rate_at(options_.schedule, report.step);
-  device_.fill_zero(gradients_->array());
-  double attended = 0;  // Σ of keys over rows, halved by the mask
-  for (const MicroBatch& micro : pack(chosen, options_.rows, static_cast<float>(1 / weight_sum))) {
-    batch_->load(micro);
-    const LossBatch loss = loss_of(options_.loss);
-    const Array losses = decoder_->loss_and_gradients(weight_views_, gradient_views_, batch_->batch(), loss);
-    const auto of_rows = numbers_of<float>(device_, losses);
-    if (!of_rows) return fail(of_rows.error());
-    for (std::size_t i = 0; i < of_rows->size(); ++i) report.loss += static_cast<double>((*of_rows)[i]) * static_cast<double>(micro.weights[i]);
-    report.rows += micro.tokens.size();
-    report.loss_rows += micro.loss_rows.size();
-    for (std::size_t i = 0; i + 1 < micro.begins.size(); ++i) {
-      const double size = micro.begins[i + 1] - micro.begins[i];
-      attended += size * size / 2;
-    }
-  }
-  device_.fill_zero(norm_->array());
-  device_.add_square_sum(norm_->array(), gradients_->array());
-  const auto square = numbers_of<float>(device_, norm_->array());
-  if (!square) return fail(square.error());
-  report.gradient_norm = std::sqrt(static_cast<double>(square->front()));
+  double weight_sum = 0;
+  const auto chosen = choose(weight_sum);
+  Sums sums;
+  if (Result<void> added = add_gradients(chosen, weight_sum, sums); !added) return fail(std::move(added.error()));
+  if (Result<void> added = add_square_of_gradient(sums); !added) return fail(std::move(added.error()));
+  if (Result<void> summed = sum_over_ranks(sums); !summed) return fail(std::move(summed.error()));
+  report.loss = sums.loss;
+  report.gradient_norm = std::sqrt(sums.square);
   if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) {
     return fail(GpuError::invalid, "step " + std::to_string(report.step) + ": the loss is " + std::to_string(report.loss) + " and the gradient's norm " +
                                        std::to_string(report.gradient_norm) + "; a lower rate, more warm-up or other data may help");
   }
   const bool clips = options_.clip > 0 && report.gradient_norm > options_.clip;
-  update(report.rate, clips ? static_cast<float>(options_.clip / report.gradient_norm) : 1.0F);
-  if (Result<void> done = device_.synchronize(); !done) return fail(std::move(done.error()));
+  if (Result<void> updated = update(report.rate, clips ? static_cast<float>(options_.clip / report.gradient_norm) : 1.0F); !updated)
+    return fail(std::move(updated.error()));
   ++step_;
+  if (Result<void> kept = keep_copies(); !kept) return fail(std::move(kept.error()));
+  report.rows = static_cast<std::size_t>(sums.rows);
+  report.loss_rows = static_cast<std::size_t>(sums.loss_rows);
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  report.flops = 6.0 * static_cast<double>(config_.matmul_parameters()) * static_cast<double>(report.rows) +
-                 12.0 * config_.layers * config_.q_width() * attended;
+  report.flops = 6.0 * static_cast<double>(config_.matmul_parameters()) * sums.rows + 12.0 * config_.layers * config_.q_width() * sums.attended;
   return report;
+}
+
+// Each sample goes to the rank that has the fewest tokens so far: every rank finds the same, and the batch is as without ranks.
+std::vector<const Sample*> Trainer::choose(double& weight_sum) const {
+  std::vector<const Sample*> own;
+  std::vector<std::size_t> tokens(plan_.ranks(), 0);
+  for (std::size_t i = 0; i < options_.batch_samples; ++i) {
+    const Sample& sample = samples_[order_.sample_at(step_ * options_.batch_samples + i)];
+    weight_sum += sample.weight_sum();
+    const auto least = std::min_element(tokens.begin(), tokens.end());
+    *least += sample.tokens.size();
+    if (least - tokens.begin() == static_cast<std::ptrdiff_t>(plan_.rank())) own.push_back(&sample);
+  }
+  return own;
+}
+
+Result<void> Trainer::add_gradients(std::span<const Sample* const> samples, double weight_sum, Sums& sums) {
+  device_.fill_zero(gradients_->array());
+  const auto micro_batches = pack(samples, options_.rows, static_cast<float>(1 / weight_sum));
+  Decoder::LayerDone send_layer;
+  if (queue_) send_layer = [this](std::size_t layer) { send_gradients_of_layer(layer); };
+  for (std::size_t number = 0; number < micro_batches.size(); ++number) {
+    const MicroBatch& micro = micro_batches[number];
+    batch_->load(micro);
+    const LossBatch loss = loss_of(options_.loss);
+    const bool is_last = number + 1 == micro_batches.size();
+    const Array losses = decoder_->loss_and_gradients(weight_views_, gradient_views_, batch_->batch(), loss, is_last ? send_layer : nullptr);
+    const auto of_rows = numbers_of<float>(device_, losses);
+    if (!of_rows) return fail(of_rows.error());
+    for (std::size_t i = 0; i < of_rows->size(); ++i) sums.loss += static_cast<double>((*of_rows)[i]) * static_cast<double>(micro.weights[i]);
+    sums.rows += static_cast<double>(micro.tokens.size());
+    sums.loss_rows += static_cast<double>(micro.loss_rows.size());
+    for (std::size_t i = 0; i + 1 < micro.begins.size(); ++i) {
+      const double size = micro.begins[i + 1] - micro.begins[i];
+      sums.attended += size * size / 2;
+    }
+  }
+  if (!queue_) return {};
+  // A rank without a sample has nothing to add, and takes part.
+  for (std::size_t layer = config_.layers; micro_batches.empty() && layer-- > 0;) send_layer(layer);
+  send_bucket(plan_.embedding());
+  return queue_->wait();
+}
+
+// Of the numbers that this rank steps.
+Result<void> Trainer::add_square_of_gradient(Sums& sums) {
+  device_.fill_zero(norm_->array());
+  for (const ShardPlan::Bucket& bucket : plan_.buckets()) device_.add_square_sum(norm_->array(), gradients_->array().part(bucket.own.begin, bucket.own.count));
+  const auto square = numbers_of<float>(device_, norm_->array());
+  if (!square) return fail(square.error());
+  sums.square = static_cast<double>(square->front());
+  return {};
 }
 
 LossBatch Trainer::loss_of(const LossShape& shape) const {
@@ -208,12 +276,28 @@ LossBatch Trainer::loss_of(const LossShape& shape) const {
   return loss;
 }
 
-void Trainer::update(double rate, float gradient_scale) {
+Result<void> Trainer::update(double rate, float gradient_scale) {
+  for (const ShardPlan::Bucket& bucket : plan_.buckets()) {
+    update_bucket(bucket, rate, gradient_scale);
+    if (queue_) queue_->all_gather(weights_->array().part(bucket.whole.begin, bucket.whole.count));
+  }
+  if (queue_) {
+    if (Result<void> gathered = queue_->wait(); !gathered) return gathered;
+    if (working_) device_.copy(working_->array(), weights_->array());
+  }
+  return device_.synchronize();
+}
+
+void Trainer::update_bucket(const ShardPlan::Bucket& bucket, double rate, float gradient_scale) {
   for (const Parameter& parameter : layout_.parameters()) {
-    const auto view = [&parameter](const std::unique_ptr<Memory>& memory) {
-      return memory ? memory->array().part(parameter.offset, parameter.count) : Array{};
+    const std::size_t begin = std::max(parameter.offset, bucket.own.begin);
+    const std::size_t end = std::min(parameter.offset + parameter.count, bucket.own.begin + bucket.own.count);
+    if (begin >= end) continue;
+    const auto view = [begin, end](const std::unique_ptr<Memory>& memory) { return memory ? memory->array().part(begin, end - begin) : Array{}; };
+    const auto moment = [&bucket, begin, end](const std::unique_ptr<Memory>& memory) {
+      return memory->array().part(bucket.shard + begin - bucket.own.begin, end - begin);
     };
-    AdamW one{view(weights_), view(working_), view(gradients_), view(first_), view(second_)};
+    AdamW one{view(weights_), view(working_), view(gradients_), moment(first_), moment(second_)};
     one.rate = static_cast<float>(rate);
     one.beta1 = static_cast<float>(options_.beta1);
     one.beta2 = static_cast<float>(options_.beta2);

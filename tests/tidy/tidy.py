@@ -45,6 +45,7 @@ THIRD_PARTY = {
     "simdjson.h": ["gateway", "cluster", "gpu"],
     "pcre2.h": ["gpu"],
     "utf8proc.h": ["gpu"],
+    "gloo/": ["gpu"],
     "zmq.h": ["cluster"],
     "zmq.hpp": ["cluster"],
     "caf/": ["actors", "apps", "examples"],
