@@ -4,44 +4,17 @@
 #include <string_view>
 #include <utility>
 
-#include <capnp/message.h>
-#include <capnp/serialize.h>
-#include <kj/exception.h>
-
+#include "proto/codec_wire.hpp"
 #include "proto/work.capnp.h"
 
 namespace outlast::work {
 namespace {
 
-// Thrown by readers and writers below, caught in without_exceptions(): Cap'n Proto's getters throw as well.
-struct Unfit {
-  FrameError code;
-  std::string message;
-};
+using wire::bound;
+using wire::string_of;
+using wire::text_of;
+using wire::Unfit;
 
-template <class T, class Body>
-Result<T> without_exceptions(Body body) {
-  try {
-    return body();
-  } catch (const Unfit& unfit) {
-    return fail(unfit.code, unfit.message);
-  } catch (const kj::Exception& exception) {
-    return fail(FrameError::malformed, std::string("not a valid frame: ") + exception.getDescription().cStr());
-  }
-}
-
-void bound(std::size_t size, std::size_t size_max, const char* what) {
-  if (size > size_max) throw Unfit{FrameError::too_large, std::to_string(size) + " " + what + "; at most " + std::to_string(size_max)};
-}
-
-capnp::Text::Reader text_of(const std::string& text, std::size_t bytes_max) {
-  bound(text.size(), bytes_max, "bytes of a text");
-  return {text.data(), text.size()};
-}
-std::string string_of(capnp::Text::Reader text, std::size_t bytes_max) {
-  bound(text.size(), bytes_max, "bytes of a text");
-  return {text.begin(), text.size()};
-}
 capnp::Text::Reader path_of(const std::string& path) { return text_of(path, path_bytes_max); }
 std::string read_path(capnp::Text::Reader path) { return string_of(path, path_bytes_max); }
 
@@ -247,31 +220,12 @@ Status read(schema::Status::Reader in) {
 
 template <class Root, class Message>
 Result<FramePtr> encode_with(const Message& message) {
-  return without_exceptions<FramePtr>([&message]() -> Result<FramePtr> {
-    capnp::MallocMessageBuilder builder;
-    write(message, builder.initRoot<Root>());
-    const std::size_t size_bytes = capnp::computeSerializedSizeInWords(builder) * sizeof(capnp::word);
-    bound(size_bytes, body_bytes_max, "bytes of a frame");
-    auto frame = std::make_shared<Frame>(size_bytes);
-    const auto out = frame->writable();
-    kj::ArrayOutputStream stream(kj::arrayPtr(reinterpret_cast<kj::byte*>(out.data()), out.size()));
-    capnp::writeMessage(stream, builder);
-    return frame;
-  });
+  return wire::encode_frame<Root>(body_bytes_max, [&message](typename Root::Builder out) { write(message, out); });
 }
 
 template <class Root, class Message>
 Result<Message> decode_with(std::span<const std::byte> bytes) {
-  return without_exceptions<Message>([bytes]() -> Result<Message> {
-    bound(bytes.size(), body_bytes_max, "bytes of a frame");
-    const AlignedBytes aligned(bytes);
-    capnp::ReaderOptions options;
-    options.traversalLimitInWords = 2 * aligned.word_count() + 64;
-    options.nestingLimit = 8;
-    capnp::FlatArrayMessageReader reader(
-        kj::arrayPtr(reinterpret_cast<const capnp::word*>(aligned.data()), aligned.word_count()), options);
-    return read(reader.getRoot<Root>());
-  });
+  return wire::decode_frame<Root, Message>(bytes, body_bytes_max, [](typename Root::Reader in) { return read(in); });
 }
 
 }  // namespace
