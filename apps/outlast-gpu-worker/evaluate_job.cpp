@@ -9,8 +9,13 @@
 
 namespace outlast::worker {
 
+Result<void> check_sizes(std::uint32_t rows, std::uint32_t positions) {
+  if (rows > 0 && rows <= rows_max && positions > 0 && positions <= positions_max) return {};
+  return fail(gpu::GpuError::invalid, "1 to " + std::to_string(rows_max) + " tokens are computed at once, and a sample has 1 to " + std::to_string(positions_max));
+}
+
 Result<void> evaluate(const work::Evaluate& work, gpu::Device& device, JobContext& context) {
-  if (work.rows == 0 || work.positions == 0) return fail(gpu::GpuError::invalid, "an evaluation has at least one token at once");
+  if (Result<void> good = check_sizes(work.rows, work.positions); !good) return good;
   const auto model = gpu::read_model_folder(work.model);
   if (!model) return fail(model.error());
   const auto encoder = gpu::TokenEncoder::make(model->tokenizer);

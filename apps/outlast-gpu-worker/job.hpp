@@ -34,6 +34,13 @@ inline void emit(JobContext& context, work::EventKind kind, std::string text, st
   context.emit({kind, std::move(text), figures, {}, 0});
 }
 
+// Beyond these an ask is refused before a file is read: what it would take is no run but a mistake.
+inline constexpr std::uint32_t batch_samples_max = 65'536;
+inline constexpr std::uint32_t rows_max = 1'048'576;
+inline constexpr std::uint32_t positions_max = 131'072;
+// Errors: GpuError (invalid).
+Result<void> check_sizes(std::uint32_t rows, std::uint32_t positions);
+
 // A student in `output`, with checkpoints of the way there in its folder "checkpoints". Errors: GpuError (cancelled, when it was
 // stopped: a checkpoint is saved then).
 Result<void> train(const work::Train& work, gpu::Device& device, JobContext& context);

@@ -156,6 +156,9 @@ class Run {
 
  private:
   Result<void> prepare() {
+    if (Result<void> good = check_sizes(work_.rows, work_.positions); !good) return good;
+    if (work_.batch_samples == 0 || work_.batch_samples > batch_samples_max)
+      return fail(GpuError::invalid, "a step has 1 to " + std::to_string(batch_samples_max) + " samples");
     if (!work_.resume && fs::exists(fs::path(work_.output) / "model.safetensors"))
       return fail(GpuError::invalid, work_.output + " has a model already; choose another folder");
     auto model = work_.model.empty() ? new_model(work_) : gpu::read_model_folder(work_.model);
