@@ -16,6 +16,7 @@
 
 #include "cluster/call_state.hpp"
 #include "cluster/curve.hpp"
+#include "cluster/durations.hpp"
 #include "cluster/network_thread.hpp"
 #include "cluster/node_list.hpp"
 #include "cluster/socket_options.hpp"
@@ -27,13 +28,11 @@ namespace outlast::cluster {
 namespace {
 
 constexpr const char* zap_domain = "outlast-clients";
-constexpr int receives_per_turn = 256;       // then what lanes have queued gets its turn
+constexpr int client_frames_per_turn = 256;       // then what lanes have queued gets its turn
 constexpr std::int64_t tick_ns = 250'000'000;
 constexpr long retry_full_peer_ms = 2;       // ROUTER cannot be polled for one peer's room
-constexpr int closing_linger_ms = 200;       // so that the last answers of a drained node leave
+constexpr int answers_linger_ms = 200;       // so that the last answers of a drained node leave
 constexpr std::size_t stranger_bytes_max = 4096;  // no hello is larger
-
-std::int64_t ns_of(std::uint32_t ms) { return std::int64_t{ms} * 1'000'000; }
 
 struct Call {
   std::shared_ptr<CallState> state;
@@ -196,7 +195,7 @@ void ClientListener::Network::run() {
   for (auto& [id, peer] : peers_) cancel_all(peer, CancelReason::shutdown);
   take_outgoing();
   outbox_->close();
-  if (draining_) router_.set(zmq::sockopt::linger, closing_linger_ms);
+  if (draining_) router_.set(zmq::sockopt::linger, answers_linger_ms);
 }
 
 void ClientListener::Network::sleep() {
@@ -227,7 +226,7 @@ void ClientListener::Network::take_outgoing() {
 void ClientListener::Network::receive() {
   zmq::message_t id;
   zmq::message_t body;
-  for (int i = 0; i < receives_per_turn; ++i) {
+  for (int i = 0; i < client_frames_per_turn; ++i) {
     if (!router_.recv(id, zmq::recv_flags::dontwait)) {
       received_all_ = true;
       return;

@@ -4,14 +4,13 @@
 #include <limits>
 #include <utility>
 
+#include "cluster/durations.hpp"
 #include "core/check.hpp"
 
 namespace outlast::cluster {
 namespace {
 
 using link::ErrorKind;
-
-std::int64_t ns_of(std::uint32_t ms) { return std::int64_t{ms} * 1'000'000; }
 
 ChatFailure failure_of(link::RequestError error) {
   return {error.kind, std::move(error.message), error.retryable, error.retry_after_ms};

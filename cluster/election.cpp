@@ -4,6 +4,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "cluster/durations.hpp"
 #include "cluster/placement.hpp"
 #include "core/check.hpp"
 
@@ -11,8 +12,6 @@ namespace outlast::cluster {
 namespace {
 
 using namespace election;
-
-std::int64_t ns_of(std::uint32_t ms) { return std::int64_t{ms} * 1'000'000; }
 
 }  // namespace
 

@@ -3,6 +3,7 @@
 #include <map>
 #include <string_view>
 
+#include "cluster/durations.hpp"
 #include "cluster/election.hpp"
 #include "cluster/placement.hpp"
 #include "core/check.hpp"
@@ -13,8 +14,6 @@ namespace {
 using namespace election;
 
 constexpr std::uint32_t retry_ms = 200;
-
-std::int64_t ns_of(std::uint32_t ms) { return std::int64_t{ms} * 1'000'000; }
 
 }  // namespace
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <string>
 
+#include "cluster/durations.hpp"
 #include "cluster/election.hpp"
 #include "core/check.hpp"
 
@@ -13,8 +14,6 @@ using namespace election;
 constexpr std::size_t stagger_rank_max = 20;
 constexpr std::uint32_t doublings_max = 10;
 constexpr std::uint32_t orphan_release_ms = 1'000;
-
-std::int64_t ns_of(std::uint32_t ms) { return std::int64_t{ms} * 1'000'000; }
 
 // first, twice that, four times that, …
 std::int64_t doubled_ns(std::uint32_t first_ms, std::uint32_t ms_max, std::uint32_t failures) {

@@ -14,6 +14,7 @@
 #include <zmq.hpp>
 
 #include "cluster/curve.hpp"
+#include "cluster/durations.hpp"
 #include "cluster/join_gate.hpp"
 #include "cluster/network_thread.hpp"
 #include "cluster/socket_options.hpp"
@@ -26,13 +27,11 @@ namespace outlast::cluster {
 namespace {
 
 constexpr const char* zap_domain = "outlast-join";
-constexpr int receives_per_turn = 64;
+constexpr int joins_per_turn = 64;
 constexpr std::int64_t tick_ns = 250'000'000;
 constexpr int backlog = 64;
 // An answer to a joiner that does not read it is given up.
 constexpr int queued_answers_max = 4;
-
-std::int64_t ns_of(std::uint32_t ms) { return std::int64_t{ms} * 1'000'000; }
 
 struct Answered {
   std::uint64_t ticket = 0;
@@ -211,7 +210,7 @@ void JoinListener::Network::sleep() {
 void JoinListener::Network::receive() {
   zmq::message_t id;
   zmq::message_t body;
-  for (int i = 0; i < receives_per_turn; ++i) {
+  for (int i = 0; i < joins_per_turn; ++i) {
     if (!router_.recv(id, zmq::recv_flags::dontwait)) {
       received_all_ = true;
       return;

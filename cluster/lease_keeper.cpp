@@ -5,12 +5,12 @@
 #include <string>
 #include <utility>
 
+#include "cluster/durations.hpp"
 #include "core/check.hpp"
 
 namespace outlast::cluster {
 namespace {
 
-constexpr std::int64_t ns_per_s = 1'000'000'000;
 constexpr std::int64_t retry_ns_min = 100'000'000;
 // Of the TTL: clocks that run apart, and the last steps of an owner that stops.
 constexpr std::int64_t margin_share = 10;

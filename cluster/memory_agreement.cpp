@@ -4,11 +4,10 @@
 #include <utility>
 
 #include "cluster/batch_codec.hpp"
+#include "cluster/durations.hpp"
 
 namespace outlast::cluster {
 namespace {
-
-constexpr std::int64_t ns_per_s = 1'000'000'000;
 
 Failure lease_lost(LeaseId lease) {
   return fail(AgreementError::lease_lost, "there is no lease " + std::to_string(lease));

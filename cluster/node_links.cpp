@@ -21,8 +21,8 @@
 namespace outlast::cluster {
 namespace {
 
-constexpr int receives_per_turn = 256;    // per endpoint; then the others get their turn
-constexpr int closing_linger_ms = 100;    // for the cancels of a client that stops
+constexpr int answers_per_turn = 256;    // per endpoint; then the others get their turn
+constexpr int cancels_linger_ms = 100;    // for the cancels of a client that stops
 constexpr std::int64_t sleep_ms_max = 60'000;
 
 struct Submit {
@@ -142,7 +142,7 @@ void NodeLinks::Network::run() {
     sleep();
   }
   for (Command& command : commands_.close()) taken_.push_back(std::move(command));
-  for (const auto& [link, socket] : sockets_) socket->linger(closing_linger_ms);
+  for (const auto& [link, socket] : sockets_) socket->linger(cancels_linger_ms);
   session_.shut_down();
   for (Command& command : taken_) {
     if (auto* submit = std::get_if<Submit>(&command)) {
@@ -189,13 +189,13 @@ void NodeLinks::Network::listen_to(std::size_t endpoint) {
   // Frames first: what a node said before it closed still counts.
   zmq::message_t body;
   int received = 0;
-  while (received < receives_per_turn && socket->receive(body)) {
+  while (received < answers_per_turn && socket->receive(body)) {
     ++received;
     if (body.more()) continue;
     session_.received(endpoint, connection,
                       link::decode_from_node({static_cast<const std::byte*>(body.data()), body.size()}), body.size());
   }
-  if (received == receives_per_turn) {
+  if (received == answers_per_turn) {
     received_all_ = false;
     return;
   }

@@ -20,7 +20,7 @@ namespace outlast::cluster {
 namespace {
 
 constexpr const char* zap_domain = "outlast-nodes";
-constexpr int receives_per_turn = 64;  // then what others have left gets its turn
+constexpr int peer_frames_per_turn = 64;  // then what others have left gets its turn
 constexpr std::size_t received_bytes_max = 256U << 10;  // the same, for large messages
 constexpr int received_messages_max = 64;  // in ZeroMQ, per connection
 constexpr int listen_backlog = 1'024;
@@ -168,7 +168,7 @@ void PeerNetwork::sleep(std::unique_lock<std::mutex>& turn) {
 void PeerNetwork::receive() {
   heard_all_ = false;
   std::size_t bytes = 0;
-  for (int i = 0; i < receives_per_turn && bytes < received_bytes_max; ++i) {
+  for (int i = 0; i < peer_frames_per_turn && bytes < received_bytes_max; ++i) {
     zmq::message_t connection;
     zmq::message_t body;
     if (!router_.recv(connection, zmq::recv_flags::dontwait)) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "cluster/durations.hpp"
 #include "core/check.hpp"
 #include "core/log.hpp"
 
@@ -13,8 +14,6 @@ static_assert(peer::channel_count == channel_count);
 
 constexpr std::int64_t second_ns = 1'000'000'000;
 constexpr const char* channel_names[channel_count] = {"control", "ledger", "stream"};
-
-std::int64_t ns_of(std::uint32_t ms) { return std::int64_t{ms} * 1'000'000; }
 
 bool all(const std::array<bool, channel_count>& flags) { return std::ranges::find(flags, false) == flags.end(); }
 

@@ -3,13 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "cluster/durations.hpp"
+
 namespace outlast::cluster {
-namespace {
-
-std::int64_t ns_of(std::uint32_t ms) { return std::int64_t{ms} * 1'000'000; }
-
-}  // namespace
-
 SessionLink::Due SessionLink::due(std::int64_t now_ns) {
   if (now_ns < next_wake_ns()) return Due::nothing;
   if (state_ == State::waiting) return Due::connect;

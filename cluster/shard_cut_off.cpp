@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "cluster/durations.hpp"
 #include "cluster/shard_stream.hpp"
 #include "core/check.hpp"
 
@@ -9,8 +10,6 @@ namespace outlast::cluster {
 namespace {
 
 using storage::LedgerError;
-
-std::int64_t ns_of(std::uint32_t ms) { return std::int64_t{ms} * 1'000'000; }
 
 }  // namespace
 

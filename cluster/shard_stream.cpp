@@ -4,19 +4,17 @@
 #include <limits>
 #include <utility>
 
+#include "cluster/durations.hpp"
 
 namespace outlast::cluster {
 namespace {
 
 using storage::LedgerError;
 
-constexpr std::int64_t never_ns = std::numeric_limits<std::int64_t>::max();
 constexpr std::uint32_t resend_doublings = 8;  // the wait grows to so many times its start
 constexpr std::uint32_t rewind_ms_min = 20;    // hints of a gap come in swarms
 constexpr int stream_bits = 16;  // connections in a millisecond of the clock that incarnations are made by
 constexpr proto::EntryHeader no_header{0, 0, 0};
-
-std::int64_t ns_of(std::uint32_t ms) { return std::int64_t{ms} * 1'000'000; }
 
 RequestId request_of(const MeteringOperation& operation) {
   return std::visit(

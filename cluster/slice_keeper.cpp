@@ -4,14 +4,13 @@
 #include <limits>
 #include <utility>
 
+#include "cluster/durations.hpp"
+
 namespace outlast::cluster {
 namespace {
 
-constexpr std::int64_t never_ns = std::numeric_limits<std::int64_t>::max();
 constexpr PicoUsd everything{std::numeric_limits<std::int64_t>::max()};
 constexpr std::uint32_t idle_looks = 8;  // at what is idle, in the time that makes it idle
-
-std::int64_t ns_of(std::uint32_t ms) { return std::int64_t{ms} * 1'000'000; }
 
 }  // namespace
 

@@ -17,7 +17,7 @@
 namespace outlast::cluster {
 namespace {
 
-constexpr int queued_frames_max = 256;
+constexpr int unsent_frames_max = 256;
 
 struct Answered {
   std::uint64_t ask = 0;
@@ -44,8 +44,8 @@ class WorkerLink::Network {
   void start() {
     socket_ = zmq::socket_t(context_, zmq::socket_type::dealer);
     socket_.set(zmq::sockopt::maxmsgsize, static_cast<std::int64_t>(frame_bytes_max));
-    socket_.set(zmq::sockopt::sndhwm, queued_frames_max);
-    socket_.set(zmq::sockopt::rcvhwm, queued_frames_max);
+    socket_.set(zmq::sockopt::sndhwm, unsent_frames_max);
+    socket_.set(zmq::sockopt::rcvhwm, unsent_frames_max);
     socket_.set(zmq::sockopt::reconnect_ivl, 50);
     socket_.set(zmq::sockopt::reconnect_ivl_max, 500);
     socket_.set(zmq::sockopt::linger, 200);  // so that last answers leave

@@ -39,4 +39,11 @@ template <class E>
   return error.module == error_module<E> && error.code == static_cast<std::uint16_t>(code);
 }
 
+// One level of errors for what an actor answers inside an answer.
+template <class T>
+[[nodiscard]] Result<T> flatten(Result<Result<T>> nested) {
+  if (!nested) return fail(nested.error());
+  return std::move(*nested);
+}
+
 }  // namespace outlast

@@ -4,16 +4,13 @@
 #include <vector>
 
 #include "gateway/answer_parser.hpp"
+#include "gateway/dialect_failures.hpp"
 #include "gateway/event_order.hpp"
 #include "gateway/openai_writer.hpp"
 #include "gateway/pass_reader.hpp"
 
 namespace outlast::gateway {
 namespace {
-
-Failure malformed(std::string message) {
-  return fail(DialectError::malformed_answer, std::move(message));
-}
 
 class TranslatingReader final : public AnswerReader {
  public:

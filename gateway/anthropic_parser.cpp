@@ -2,6 +2,7 @@
 // message_start, blocks with strictly increasing indexes that never interleave, message_delta,
 // message_stop; ping anywhere, error instead of any.
 #include "gateway/answer_parser.hpp"
+#include "gateway/dialect_failures.hpp"
 #include "gateway/event_order.hpp"
 #include "gateway/failure_reader.hpp"
 #include "gateway/json_reader.hpp"
@@ -9,10 +10,6 @@
 
 namespace outlast::gateway {
 namespace {
-
-Failure malformed(std::string message) {
-  return fail(DialectError::malformed_answer, std::move(message));
-}
 
 // A block's kind, as far as its content is translated. `other` (server tools and what comes later)
 // is read over.

@@ -6,19 +6,13 @@
 
 #include "core/json_writer.hpp"
 #include "gateway/dialect.hpp"
+#include "gateway/dialect_failures.hpp"
 #include "gateway/json_reader.hpp"
 
 namespace outlast::gateway {
 namespace {
 
 constexpr double temperature_max = 1.0;  // OpenAI's goes to 2
-
-Failure invalid(std::string message) {
-  return fail(DialectError::invalid_request, std::move(message));
-}
-Failure unsupported(std::string message) {
-  return fail(DialectError::unsupported, std::move(message));
-}
 
 // What becomes of a field that the typed request has no place for. All others are dropped.
 enum class ExtraRule : std::uint8_t {

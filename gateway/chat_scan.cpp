@@ -3,11 +3,10 @@
 #include <algorithm>
 #include <array>
 
-// Without its exceptions, an unchecked result does not compile.
-#define SIMDJSON_EXCEPTIONS 0
 #include <simdjson.h>
 
 #include "gateway/dialect.hpp"
+#include "gateway/dialect_failures.hpp"
 #include "gateway/json_reader.hpp"
 
 namespace outlast::gateway {
@@ -89,10 +88,6 @@ class ValueWalk {
   std::size_t value_ = 0;
   std::size_t depth_ = 1;
 };
-
-Failure invalid(std::string message) {
-  return fail(DialectError::invalid_request, std::move(message));
-}
 
 class HeadReader {
  public:

@@ -12,7 +12,7 @@
 namespace outlast::gateway {
 namespace {
 
-constexpr std::size_t error_body_bytes_max = 64 * 1024;
+constexpr std::size_t failure_body_bytes_max = 64 * 1024;
 constexpr std::size_t message_bytes_max = 2 * 1024;
 
 // An error as the provider put it, whatever the shape.
@@ -209,7 +209,7 @@ UpstreamFailure read_failure(Dialect dialect, unsigned http_status, std::string_
                              std::string_view retry_after, std::string_view retry_after_ms,
                              std::string_view should_retry, std::optional<std::int64_t> now_s) {
   ErrorWords words;
-  if (body.size() <= error_body_bytes_max) {
+  if (body.size() <= failure_body_bytes_max) {
     JsonDocument document;
     if (const auto root = document.parse(body)) words = read_words(dialect, *root);
   }

@@ -4,8 +4,6 @@
 #include <type_traits>
 #include <vector>
 
-// Without its exceptions, an unchecked result does not compile.
-#define SIMDJSON_EXCEPTIONS 0
 #include <simdjson.h>
 
 #include "gateway/dialect.hpp"

@@ -1,14 +1,11 @@
 // Answers of OpenAI's chat completions as typed events. Of several choices only the first is one
 // answer's.
 #include "gateway/event_order.hpp"
+#include "gateway/dialect_failures.hpp"
 #include "gateway/openai_chunk.hpp"
 
 namespace outlast::gateway {
 namespace {
-
-Failure malformed(std::string message) {
-  return fail(DialectError::malformed_answer, std::move(message));
-}
 
 JsonValue first_of(const JsonValue& array) {
   auto child = array.children();

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "core/json_writer.hpp"
+#include "gateway/dialect_failures.hpp"
 #include "gateway/json_reader.hpp"
 #include "gateway/openai_request.hpp"
 
@@ -9,13 +10,6 @@ namespace {
 
 constexpr std::size_t messages_max = 100'000;
 constexpr std::size_t stop_max = 16;
-
-Failure invalid(std::string message) {
-  return fail(DialectError::invalid_request, std::move(message));
-}
-Failure unsupported(std::string message) {
-  return fail(DialectError::unsupported, std::move(message));
-}
 
 std::string at(std::string_view path, std::size_t index) {
   return std::string(path) + "[" + std::to_string(index) + "]";

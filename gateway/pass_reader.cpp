@@ -2,15 +2,12 @@
 
 #include <vector>
 
+#include "gateway/dialect_failures.hpp"
 #include "gateway/openai_chunk.hpp"
 #include "http/sse.hpp"
 
 namespace outlast::gateway {
 namespace {
-
-Failure malformed(std::string message) {
-  return fail(DialectError::malformed_answer, std::move(message));
-}
 
 class PassWhole final : public AnswerReader {
  public:

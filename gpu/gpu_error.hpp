@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <utility>
 
 #include "core/result.hpp"
 
@@ -24,4 +26,8 @@ enum class GpuError : std::uint16_t {
 namespace outlast {
 template <>
 inline constexpr std::string_view error_module<gpu::GpuError> = "gpu";
+
+namespace gpu {
+inline Failure malformed(std::string message) { return fail(GpuError::malformed, std::move(message)); }
+}  // namespace gpu
 }  // namespace outlast

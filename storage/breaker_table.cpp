@@ -23,7 +23,7 @@ bool short_enough(std::initializer_list<std::string_view> texts) {
                      [](std::string_view text) { return text.size() <= breaker_text_bytes_max; });
 }
 
-BreakerTable::Applied refused(LedgerError error) { return {BreakerTable::Verdict::refused, error}; }
+BreakerTable::Applied breaker_refusal(LedgerError error) { return {BreakerTable::Verdict::refused, error}; }
 
 }  // namespace
 
@@ -39,9 +39,9 @@ BreakerTable::Applied BreakerTable::apply(const proto::EntryHeader& header, cons
                                           TableChanges& changes) {
   if (operation.id.empty() ||
       !short_enough({operation.id, operation.rule, operation.scope, operation.session, operation.why})) {
-    return refused(LedgerError::invalid);
+    return breaker_refusal(LedgerError::invalid);
   }
-  if (open_.size() >= open_breakers_max && !open_.contains(operation.id)) return refused(LedgerError::overloaded);
+  if (open_.size() >= open_breakers_max && !open_.contains(operation.id)) return breaker_refusal(LedgerError::overloaded);
   open_[operation.id] = {operation, header.time_ms};
   put(open_kind, operation.id, header, operation, changes);
   if (records_.allowances.erase(operation.id) > 0) {
@@ -54,9 +54,9 @@ BreakerTable::Applied BreakerTable::apply(const proto::EntryHeader& header, cons
                                           TableChanges& changes) {
   if (operation.reason.empty() || operation.allowance.value < 0 ||
       !short_enough({operation.id, operation.by, operation.reason})) {
-    return refused(LedgerError::invalid);
+    return breaker_refusal(LedgerError::invalid);
   }
-  if (open_.erase(operation.id) == 0) return refused(LedgerError::unknown_breaker);
+  if (open_.erase(operation.id) == 0) return breaker_refusal(LedgerError::unknown_breaker);
   changes.erase(Table::meta, row_key(open_kind, operation.id));
   if (operation.allowance.value > 0) {
     records_.allowances[operation.id] = operation.allowance;
@@ -69,11 +69,11 @@ BreakerTable::Applied BreakerTable::apply(const proto::EntryHeader& header, cons
                                           TableChanges& changes) {
   if (operation.name.empty() || operation.definition.size() > breaker_definition_bytes_max ||
       !short_enough({operation.name, operation.by, operation.reason})) {
-    return refused(LedgerError::invalid);
+    return breaker_refusal(LedgerError::invalid);
   }
   const auto known = records_.definitions.find(operation.name);
   if (operation.definition.empty()) {
-    if (known == records_.definitions.end()) return refused(LedgerError::unknown_breaker);
+    if (known == records_.definitions.end()) return breaker_refusal(LedgerError::unknown_breaker);
     records_.definitions.erase(known);
     changes.erase(Table::meta, row_key(rule_kind, operation.name));
     return {};
@@ -82,7 +82,7 @@ BreakerTable::Applied BreakerTable::apply(const proto::EntryHeader& header, cons
     return {Verdict::duplicate, {}};
   }
   if (known == records_.definitions.end() && records_.definitions.size() >= breaker_rules_max) {
-    return refused(LedgerError::overloaded);
+    return breaker_refusal(LedgerError::overloaded);
   }
   records_.definitions[operation.name] = operation.definition;
   put(rule_kind, operation.name, header, operation, changes);

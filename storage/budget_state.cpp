@@ -15,8 +15,6 @@ namespace {
 constexpr PicoUsd budget_amount_max{static_cast<__int128>(1'000'000'000'000'000'000) *
                                     1'000'000'000'000};
 
-Failure invalid(std::string message) { return fail(LedgerError::invalid, std::move(message)); }
-
 // All but the time zone, which a replay does not look up.
 bool well_formed(const Budget& budget) {
   const Result<Scope> scope = Scope::parse(budget.scope.to_string());

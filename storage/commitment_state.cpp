@@ -14,8 +14,6 @@ namespace {
 constexpr __int128 units_max = static_cast<__int128>(1'000'000'000'000'000'000) *
                                1'000'000'000'000;
 
-Failure invalid(std::string message) { return fail(LedgerError::invalid, std::move(message)); }
-
 bool share_a_model(const Commitment& a, const Commitment& b) {
   if (a.models.empty() || b.models.empty()) return true;
   return std::any_of(a.models.begin(), a.models.end(),

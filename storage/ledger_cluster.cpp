@@ -5,12 +5,6 @@
 
 namespace outlast::storage {
 
-namespace {
-
-Applied refused(LedgerError error) { return {Outcome::refused, error, {}}; }
-
-}  // namespace
-
 // What holders have stays: only who makes entries is another.
 Result<Applied> LedgerState::apply(const proto::EntryHeader&,
                                    const proto::OwnerStarted& operation) {

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
+#include <utility>
 
 #include "core/result.hpp"
 
@@ -46,4 +48,8 @@ enum class LedgerError : std::uint16_t {
 namespace outlast {
 template <>
 inline constexpr std::string_view error_module<storage::LedgerError> = "ledger";
+
+namespace storage {
+inline Failure invalid(std::string message) { return fail(LedgerError::invalid, std::move(message)); }
+}  // namespace storage
 }  // namespace outlast

@@ -8,8 +8,6 @@
 namespace outlast::storage {
 namespace {
 
-Applied refused(LedgerError error) { return {Outcome::refused, error, {}}; }
-
 // A duplicate changes nothing: success without an entry.
 Applied outcome_of(std::optional<LedgerError> error) {
   if (!error) return {};

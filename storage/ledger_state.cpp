@@ -43,8 +43,6 @@ bool valid(const AttemptLine& operation) {
                                                    operation.contract});
 }
 
-Applied refused(LedgerError error) { return {Outcome::refused, error, {}}; }
-
 // What an entry says of the operation that it came from.
 const Reservation& operation_of(const Reservation& body) { return body; }
 const AttemptLine& operation_of(const AttemptLine& body) { return body; }

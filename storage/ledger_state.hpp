@@ -60,6 +60,8 @@ struct Applied {
   bool operator==(const Applied&) const = default;
 };
 
+inline Applied refused(LedgerError error) { return {Outcome::refused, error, {}}; }
+
 // The tables in Table::meta whose changed rows are in every batch: they are as of the head, and a
 // replay leaves them alone.
 struct StandingTable {

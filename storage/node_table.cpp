@@ -50,7 +50,7 @@ bool well_formed(const NodeEnrolled& node) {
          (node.token.empty() || is_name(node.token)) && node.by.size() <= member_text_bytes_max;
 }
 
-NodeTable::Applied refused(LedgerError error) { return {NodeTable::Verdict::refused, error}; }
+NodeTable::Applied node_refusal(LedgerError error) { return {NodeTable::Verdict::refused, error}; }
 NodeTable::Applied duplicate() { return {NodeTable::Verdict::duplicate, {}}; }
 
 }  // namespace
@@ -65,7 +65,7 @@ void NodeTable::put(char kind, std::string_view name, const proto::EntryHeader& 
 
 NodeTable::Applied NodeTable::apply(const proto::EntryHeader& header, const NodeEnrolled& operation,
                                     TableChanges& changes) {
-  if (!well_formed(operation)) return refused(LedgerError::invalid);
+  if (!well_formed(operation)) return node_refusal(LedgerError::invalid);
   const auto known = nodes_.find(operation.name);
   const bool there = known != nodes_.end() && known->second.takes_part();
   const bool same = there && known->second.enrolled.public_key == operation.public_key;
@@ -79,18 +79,18 @@ NodeTable::Applied NodeTable::apply(const proto::EntryHeader& header, const Node
     }
   }
   const bool needs_token = !operation.token.empty() || !(same || nodes_.empty());
-  if (needs_token && !is_open(operation.token, header.time_ms)) return refused(LedgerError::bad_token);
-  if (revoked_keys_.contains(operation.public_key)) return refused(LedgerError::key_revoked);
+  if (needs_token && !is_open(operation.token, header.time_ms)) return node_refusal(LedgerError::bad_token);
+  if (revoked_keys_.contains(operation.public_key)) return node_refusal(LedgerError::key_revoked);
   const auto owner = names_by_key_.find(operation.public_key);
   if ((there && !same) || (owner != names_by_key_.end() && owner->second != operation.name)) {
-    return refused(LedgerError::taken);
+    return node_refusal(LedgerError::taken);
   }
   if (!same) {
     // Every node that takes part must stay revocable, whatever else is full.
-    if (revoked_keys_.size() + nodes_max > revoked_keys_max) return refused(LedgerError::overloaded);
+    if (revoked_keys_.size() + nodes_max > revoked_keys_max) return node_refusal(LedgerError::overloaded);
     if (known == nodes_.end() && nodes_.size() >= nodes_max) {
       const auto left = left_longest_ago();
-      if (left == nodes_.end()) return refused(LedgerError::overloaded);
+      if (left == nodes_.end()) return node_refusal(LedgerError::overloaded);
       forget(left, changes);
     }
   }
@@ -120,16 +120,16 @@ void NodeTable::enrol(const proto::EntryHeader& header, const NodeEnrolled& oper
 NodeTable::Applied NodeTable::apply(const proto::EntryHeader& header, const NodeChanged& operation,
                                     TableChanges& changes) {
   if (operation.by.size() > member_text_bytes_max || operation.reason.size() > member_text_bytes_max) {
-    return refused(LedgerError::invalid);
+    return node_refusal(LedgerError::invalid);
   }
   const auto known = nodes_.find(operation.name);
-  if (known == nodes_.end()) return refused(LedgerError::unknown_node);
+  if (known == nodes_.end()) return node_refusal(LedgerError::unknown_node);
   MemberRecord& node = known->second;
   if (node.state == operation.state) return duplicate();
   const bool revokes = operation.state == NodeState::revoked;
   const bool leaves = revokes || operation.state == NodeState::removed;
-  if (!node.takes_part() && !(revokes && node.state == NodeState::removed)) return refused(LedgerError::not_enrolled);
-  if (leaves && node.takes_part() && taking_part() == 1) return refused(LedgerError::last_node);
+  if (!node.takes_part() && !(revokes && node.state == NodeState::removed)) return node_refusal(LedgerError::not_enrolled);
+  if (leaves && node.takes_part() && taking_part() == 1) return node_refusal(LedgerError::last_node);
   node.state = operation.state;
   node.changed_ms = header.time_ms;
   node.changed_by = operation.by;
@@ -144,7 +144,7 @@ NodeTable::Applied NodeTable::apply(const proto::EntryHeader& header, const Node
 
 NodeTable::Applied NodeTable::apply(const proto::EntryHeader& header, const JoinTokenMade& operation,
                                     TableChanges& changes) {
-  if (!is_name(operation.id) || operation.by.size() > member_text_bytes_max) return refused(LedgerError::invalid);
+  if (!is_name(operation.id) || operation.by.size() > member_text_bytes_max) return node_refusal(LedgerError::invalid);
   const auto known = tokens_.find(operation.id);
   if (operation.expires_ms == 0) {
     if (known == tokens_.end()) return duplicate();  // it lets nobody in, which is what was wanted
@@ -155,15 +155,15 @@ NodeTable::Applied NodeTable::apply(const proto::EntryHeader& header, const Join
   if (known != tokens_.end()) {
     const JoinTokenMade& now = known->second.token;
     const bool same = now.hash == operation.hash && now.expires_ms == operation.expires_ms;
-    return same ? duplicate() : refused(LedgerError::duplicate);
+    return same ? duplicate() : node_refusal(LedgerError::duplicate);
   }
   if (operation.expires_ms <= header.time_ms || operation.expires_ms - header.time_ms > join_token_age_ms_max) {
-    return refused(LedgerError::invalid);
+    return node_refusal(LedgerError::invalid);
   }
   const auto open = std::count_if(tokens_.begin(), tokens_.end(), [&header](const auto& token) {
     return token.second.token.expires_ms > header.time_ms;
   });
-  if (static_cast<std::size_t>(open) >= join_tokens_max) return refused(LedgerError::overloaded);
+  if (static_cast<std::size_t>(open) >= join_tokens_max) return node_refusal(LedgerError::overloaded);
   drop_expired(header.time_ms, changes);
   tokens_[operation.id] = {operation, header.time_ms};
   put(token_kind, operation.id, header, operation, changes);
@@ -174,7 +174,7 @@ NodeTable::Applied NodeTable::apply(const proto::EntryHeader& header, const Sett
                                     TableChanges& changes) {
   if (!is_name(operation.name) || operation.value.size() > setting_bytes_max ||
       operation.by.size() > member_text_bytes_max) {
-    return refused(LedgerError::invalid);
+    return node_refusal(LedgerError::invalid);
   }
   const auto known = settings_.find(operation.name);
   const bool there = known != settings_.end();
@@ -185,7 +185,7 @@ NodeTable::Applied NodeTable::apply(const proto::EntryHeader& header, const Sett
     changes.erase(Table::meta, row_key(setting_kind, operation.name));
   } else {
     if ((!there && settings_.size() >= settings_max) || bytes > settings_bytes_max) {
-      return refused(LedgerError::overloaded);
+      return node_refusal(LedgerError::overloaded);
     }
     settings_[operation.name] = operation.value;
     put(setting_kind, operation.name, header, operation, changes);

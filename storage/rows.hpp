@@ -28,6 +28,7 @@ inline constexpr char allotment_prefix = 'a';
 inline constexpr char ended_holder_prefix = 'e';
 inline constexpr char prices_prefix = 'p';
 inline constexpr std::int64_t hour_ms = 3'600'000;
+inline constexpr std::int64_t day_ms = 24 * hour_ms;
 // The status of a roll-up row of requests that were voided.
 inline constexpr std::uint8_t status_void = 255;
 

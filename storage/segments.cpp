@@ -28,7 +28,7 @@ constexpr std::size_t file_bytes_max = 256U << 20;
 constexpr int zstd_level = 6;  // twice the time of 3 and a tenth fewer bytes; this runs once
 
 template <class T>
-void put(std::string& out, T value) {
+void put_fixed(std::string& out, T value) {
   char bytes[sizeof(T)];
   std::memcpy(bytes, &value, sizeof(T));
   out.append(bytes, sizeof(T));
@@ -158,8 +158,8 @@ class Reader {
 std::string segment_key(std::uint64_t first) { return segment_prefix + big_endian_key(first); }
 
 void encode(std::string& out, const SegmentRow& row) {
-  put(out, row.last);
-  put(out, row.header_hash);
+  put_fixed(out, row.last);
+  put_fixed(out, row.header_hash);
 }
 
 bool decode(std::string_view key, std::string_view bytes, SegmentRow& row) {
@@ -212,9 +212,9 @@ void SegmentBuilder::close_block() {
   const std::size_t size = ZSTD_compress(compressed.data(), compressed.size(), block_.data(),
                                          block_.size(), zstd_level);
   check(ZSTD_isError(size) == 0, "zstd compresses any bytes");
-  put(table_, block_first_);
-  put(table_, static_cast<std::uint32_t>(size));
-  put(table_, static_cast<std::uint32_t>(block_.size()));
+  put_fixed(table_, block_first_);
+  put_fixed(table_, static_cast<std::uint32_t>(size));
+  put_fixed(table_, static_cast<std::uint32_t>(block_.size()));
   content_.append(compressed, 0, size);
   ++blocks_;
   block_.clear();
@@ -223,17 +223,17 @@ void SegmentBuilder::close_block() {
 std::string SegmentBuilder::finish() {
   close_block();
   std::string file(magic);
-  put(file, segment_format);
-  put(file, blocks_);
-  put(file, row_.first);
-  put(file, row_.last);
-  put(file, entries());
-  put(file, first_time_ms_);
-  put(file, last_time_ms_);
-  put(file, raw_bytes_);
-  put(file, first_prev_hash_);
-  put(file, last_hash_);
-  put(file, Sha256().update(table_).update(content_).finish());
+  put_fixed(file, segment_format);
+  put_fixed(file, blocks_);
+  put_fixed(file, row_.first);
+  put_fixed(file, row_.last);
+  put_fixed(file, entries());
+  put_fixed(file, first_time_ms_);
+  put_fixed(file, last_time_ms_);
+  put_fixed(file, raw_bytes_);
+  put_fixed(file, first_prev_hash_);
+  put_fixed(file, last_hash_);
+  put_fixed(file, Sha256().update(table_).update(content_).finish());
   check(file.size() == header_bytes, "a segment's header has its size");
   row_.header_hash = sha256(file);
   file += table_;

@@ -15,7 +15,6 @@
 namespace outlast::storage {
 namespace {
 
-constexpr std::int64_t day_ms = hours_per_day * hour_ms;
 constexpr std::uint32_t no_end = std::numeric_limits<std::uint32_t>::max();
 constexpr std::uint32_t hour_max = hours_per_day * 10'000'000;  // beyond any calendar
 

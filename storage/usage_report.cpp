@@ -4,11 +4,11 @@
 #include <chrono>
 #include <limits>
 
+#include "storage/rows.hpp"
+
 namespace outlast::storage {
 namespace {
 
-constexpr std::int64_t hour_ms = 3'600'000;
-constexpr std::int64_t day_ms = 24 * hour_ms;
 
 }  // namespace
 

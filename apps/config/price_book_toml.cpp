@@ -13,7 +13,7 @@ namespace outlast::apps {
 namespace {
 
 constexpr std::size_t version_length_max = 64;
-constexpr std::size_t name_length_max = 1'024;  // as in the ledger
+constexpr std::size_t price_name_length_max = 1'024;  // as in the ledger
 constexpr std::size_t source_length_max = 512;
 constexpr std::size_t snapshots_max = 64;
 constexpr std::uint64_t above_tokens_max = 1'000'000'000;
@@ -131,8 +131,8 @@ void read_thresholds(TableReader& reader, const std::array<bool, usage_bucket_co
 
 void read_name(TableReader& reader, std::string_view key, std::string& into,
                std::string_view example) {
-  if (reader.required_text(key, into, example) && into.size() > name_length_max) {
-    reader.error(key, "is longer than " + std::to_string(name_length_max) + " characters");
+  if (reader.required_text(key, into, example) && into.size() > price_name_length_max) {
+    reader.error(key, "is longer than " + std::to_string(price_name_length_max) + " characters");
   }
 }
 
@@ -163,7 +163,7 @@ std::vector<std::string> read_snapshots(TableReader& reader) {
   std::vector<std::string> names;
   if (!reader.texts("snapshots", names)) return names;
   const bool sane = std::all_of(names.begin(), names.end(), [](const std::string& name) {
-    return !name.empty() && name.size() <= name_length_max;
+    return !name.empty() && name.size() <= price_name_length_max;
   });
   if (!sane || names.size() > snapshots_max) {
     reader.error("snapshots", "is not a list of names; write at most " +

@@ -11,7 +11,7 @@ constexpr std::size_t general_input = 0;   // input_uncached speaks for its side
 constexpr std::size_t general_output = 6;  // and output_text for the other
 static_assert(usage_buckets[general_output].name == "output_text");
 
-std::string quoted(std::string_view text) {
+std::string toml_string(std::string_view text) {
   std::string out = "\"";
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
@@ -34,7 +34,7 @@ void line(std::string& out, std::string_view key, std::string_view value) {
 }
 
 void text_line(std::string& out, std::string_view key, std::string_view value) {
-  if (!value.empty()) line(out, key, quoted(value));
+  if (!value.empty()) line(out, key, toml_string(value));
 }
 
 // A TOML date and time in UTC, to the millisecond.
@@ -59,10 +59,10 @@ void token_lines(std::string& out, const TokenPrices& prices,
                  std::array<bool, usage_bucket_count>& named) {
   for (std::size_t i = 0; i < usage_bucket_count; ++i) {
     const std::size_t general = i < input_bucket_count ? general_input : general_output;
-    if (i == general_input) line(out, "input", quoted(dollars_per_million(prices[i])));
-    if (i == general_output) line(out, "output", quoted(dollars_per_million(prices[i])));
+    if (i == general_input) line(out, "input", toml_string(dollars_per_million(prices[i])));
+    if (i == general_output) line(out, "output", toml_string(dollars_per_million(prices[i])));
     named[i] = named[i] || prices[i] != prices[general];
-    if (named[i]) line(out, usage_buckets[i].name, quoted(dollars_per_million(prices[i])));
+    if (named[i]) line(out, usage_buckets[i].name, toml_string(dollars_per_million(prices[i])));
   }
 }
 
@@ -80,16 +80,16 @@ void write_entry(std::string& out, const PriceEntry& entry) {
   std::array<bool, usage_bucket_count> named{};
   token_lines(out, entry.price.per_token, named);
   if (entry.price.per_request != PicoUsd{}) {
-    line(out, "per_request", quoted(entry.price.per_request.to_usd()));
+    line(out, "per_request", toml_string(entry.price.per_request.to_usd()));
   }
   for (std::size_t i = 0; i < billed_unit_count; ++i) {
     if (entry.price.per_unit[i] == PicoUsd{}) continue;
-    line(out, "per_" + std::string(billed_units[i].name), quoted(entry.price.per_unit[i].to_usd()));
+    line(out, "per_" + std::string(billed_units[i].name), toml_string(entry.price.per_unit[i].to_usd()));
   }
   for (const PriceThreshold& threshold : entry.price.thresholds) {
     out += "[[price.threshold]]\n";
     line(out, "above_tokens", std::to_string(threshold.above_tokens));
-    line(out, "mode", quoted(threshold_mode_names[static_cast<std::size_t>(entry.price.mode)]));
+    line(out, "mode", toml_string(threshold_mode_names[static_cast<std::size_t>(entry.price.mode)]));
     auto of_threshold = named;
     token_lines(out, threshold.per_token, of_threshold);
   }
@@ -102,7 +102,7 @@ std::string dollars_per_million(PicoUsd per_token) { return (per_token * 1'000'0
 std::string write_price_book(const PriceBook& book, std::string_view note) {
   std::string out;
   if (!note.empty()) out.append("# ").append(note) += '\n';
-  line(out, "version", quoted(book.version()));
+  line(out, "version", toml_string(book.version()));
   for (const PriceEntry* entry : book.entries()) write_entry(out, *entry);
   return out;
 }

@@ -15,7 +15,7 @@ namespace outlast::apps {
 namespace {
 
 constexpr std::uint64_t seconds_max = 366ULL * 24 * 3600;
-constexpr std::size_t name_length_max = 64;
+constexpr std::size_t rule_name_length_max = 64;
 constexpr std::size_t arguments_max = 32;
 constexpr std::size_t argument_bytes_max = 4'096;
 constexpr std::size_t url_bytes_max = 2'048;
@@ -24,7 +24,7 @@ constexpr std::string_view limit_advice =
     R"(session = { max_duration_s = 36000, max_amount_usd = "20" }, repeats = { count = 20, window_s = 600 })";
 
 bool is_name(std::string_view name) {
-  return !name.empty() && name.size() <= name_length_max && std::all_of(name.begin(), name.end(), [](char c) {
+  return !name.empty() && name.size() <= rule_name_length_max && std::all_of(name.begin(), name.end(), [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
   });
 }
@@ -125,7 +125,7 @@ void read_action(TableReader& reader, SpendBreakerRule& rule) {
 SpendBreakerRule read_rule(TableReader& reader) {
   SpendBreakerRule rule;
   if (reader.required_text("name", rule.name, R"(name = "daily-per-user")") && !is_name(rule.name)) {
-    reader.error("name", "is not a rule's name; write 1 to " + std::to_string(name_length_max) +
+    reader.error("name", "is not a rule's name; write 1 to " + std::to_string(rule_name_length_max) +
                              " of A-Z a-z 0-9 . _ -");
   }
   std::string scope;

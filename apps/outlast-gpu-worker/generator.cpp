@@ -59,7 +59,6 @@ const char* reason_name(gpu::FinishReason reason) {
   return "error";
 }
 
-double number(std::size_t value) { return static_cast<double>(value); }
 
 }  // namespace
 

@@ -30,6 +30,8 @@ class JobContext {
   virtual std::optional<Joined> join(const std::string& model) = 0;
 };
 
+inline double number(std::uint64_t value) { return static_cast<double>(value); }
+
 inline void emit(JobContext& context, work::EventKind kind, std::string text, std::initializer_list<work::Figure> figures) {
   context.emit({kind, std::move(text), figures, {}, 0});
 }

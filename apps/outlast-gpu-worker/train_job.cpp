@@ -23,7 +23,6 @@ constexpr std::size_t checkpoints_kept = 2;
 constexpr double new_model_range = 0.02;
 constexpr std::size_t figures_bytes_max = 256;
 
-double number(std::uint64_t value) { return static_cast<double>(value); }
 
 // A new model's configuration, by its shape and its tokenizer.
 Result<gpu::ModelFolder> new_model(const work::Train& work) {

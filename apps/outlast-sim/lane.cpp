@@ -13,8 +13,6 @@ constexpr std::size_t prepared_max = 256;  // answers kept by a lane
 constexpr std::size_t prepared_body_bytes_max =
     64 * 1024;  // larger requests are read anew each time
 
-constexpr http::HeaderField json_type{"content-type", "application/json"};
-
 // The provider's name for an error of this status.
 ApiError error_for(Dialect dialect, unsigned status, std::string message) {
   ApiError error{status, "", "", "", std::move(message)};

@@ -11,7 +11,6 @@
 namespace outlast::sim {
 namespace {
 
-constexpr http::HeaderField json_type{"content-type", "application/json"};
 constexpr http::HeaderField stream_type{"content-type", "text/event-stream; charset=utf-8"};
 constexpr http::HeaderField no_cache{"cache-control", "no-cache"};
 

@@ -16,6 +16,8 @@ namespace outlast::sim {
 
 namespace asio = boost::asio;
 
+inline constexpr http::HeaderField json_type{"content-type", "application/json"};
+
 struct Performance {
   const Rendered* rendered = nullptr;
   Dialect dialect = Dialect::openai;

@@ -21,7 +21,7 @@ std::string_view stop_reason(const SimChoice& choice) {
   return choice.cut_by_length ? "max_tokens" : "end_turn";
 }
 
-std::string render_whole(const SimAnswer& answer, const RenderOptions& options) {
+std::string anthropic_whole(const SimAnswer& answer, const RenderOptions& options) {
   const SimChoice& choice = answer.choices.front();
   std::string out;
   JsonWriter json(out);
@@ -177,7 +177,7 @@ Rendered render_anthropic(const SimRequest& request, const SimAnswer& answer,
   if (request.stream) {
     render_stream(rendered, answer, options);
   } else {
-    rendered.whole = render_whole(answer, options);
+    rendered.whole = anthropic_whole(answer, options);
     rendered.tokens = answer.usage.output;
   }
   return rendered;

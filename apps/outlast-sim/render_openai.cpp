@@ -55,7 +55,7 @@ void write_message(JsonWriter& json, const SimChoice& choice) {
   json.key("refusal").null().key("annotations").begin_array().end_array().end_object();
 }
 
-std::string render_whole(const SimAnswer& answer, const RenderOptions& options) {
+std::string openai_whole(const SimAnswer& answer, const RenderOptions& options) {
   std::string out;
   JsonWriter json(out);
   json.begin_object();
@@ -205,7 +205,7 @@ Rendered render_openai(const SimRequest& request, const SimAnswer& answer,
   if (request.stream) {
     render_stream(rendered, request, answer, options);
   } else {
-    rendered.whole = render_whole(answer, options);
+    rendered.whole = openai_whole(answer, options);
     rendered.tokens = answer.usage.output;
   }
   return rendered;

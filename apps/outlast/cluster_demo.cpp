@@ -33,7 +33,7 @@ Result<void> write(const std::string& file, const std::string& text) {
   return {};
 }
 
-Result<void> make_folder(const std::string& folder) {
+Result<void> make_demo_folder(const std::string& folder) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) return fail(CliError::failed, folder + " cannot be made: " + error.message());
@@ -131,7 +131,7 @@ Result<void> Demo::start_simulator() {
 
 Result<void> Demo::start_nodes() {
   for (const DemoNode& node : plan_.nodes) {
-    auto done = make_folder(node.folder);
+    auto done = make_demo_folder(node.folder);
     if (done) done = write(node.config(), node_config_text(plan_, node, provider_url_));
     if (done) done = write(node.folder + "/prices.toml", demo_prices_text());
     const bool founder = &node == &plan_.nodes.front();

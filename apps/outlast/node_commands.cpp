@@ -40,7 +40,7 @@ Result<void> show_status(const GlobalOptions& global) {
 }
 
 // A table of the objects of an array: a column per member, in the node's order.
-std::string table_of(const Json& objects) {
+std::string object_table(const Json& objects) {
   std::vector<Table::Column> columns;
   std::vector<std::string> names;
   std::set<std::string> seen;
@@ -77,7 +77,7 @@ Result<void> show_deployments(const GlobalOptions& global) {
   }
   const Json& deployments = member_of(*list, "deployments");
   print(deployments.empty() ? "no deployments; add [[deployment]] to the node's configuration\n"
-                            : table_of(deployments));
+                            : object_table(deployments));
   return {};
 }
 

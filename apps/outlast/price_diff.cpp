@@ -112,7 +112,7 @@ void compare(const PriceEntry& before, const PriceEntry& after, std::vector<Pric
   }
 }
 
-void list(PriceChange::Kind kind, const PriceEntry& entry, std::vector<PriceChange>& changes) {
+void list_entry(PriceChange::Kind kind, const PriceEntry& entry, std::vector<PriceChange>& changes) {
   const bool added = kind == PriceChange::Kind::added;
   for (const auto& [key, figure] : all_figures(entry)) {
     changes.push_back({kind, &entry, key, added ? "" : figure.text, added ? figure.text : "", ""});
@@ -155,13 +155,13 @@ std::vector<PriceChange> diff_price_books(const PriceBook& before, const PriceBo
           old_entries.begin(), old_entries.end(),
           [entry](const PriceEntry* other) { return other->from_ms == entry->from_ms; });
       if (same == old_entries.end()) {
-        list(PriceChange::Kind::added, *entry, changes);
+        list_entry(PriceChange::Kind::added, *entry, changes);
       } else {
         compare(**same, *entry, changes);
         old_entries.erase(same);
       }
     }
-    for (const PriceEntry* entry : old_entries) list(PriceChange::Kind::removed, *entry, changes);
+    for (const PriceEntry* entry : old_entries) list_entry(PriceChange::Kind::removed, *entry, changes);
   }
   return changes;
 }

@@ -51,7 +51,7 @@ std::string cost_of_side(const Json& side) {
   return side.is_null() ? "-" : text_of(side, "cost_usd");
 }
 
-std::string table_of(const Json& result) {
+std::string reconcile_table(const Json& result) {
   using Align = Table::Align;
   Table table({{"DAY"},
                {"MODEL"},
@@ -101,7 +101,7 @@ Result<void> run(const GlobalOptions& global, const ReconcileOptions& options) {
   if (!text) return fail(text.error());
   const auto result = parse_object(*text, "the reconciliation");
   if (!result) return fail(result.error());
-  print(global.json ? result->dump() + "\n" : table_of(*result));
+  print(global.json ? result->dump() + "\n" : reconcile_table(*result));
   if (member_of(*result, "agrees") == true) return {};
   const std::size_t differing =
       member_of(*result, "lines").size() - count_of(*result, "agreeing_lines");

@@ -52,7 +52,7 @@ void add_row(Table& table, const std::string& provider, const std::string& model
              text_of(row, "repriced_usd"), text_of(row, "difference_usd")});
 }
 
-std::string table_of(const Json& report) {
+std::string reprice_table(const Json& report) {
   using Align = Table::Align;
   Table table({{"PROVIDER"},
                {"MODEL"},
@@ -90,7 +90,7 @@ Result<void> run(const GlobalOptions& global, const RepriceOptions& options) {
   if (!text) return fail(text.error());
   const auto report = parse_object(*text, "the report");
   if (!report) return fail(report.error());
-  print(global.json ? report->dump() + "\n" : table_of(*report));
+  print(global.json ? report->dump() + "\n" : reprice_table(*report));
   return {};
 }
 

@@ -12,13 +12,13 @@ constexpr std::size_t things_max = 4;
 constexpr std::size_t troubles_max = 6;
 constexpr std::uint64_t typing_error_one_in = 60;  // letters
 
-struct Kind {
+struct LabelKind {
   std::string_view label;
   std::array<std::string_view, things_max> things;
   std::array<std::string_view, troubles_max> troubles;  // with * for the thing
 };
 
-constexpr Kind kinds[] = {
+constexpr LabelKind kinds[] = {
     {"late_delivery", {"parcel", "order", "package", "delivery"},
      {"my * has still not arrived", "the * should have come last week", "where is my *", "I am waiting for the * for ten days", "the * is overdue", "tracking says the * is on its way since Monday"}},
     {"damaged_item", {"vase", "screen", "box", "lamp"},
@@ -89,7 +89,7 @@ void append(std::string& text, std::string_view more) {
 }
 
 LabelledMessage make_message(Random& random) {
-  const Kind& kind = one_of(random, kinds);
+  const LabelKind& kind = one_of(random, kinds);
   std::string trouble(one_of(random, kind.troubles));
   trouble.replace(trouble.find('*'), 1, one_of(random, kind.things));
   std::string text(one_of(random, openings));
@@ -109,7 +109,7 @@ LabelledMessage make_message(Random& random) {
 
 std::vector<std::string_view> sample_task_labels() {
   std::vector<std::string_view> labels;
-  for (const Kind& kind : kinds) labels.push_back(kind.label);
+  for (const LabelKind& kind : kinds) labels.push_back(kind.label);
   return labels;
 }
 

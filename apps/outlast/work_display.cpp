@@ -19,7 +19,7 @@ constexpr double smoothing = 0.9;
 
 constexpr std::array<const char*, 9> kind_names = {"note", "plan", "step", "evaluation", "checkpoint", "delta", "answer", "done", "failed"};
 
-std::string text_of(const char* format, double value) {
+std::string formatted(const char* format, double value) {
   char text[64];
   (void)std::snprintf(text, sizeof text, format, value);
   return text;
@@ -31,7 +31,7 @@ std::string with_unit(double value, double base, const std::array<const char*, 5
     value /= base;
     ++unit;
   }
-  return text_of(unit == 0 || value >= 100 ? "%.0f" : "%.1f", value) + units[unit];
+  return formatted(unit == 0 || value >= 100 ? "%.0f" : "%.1f", value) + units[unit];
 }
 
 std::string bar(double share) {
@@ -45,12 +45,12 @@ std::string bar(double share) {
 
 std::string count_text(double count) { return with_unit(count, 1'000, {"", " k", " M", " G", " T"}); }
 std::string bytes_text(double bytes) { return with_unit(bytes, 1'024, {" B", " KiB", " MiB", " GiB", " TiB"}); }
-std::string percent_text(double share) { return text_of("%.1f %%", share * 100); }
+std::string percent_text(double share) { return formatted("%.1f %%", share * 100); }
 std::string duration_text(double seconds) {
   if (!(seconds >= 0)) return "?";
-  if (seconds < 60) return text_of("%.0f s", seconds);
-  if (seconds < 3'600) return text_of("%.0f m ", std::floor(seconds / 60)) + text_of("%.0f s", std::fmod(seconds, 60));
-  return text_of("%.0f h ", std::floor(seconds / 3'600)) + text_of("%.0f m", std::floor(std::fmod(seconds, 3'600) / 60));
+  if (seconds < 60) return formatted("%.0f s", seconds);
+  if (seconds < 3'600) return formatted("%.0f m ", std::floor(seconds / 60)) + formatted("%.0f s", std::fmod(seconds, 60));
+  return formatted("%.0f h ", std::floor(seconds / 3'600)) + formatted("%.0f m", std::floor(std::fmod(seconds, 3'600) / 60));
 }
 
 std::string event_json(const work::Event& event) {
@@ -95,7 +95,7 @@ void WorkDisplay::show_plan(const work::Event& event) {
        count_text(event.figure("samples")) + " samples of " + count_text(event.figure("tokens")) + " tokens");
   line("memory " + bytes_text(event.figure("memory_bytes")) + " of " + bytes_text(event.figure("free_bytes")) + ": weights " + bytes_text(event.figure("weights_bytes")) +
        ", gradients " + bytes_text(event.figure("gradients_bytes")) + ", optimizer " + bytes_text(event.figure("optimizer_bytes")) + ", activations " +
-       bytes_text(event.figure("activations_bytes")) + " (" + text_of("%.0f", event.figure("bytes_per_parameter")) + " B a parameter, " +
+       bytes_text(event.figure("activations_bytes")) + " (" + formatted("%.0f", event.figure("bytes_per_parameter")) + " B a parameter, " +
        bytes_text(event.figure("bytes_per_token")) + " a token)");
   if (const double cut = event.figure("cut_samples"); cut > 0) line(count_text(cut) + " samples are longer than --positions or --rows allow, and lose their beginning");
 }
@@ -109,7 +109,7 @@ void WorkDisplay::show_step(const work::Event& event) {
   rate_ = kept * rate_ + (1 - kept) * event.figure("tokens_per_second");
   ++steps_seen_;
   const double seconds_left = (steps - step) * event.figure("tokens") / rate_;
-  progress(bar(step / steps) + " step " + text_of("%.0f", step) + "/" + text_of("%.0f", steps) + "  loss " + text_of("%.4f", loss_) + "  " + count_text(rate_) +
+  progress(bar(step / steps) + " step " + formatted("%.0f", step) + "/" + formatted("%.0f", steps) + "  loss " + formatted("%.4f", loss_) + "  " + count_text(rate_) +
                " tokens/s  " + duration_text(seconds_left) + " left",
            step == steps);
 }
@@ -124,9 +124,9 @@ void WorkDisplay::show(const work::Event& event) {
     case work::EventKind::step: return show_step(event);
     case work::EventKind::note: return line(printable(event.text));
     case work::EventKind::evaluation:
-      return line((std::isnan(event.figure("step")) ? std::string() : "step " + text_of("%.0f", event.figure("step")) + ": ") + "held out: " +
+      return line((std::isnan(event.figure("step")) ? std::string() : "step " + formatted("%.0f", event.figure("step")) + ": ") + "held out: " +
                   percent_text(event.figure("exact")) + " right, " + percent_text(event.figure("token_accuracy")) + " of tokens, loss " +
-                  text_of("%.4f", event.figure("loss")) + (event.figure("best") > 0 ? ", the best so far" : ""));
+                  formatted("%.4f", event.figure("loss")) + (event.figure("best") > 0 ? ", the best so far" : ""));
     case work::EventKind::checkpoint:
     case work::EventKind::delta:
     case work::EventKind::answer:

@@ -63,13 +63,6 @@ void write_key(JsonWriter& json, const VirtualKey& key) {
   json.end_object();
 }
 
-// One level of errors for what an actor answers inside an answer.
-template <class T>
-Result<T> flatten(Result<Result<T>> reply) {
-  if (!reply) return fail(reply.error());
-  return std::move(*reply);
-}
-
 }  // namespace
 
 std::string admin_error_body(std::string_view message, std::string_view code) {

@@ -14,12 +14,6 @@ namespace {
 namespace asio = boost::asio;
 using actors::ask;
 
-template <class T>
-Result<T> flatten(Result<Result<T>> reply) {
-  if (!reply) return fail(reply.error());
-  return std::move(*reply);
-}
-
 KnownNames known_names(Daemon& daemon) {
   KnownNames known;
   const auto snapshot = daemon.board().get();

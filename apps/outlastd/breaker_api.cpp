@@ -9,6 +9,7 @@
 #include "actors/ask.hpp"
 #include "apps/config/spend_breaker_config.hpp"
 #include "apps/outlastd/admin_api.hpp"
+#include "apps/outlastd/admin_statement.hpp"
 #include "core/json_writer.hpp"
 
 namespace outlast::apps {
@@ -20,21 +21,19 @@ using Json = nlohmann::json;
 
 constexpr std::string_view breakers_path = "breakers";
 constexpr std::string_view rules_path = "breaker-rules";
-constexpr std::size_t who_bytes_max = 200;
-constexpr std::size_t reason_bytes_max = 1'000;
 
-BreakerApi::Reply refused(unsigned status, std::string_view message, std::string_view code = "invalid_request") {
+BreakerApi::Reply breaker_refusal(unsigned status, std::string_view message, std::string_view code = "invalid_request") {
   return {status, admin_error_body(message, code)};
 }
 
-unsigned status_of(const Error& error) {
+unsigned breaker_status_of(const Error& error) {
   if (is(error, actors::ActorError::not_found) || is(error, storage::LedgerError::unknown_breaker)) return 404;
   if (is(error, actors::ActorError::refused) || is(error, storage::LedgerError::invalid)) return 400;
   if (error.module == "actors" || is(error, storage::LedgerError::overloaded)) return 503;
   return 500;
 }
 
-BreakerApi::Reply refused(const Error& error) { return refused(status_of(error), error.message, error.module); }
+BreakerApi::Reply breaker_refusal(const Error& error) { return breaker_refusal(breaker_status_of(error), error.message, error.module); }
 
 void write_breaker(JsonWriter& json, const actors::BreakerStatus& status) {
   const BreakerTripped& trip = status.trip;
@@ -46,29 +45,6 @@ void write_breaker(JsonWriter& json, const actors::BreakerStatus& status) {
   else json.null();
   json.key("link").string(status.link).end_object();
 }
-
-// Who does it, and why.
-struct Statement {
-  std::string by = "the holder of the admin token";
-  std::string reason;
-};
-
-// Nothing when a member is of a wrong type or too long.
-std::optional<Statement> read_statement(const Json& object) {
-  Statement statement;
-  for (const auto& [key, into] : {std::pair{"by", &statement.by}, std::pair{"reason", &statement.reason}}) {
-    if (!object.contains(key)) continue;
-    if (!object[key].is_string()) return std::nullopt;
-    *into = object[key].get<std::string>();
-  }
-  if (statement.by.empty() || statement.by.size() > who_bytes_max || statement.reason.size() > reason_bytes_max) {
-    return std::nullopt;
-  }
-  return statement;
-}
-
-constexpr std::string_view statement_advice =
-    R"("by" and "reason" are texts of at most 200 and 1,000 bytes that say who does it and why)";
 
 }  // namespace
 
@@ -91,7 +67,7 @@ asio::awaitable<BreakerApi::Reply> BreakerApi::handle(std::string method, std::s
     }
   }
   const auto unknown = []() -> asio::awaitable<Reply> {
-    co_return refused(404, "no such path or method; see docs/admin-api.md", "not_found");
+    co_return breaker_refusal(404, "no such path or method; see docs/admin-api.md", "not_found");
   };
   return unknown();
 }
@@ -109,18 +85,18 @@ template <class Message>
 asio::awaitable<BreakerApi::Reply> BreakerApi::change(Message message, std::string done) {
   auto children = co_await ask<actors::ChildrenReply>(loop_, daemon_.system(), daemon_.node(), actors::request_timeout,
                                                       actors::children_atom::value);
-  if (!children) co_return refused(children.error());
-  if (!*children) co_return refused(children->error());
+  if (!children) co_return breaker_refusal(children.error());
+  if (!*children) co_return breaker_refusal(children->error());
   const auto changed = co_await ask<actors::Done>(loop_, daemon_.system(), (*children)->spend_breakers,
                                                   actors::request_timeout, std::move(message));
-  if (!changed) co_return refused(changed.error());
-  if (!*changed) co_return refused(changed->error());
+  if (!changed) co_return breaker_refusal(changed.error());
+  if (!*changed) co_return breaker_refusal(changed->error());
   co_return Reply{200, std::move(done)};
 }
 
 asio::awaitable<BreakerApi::Reply> BreakerApi::list() {
   const auto known = co_await report();
-  if (!known) co_return refused(known.error());
+  if (!known) co_return breaker_refusal(known.error());
   Reply reply;
   JsonWriter json(reply.body);
   json.begin_object().key("breakers").begin_array();
@@ -131,10 +107,10 @@ asio::awaitable<BreakerApi::Reply> BreakerApi::list() {
 
 asio::awaitable<BreakerApi::Reply> BreakerApi::show(std::string id) {
   const auto known = co_await report();
-  if (!known) co_return refused(known.error());
+  if (!known) co_return breaker_refusal(known.error());
   const auto found = std::find_if(known->breakers.begin(), known->breakers.end(),
                                   [&id](const auto& status) { return status.trip.id == id; });
-  if (found == known->breakers.end()) co_return refused(404, "no spend breaker of that id is open", "not_found");
+  if (found == known->breakers.end()) co_return breaker_refusal(404, "no spend breaker of that id is open", "not_found");
   Reply reply;
   JsonWriter json(reply.body);
   write_breaker(json, *found);
@@ -145,7 +121,7 @@ asio::awaitable<BreakerApi::Reply> BreakerApi::reset(std::string id, std::string
   const Json parsed = Json::parse(body, nullptr, false);
   const auto statement = parsed.is_object() ? read_statement(parsed) : std::nullopt;
   if (!statement || statement->reason.empty()) {
-    co_return refused(400, R"(send {"reason": "…", "by": "…", "allow_usd": "20.00"}; the reason is required, and )" +
+    co_return breaker_refusal(400, R"(send {"reason": "…", "by": "…", "allow_usd": "20.00"}; the reason is required, and )" +
                                std::string(statement_advice));
   }
   PicoUsd allowance;
@@ -153,7 +129,7 @@ asio::awaitable<BreakerApi::Reply> BreakerApi::reset(std::string id, std::string
     const auto amount = parsed["allow_usd"].is_string() ? PicoUsd::parse_usd(parsed["allow_usd"].get<std::string>())
                                                         : Result<PicoUsd>(fail(MoneyError::malformed, "it is no text"));
     if (!amount || amount->value < 0) {
-      co_return refused(400, R"("allow_usd" is no amount; write US dollars as text, e.g. "20.00")");
+      co_return breaker_refusal(400, R"("allow_usd" is no amount; write US dollars as text, e.g. "20.00")");
     }
     allowance = *amount;
   }
@@ -165,7 +141,7 @@ asio::awaitable<BreakerApi::Reply> BreakerApi::reset(std::string id, std::string
 
 asio::awaitable<BreakerApi::Reply> BreakerApi::rules() {
   const auto known = co_await report();
-  if (!known) co_return refused(known.error());
+  if (!known) co_return breaker_refusal(known.error());
   Reply reply;
   JsonWriter json(reply.body);
   json.begin_object().key("rules").begin_array();
@@ -181,11 +157,11 @@ asio::awaitable<BreakerApi::Reply> BreakerApi::add_rule(std::string body) {
   const Json parsed = Json::parse(body, nullptr, false);
   const auto statement = parsed.is_object() ? read_statement(parsed) : std::nullopt;
   if (!statement || !parsed.contains("rule") || !parsed["rule"].is_object()) {
-    co_return refused(400, R"(send {"rule": {…}, "by": "…", "reason": "…"}; docs/breakers.md shows a rule, and )" +
+    co_return breaker_refusal(400, R"(send {"rule": {…}, "by": "…", "reason": "…"}; docs/breakers.md shows a rule, and )" +
                                std::string(statement_advice));
   }
   const auto rule = parse_spend_rule(parsed["rule"].dump());
-  if (!rule) co_return refused(400, rule.error().message);
+  if (!rule) co_return breaker_refusal(400, rule.error().message);
   std::string definition = spend_rule_json(*rule);
   std::string done = definition;
   actors::AddBreakerRule message{*rule, std::move(definition), statement->by, statement->reason};
@@ -196,7 +172,7 @@ asio::awaitable<BreakerApi::Reply> BreakerApi::remove_rule(std::string name, std
   const Json parsed = body.empty() ? Json::object() : Json::parse(body, nullptr, false);
   const auto statement = parsed.is_object() ? read_statement(parsed) : std::nullopt;
   if (!statement) {
-    co_return refused(400, R"(send {"by": "…", "reason": "…"} or nothing; )" + std::string(statement_advice));
+    co_return breaker_refusal(400, R"(send {"by": "…", "reason": "…"} or nothing; )" + std::string(statement_advice));
   }
   std::string done;
   JsonWriter(done).begin_object().key("name").string(name).key("removed").boolean(true).end_object();

@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/config/cluster_routes.hpp"
+#include "apps/outlastd/admin_statement.hpp"
 #include "cluster/join_token.hpp"
 #include "cluster/versions.hpp"
 #include "core/json_writer.hpp"
@@ -31,18 +32,14 @@ constexpr std::int64_t token_age_s_min = 60;
 constexpr std::int64_t token_age_s_max = storage::join_token_age_ms_max / 1'000;
 constexpr auto token_look_pause = std::chrono::milliseconds(5);
 constexpr int token_looks_max = 400;
-constexpr std::size_t who_bytes_max = 200;
-constexpr std::size_t reason_bytes_max = 1'000;
 // What a cluster was founded with: other shards would keep other organisations.
 constexpr std::string_view fixed_settings[] = {"shards"};
 
 constexpr std::string_view alone =
     "this node is on its own; to make it the first of a cluster, add [cluster] to its configuration, run "
     "'outlast node init --found' and start it again (docs/cluster.md)";
-constexpr std::string_view statement_advice =
-    R"("by" and "reason" are texts of at most 200 and 1,000 bytes that say who does it and why)";
 
-Reply refused(unsigned status, std::string_view message, std::string_view code) {
+Reply cluster_refusal(unsigned status, std::string_view message, std::string_view code) {
   Reply reply{status, {}};
   JsonWriter json(reply.body);
   json.begin_object().key("error").begin_object();
@@ -50,9 +47,9 @@ Reply refused(unsigned status, std::string_view message, std::string_view code) 
   return reply;
 }
 
-Reply unfit(std::string_view message) { return refused(400, message, "invalid_request"); }
+Reply unfit(std::string_view message) { return cluster_refusal(400, message, "invalid_request"); }
 
-Reply refused(const Error& error) {
+Reply cluster_refusal(const Error& error) {
   unsigned status = 500;
   for (const auto absent : {LedgerError::unknown_node, LedgerError::bad_token}) {
     if (is(error, absent)) status = 404;
@@ -66,28 +63,7 @@ Reply refused(const Error& error) {
                            LedgerError::disk_full}) {
     if (is(error, later)) status = 503;
   }
-  return refused(status, error.message, error.module);
-}
-
-// Who does it, and why.
-struct Statement {
-  std::string by = "the holder of the admin token";
-  std::string reason;
-};
-
-// Nothing when a member is of a wrong type or too long.
-std::optional<Statement> read_statement(const Json& object) {
-  if (!object.is_object()) return std::nullopt;
-  Statement statement;
-  for (const auto& [key, into] : {std::pair{"by", &statement.by}, std::pair{"reason", &statement.reason}}) {
-    if (!object.contains(key)) continue;
-    if (!object[key].is_string()) return std::nullopt;
-    *into = object[key].get<std::string>();
-  }
-  if (statement.by.empty() || statement.by.size() > who_bytes_max || statement.reason.size() > reason_bytes_max) {
-    return std::nullopt;
-  }
-  return statement;
+  return cluster_refusal(status, error.message, error.module);
 }
 
 Json parse_body(const std::string& body) { return body.empty() ? Json::object() : Json::parse(body, nullptr, false); }
@@ -129,7 +105,7 @@ std::optional<std::string> after(const std::string& name, std::string_view prefi
 }  // namespace
 
 asio::awaitable<Reply> ClusterApi::handle(std::string method, std::string name, std::string body) {
-  if (port_ == nullptr) return at_once(refused(409, alone, "no_cluster"));
+  if (port_ == nullptr) return at_once(cluster_refusal(409, alone, "no_cluster"));
   const bool get = method == "GET";
   if (name == "cluster" && get) return at_once({200, port_->status_json()});
   if (name == "cluster/nodes" && get) return at_once(nodes());
@@ -146,12 +122,12 @@ asio::awaitable<Reply> ClusterApi::handle(std::string method, std::string name, 
     const auto state = slash == std::string::npos ? std::nullopt : state_of(std::string_view(*path).substr(slash + 1));
     if (state) return change_node(path->substr(0, slash), *state, std::move(body));
   }
-  return at_once(refused(404, "no such path or method; see docs/admin-api.md", "not_found"));
+  return at_once(cluster_refusal(404, "no such path or method; see docs/admin-api.md", "not_found"));
 }
 
 Reply ClusterApi::nodes() const {
   const auto records = ledger_.members();
-  if (!records) return refused(records.error());
+  if (!records) return cluster_refusal(records.error());
   Reply reply;
   JsonWriter json(reply.body);
   json.begin_object().key("cluster").string(port_->cluster).key("nodes").begin_array();
@@ -162,7 +138,7 @@ Reply ClusterApi::nodes() const {
 
 Reply ClusterApi::tokens() const {
   const auto records = ledger_.members();
-  if (!records) return refused(records.error());
+  if (!records) return cluster_refusal(records.error());
   const std::int64_t now_ms = clock_.wall_ms();
   Reply reply;
   JsonWriter json(reply.body);
@@ -178,7 +154,7 @@ Reply ClusterApi::tokens() const {
 
 Reply ClusterApi::settings() const {
   const auto records = ledger_.members();
-  if (!records) return refused(records.error());
+  if (!records) return cluster_refusal(records.error());
   Reply reply;
   JsonWriter json(reply.body);
   json.begin_object().key("settings").begin_array();
@@ -191,9 +167,9 @@ Reply ClusterApi::settings() const {
 
 Reply ClusterApi::setting(const std::string& name) const {
   const auto records = ledger_.members();
-  if (!records) return refused(records.error());
+  if (!records) return cluster_refusal(records.error());
   const auto found = records->settings.find(name);
-  if (found == records->settings.end()) return refused(404, "there is no setting of that name", "not_found");
+  if (found == records->settings.end()) return cluster_refusal(404, "there is no setting of that name", "not_found");
   return {200, name_body(name, "value", found->second)};
 }
 
@@ -211,7 +187,7 @@ asio::awaitable<Reply> ClusterApi::make_token(std::string body) {
                     " to " + std::to_string(token_age_s_max) + " s, and \"by\" says who asks for it");
   }
   if (port_->join_endpoint.empty()) {
-    co_return refused(409, "no machine can join by this node; add join_listen under [cluster] to its configuration, or "
+    co_return cluster_refusal(409, "no machine can join by this node; add join_listen under [cluster] to its configuration, or "
                            "ask a node that has it", "no_join_listener");
   }
   const cluster::JoinToken token =
@@ -234,7 +210,7 @@ asio::awaitable<Reply> ClusterApi::make_token(std::string body) {
 }
 
 asio::awaitable<Reply> ClusterApi::withdraw_token(std::string id) {
-  if (!knows_token(id)) co_return refused(404, "no join token of that id is open", "not_found");
+  if (!knows_token(id)) co_return cluster_refusal(404, "no join token of that id is open", "not_found");
   std::string done = name_body(id, "state", "withdrawn");
   MemberOperation operation = JoinTokenMade{std::move(id), {}, 0, Statement{}.by};
   co_return co_await record(std::move(operation), std::move(done));
@@ -263,10 +239,10 @@ asio::awaitable<Reply> ClusterApi::set_setting(std::string name, std::string bod
                     std::string(statement_advice));
   }
   if (std::find(std::begin(fixed_settings), std::end(fixed_settings), name) != std::end(fixed_settings)) {
-    co_return refused(409, "'" + name + "' is as the cluster was founded and does not change", "fixed");
+    co_return cluster_refusal(409, "'" + name + "' is as the cluster was founded and does not change", "fixed");
   }
   if (name == cluster::log_format_setting) {
-    co_return refused(409, "'" + name + "' rises by itself once every node can read the next one", "fixed");
+    co_return cluster_refusal(409, "'" + name + "' rises by itself once every node can read the next one", "fixed");
   }
   std::string value = parsed["value"].get<std::string>();
   if (name == routes_setting && !value.empty()) {
@@ -296,7 +272,7 @@ asio::awaitable<Reply> ClusterApi::record(MemberOperation operation, std::string
   auto recorded = asio::async_initiate<const asio::use_awaitable_t<>, void(Result<void>)>(
       std::move(initiate), asio::use_awaitable, std::move(operation));
   const Result<void> result = co_await std::move(recorded);
-  if (!result) co_return refused(result.error());
+  if (!result) co_return cluster_refusal(result.error());
   co_return Reply{200, std::move(done)};
 }
 

@@ -270,6 +270,9 @@ std::string ClusterPart::status_json() const {
     json.begin_object().key("shard").string(shard_text(shard.shard)).key("owner");
     if (shard.owner) json.string(shard.owner->node);
     else json.null();
+    json.key("preferred_owner");
+    if (shard.replicas.empty()) json.null();
+    else json.string(shard.replicas.front());
     json.key("epoch").number(shard.owner ? shard.owner->epoch : std::uint64_t{0});
     json.key("entries").number(tails[shard.shard]).key("replicas").begin_array();
     for (const auto& [name, applied] : replicas[shard.shard]) {

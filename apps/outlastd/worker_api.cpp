@@ -17,7 +17,7 @@ namespace asio = boost::asio;
 constexpr auto call_timeout = std::chrono::seconds(60);  // beyond what a worker waits for news
 constexpr std::int64_t method_max = 65'535;
 
-unsigned status_of(const Error& error) {
+unsigned worker_status_of(const Error& error) {
   using actors::ActorError;
   using gpu::GpuError;
   if (is(error, ActorError::not_found)) return 404;
@@ -27,7 +27,7 @@ unsigned status_of(const Error& error) {
   return admin_status_of(error);
 }
 
-WorkerApi::Reply refused(const Error& error) { return {status_of(error), admin_error_body(error.message, error.module)}; }
+WorkerApi::Reply worker_refusal(const Error& error) { return {worker_status_of(error), admin_error_body(error.message, error.module)}; }
 
 asio::awaitable<WorkerApi::Reply> at_once(WorkerApi::Reply reply) { co_return reply; }
 
@@ -61,13 +61,13 @@ WorkerApi::Reply WorkerApi::list() const {
 
 asio::awaitable<WorkerApi::Reply> WorkerApi::ask(std::string worker, std::uint16_t method, std::string body) {
   const auto actor = daemon_.workers().worker(worker, call_timeout);
-  if (!actor) co_return refused(actor.error());
+  if (!actor) co_return worker_refusal(actor.error());
   actors::WorkerCall call{method, body.empty() ? FramePtr() : Frame::copy_of(std::as_bytes(std::span(body)))};
   // Named, since gcc 12 frees a temporary of a co_await expression twice.
   auto asked = actors::ask<actors::WorkerReply>(loop_, daemon_.system(), *actor, call_timeout, std::move(call));
   const Result<actors::WorkerReply> reply = co_await std::move(asked);
-  if (!reply) co_return refused(reply.error());
-  if (!*reply) co_return refused(reply->error());
+  if (!reply) co_return worker_refusal(reply.error());
+  if (!*reply) co_return worker_refusal(reply->error());
   const FramePtr& frame = (*reply)->body;
   Reply answer;
   answer.type = "application/octet-stream";

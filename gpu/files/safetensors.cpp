@@ -33,8 +33,6 @@ constexpr std::uint64_t number_max = std::uint64_t{1} << 53;  // beyond that oth
 constexpr std::size_t nesting_max = 4;
 constexpr std::string_view lfs_pointer = "version https://git-lfs";
 
-Failure malformed(std::string message) { return fail(GpuError::malformed, std::move(message)); }
-
 Failure failed(const std::string& what, const std::string& path) {
   return fail(GpuError::io, "cannot " + what + " " + path + ": " + std::strerror(errno));
 }

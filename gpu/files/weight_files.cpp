@@ -20,8 +20,6 @@ constexpr std::size_t index_bytes_max = 64U << 20;
 constexpr std::string_view one_file = "model.safetensors";
 constexpr std::string_view index_file = "model.safetensors.index.json";
 
-Failure malformed(std::string message) { return fail(GpuError::malformed, std::move(message)); }
-
 // A name within the folder, and nothing else.
 bool is_plain_name(std::string_view name) {
   return !name.empty() && name.size() <= 255 && name != "." && name != ".." && name.find('/') == std::string_view::npos &&

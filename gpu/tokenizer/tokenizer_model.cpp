@@ -21,7 +21,7 @@ using simdjson::SUCCESS;
 constexpr std::string_view gpt2_pattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
-Failure malformed(std::string message) { return fail(GpuError::malformed, "tokenizer.json: " + std::move(message)); }
+Failure malformed_tokenizer(std::string message) { return fail(GpuError::malformed, "tokenizer.json: " + std::move(message)); }
 Failure unsupported(std::string message) { return fail(GpuError::unsupported, "tokenizer.json: " + std::move(message)); }
 
 bool is_absent(const dom::element& object, std::string_view key) {
@@ -66,7 +66,7 @@ class Reader {
 
  private:
   Result<void> read_model() {
-    if (root_["model"].get(part_) != SUCCESS || !part_.is_object()) return malformed("it has no object 'model'");
+    if (root_["model"].get(part_) != SUCCESS || !part_.is_object()) return malformed_tokenizer("it has no object 'model'");
     const std::string_view type = text_of(part_, "type");
     if (type != "BPE") return unsupported("model.type is '" + std::string(type) + "'; this build runs BPE");
     for (const std::string_view key : {"dropout", "unk_token"}) {
@@ -78,19 +78,19 @@ class Reader {
     if (flag_of(part_, "byte_fallback", false)) return unsupported("model.byte_fallback is set; this build runs byte-level BPE");
     model_.ignore_merges = flag_of(part_, "ignore_merges", false);
     dom::object vocabulary;
-    if (part_["vocab"].get(vocabulary) != SUCCESS) return malformed("model.vocab is not an object");
+    if (part_["vocab"].get(vocabulary) != SUCCESS) return malformed_tokenizer("model.vocab is not an object");
     for (const auto& [letters, value] : vocabulary) {
       std::uint64_t id = 0;
       if (value.get(id) != SUCCESS || id >= vocabulary_max)
-        return malformed("model.vocab: the id of '" + std::string(letters) + "' is not a number below " + std::to_string(vocabulary_max));
+        return malformed_tokenizer("model.vocab: the id of '" + std::string(letters) + "' is not a number below " + std::to_string(vocabulary_max));
       auto bytes = from_letters(letters);
       if (!bytes) return unsupported("model.vocab: '" + std::string(letters) + "' is not written in the byte-level alphabet");
       if (bytes->empty() || bytes->size() > token_bytes_max)
-        return malformed("model.vocab: the token of id " + std::to_string(id) + " has " + std::to_string(bytes->size()) + " bytes");
+        return malformed_tokenizer("model.vocab: the token of id " + std::to_string(id) + " has " + std::to_string(bytes->size()) + " bytes");
       if (id >= model_.tokens.size()) model_.tokens.resize(id + 1);
-      if (!model_.tokens[id].empty()) return malformed("model.vocab: two tokens have the id " + std::to_string(id));
+      if (!model_.tokens[id].empty()) return malformed_tokenizer("model.vocab: two tokens have the id " + std::to_string(id));
       if (!ids_.emplace(*bytes, static_cast<TokenId>(id)).second)
-        return malformed("model.vocab: the token '" + std::string(letters) + "' stands there twice");
+        return malformed_tokenizer("model.vocab: the token '" + std::string(letters) + "' stands there twice");
       model_.tokens[id] = std::move(*bytes);
     }
     for (int byte = 0; byte < 256; ++byte) {
@@ -102,22 +102,22 @@ class Reader {
 
   Result<void> read_merges() {
     dom::array merges;
-    if (part_["merges"].get(merges) != SUCCESS) return malformed("model.merges is not an array");
+    if (part_["merges"].get(merges) != SUCCESS) return malformed_tokenizer("model.merges is not an array");
     std::unordered_map<std::uint64_t, std::size_t> known;
     for (const dom::element merge : merges) {
       const std::string where = "model.merges, number " + std::to_string(model_.merges.size());
       std::string_view left;
       std::string_view right;
-      if (!halves_of(merge, left, right)) return malformed(where + ": it is neither \"a b\" nor [\"a\", \"b\"]");
+      if (!halves_of(merge, left, right)) return malformed_tokenizer(where + ": it is neither \"a b\" nor [\"a\", \"b\"]");
       const auto left_bytes = from_letters(left);
       const auto right_bytes = from_letters(right);
-      if (!left_bytes || !right_bytes) return malformed(where + ": it is not written in the byte-level alphabet");
+      if (!left_bytes || !right_bytes) return malformed_tokenizer(where + ": it is not written in the byte-level alphabet");
       const auto left_id = ids_.find(*left_bytes);
       const auto right_id = ids_.find(*right_bytes);
       if (left_id == ids_.end() || right_id == ids_.end() || !ids_.contains(*left_bytes + *right_bytes))
-        return malformed(where + ": '" + std::string(left) + "' + '" + std::string(right) + "' is not made of tokens of the vocabulary");
+        return malformed_tokenizer(where + ": '" + std::string(left) + "' + '" + std::string(right) + "' is not made of tokens of the vocabulary");
       const std::uint64_t key = std::uint64_t{left_id->second} << 32 | right_id->second;
-      if (!known.emplace(key, model_.merges.size()).second) return malformed(where + ": it stands there twice");
+      if (!known.emplace(key, model_.merges.size()).second) return malformed_tokenizer(where + ": it stands there twice");
       model_.merges.emplace_back(left_id->second, right_id->second);
     }
     return {};
@@ -138,15 +138,15 @@ class Reader {
   Result<void> read_added() {
     dom::array added;
     if (is_absent(root_, "added_tokens")) return {};
-    if (root_["added_tokens"].get(added) != SUCCESS) return malformed("added_tokens is not an array");
+    if (root_["added_tokens"].get(added) != SUCCESS) return malformed_tokenizer("added_tokens is not an array");
     for (const dom::element one : added) {
       AddedToken token;
       std::uint64_t id = 0;
       token.text = text_of(one, "content");
       const std::string where = "added_tokens: '" + token.text + "'";
-      if (one["id"].get(id) != SUCCESS || id >= vocabulary_max) return malformed(where + " has no id below " + std::to_string(vocabulary_max));
+      if (one["id"].get(id) != SUCCESS || id >= vocabulary_max) return malformed_tokenizer(where + " has no id below " + std::to_string(vocabulary_max));
       if (token.text.empty() || token.text.size() > token_bytes_max)
-        return malformed("added_tokens: the text of id " + std::to_string(id) + " has " + std::to_string(token.text.size()) + " bytes");
+        return malformed_tokenizer("added_tokens: the text of id " + std::to_string(id) + " has " + std::to_string(token.text.size()) + " bytes");
       for (const std::string_view key : {"single_word", "lstrip", "rstrip"}) {
         if (flag_of(one, key, false)) return unsupported(where + ": " + std::string(key) + " is set");
       }
@@ -156,10 +156,10 @@ class Reader {
       const bool known = std::any_of(model_.added.begin(), model_.added.end(), [&token](const AddedToken& other) {
         return other.id == token.id || other.text == token.text;
       });
-      if (known) return malformed(where + " stands there twice");
+      if (known) return malformed_tokenizer(where + " stands there twice");
       if (token.id < model_.tokens.size() && !model_.tokens[token.id].empty() && model_.tokens[token.id] != token.text)
-        return malformed(where + " has the id " + std::to_string(id) + " of another token of the vocabulary");
-      if (model_.added.size() == added_tokens_max) return malformed("there are more than " + std::to_string(added_tokens_max) + " added tokens");
+        return malformed_tokenizer(where + " has the id " + std::to_string(id) + " of another token of the vocabulary");
+      if (model_.added.size() == added_tokens_max) return malformed_tokenizer("there are more than " + std::to_string(added_tokens_max) + " added tokens");
       model_.added.push_back(std::move(token));
     }
     return {};
@@ -234,12 +234,12 @@ std::size_t TokenizerModel::size() const {
 }
 
 Result<TokenizerModel> parse_tokenizer(std::string_view json) {
-  if (json.size() > tokenizer_file_bytes_max) return malformed("it has more than " + std::to_string(tokenizer_file_bytes_max >> 20) + " MiB");
+  if (json.size() > tokenizer_file_bytes_max) return malformed_tokenizer("it has more than " + std::to_string(tokenizer_file_bytes_max >> 20) + " MiB");
   dom::parser parser;
   dom::element root;
   const auto parsed = parser.parse(json.data(), json.size()).get(root);
-  if (parsed != SUCCESS) return malformed(std::string("it is not JSON: ") + simdjson::error_message(parsed));
-  if (!root.is_object()) return malformed("it is not a JSON object");
+  if (parsed != SUCCESS) return malformed_tokenizer(std::string("it is not JSON: ") + simdjson::error_message(parsed));
+  if (!root.is_object()) return malformed_tokenizer("it is not a JSON object");
   TokenizerModel model;
   if (Result<void> read = Reader(root, model).read(); !read) return fail(std::move(read.error()));
   return model;

@@ -16,8 +16,6 @@ using simdjson::SUCCESS;
 
 constexpr std::size_t messages_max = 4'096;
 
-Failure malformed(std::string message) { return fail(GpuError::malformed, std::move(message)); }
-
 }  // namespace
 
 std::size_t Sample::loss_rows() const {

@@ -16,6 +16,8 @@
 #include "tests/actors/actor_bench.hpp"
 #include "tests/storage/ledger_fixture.hpp"
 
+namespace accountant_actor_test {
+
 using namespace outlast;
 using namespace outlast::actors;
 using storage::LedgerStore;
@@ -254,3 +256,5 @@ TEST_CASE("a commitment is told to the gauges of the deployments that draw from 
   bench.ask<DeploymentList>(bench.router, status_atom::value);
   CHECK_FALSE(snapshot->gauges.at(0)->burning());
 }
+
+}  // namespace accountant_actor_test

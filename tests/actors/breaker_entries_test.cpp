@@ -2,6 +2,8 @@
 
 #include <catch2/catch.hpp>
 
+namespace breaker_entries_test {
+
 using namespace outlast;
 using namespace outlast::actors;
 
@@ -80,3 +82,5 @@ TEST_CASE("what is kept for the next to lead is bounded in time and number", "[s
   CHECK(entries.to_tell(true, BreakerEntries::tell_wait_ms + 1).empty());
   CHECK_FALSE(entries.keeps_untold());
 }
+
+}  // namespace breaker_entries_test

@@ -19,6 +19,8 @@
 
 #include "tests/cluster/fake_node.hpp"
 
+namespace client_actor_test {
+
 using namespace outlast;
 using namespace outlast::test;
 using client::ChatEnd;
@@ -359,3 +361,5 @@ TEST_CASE("the client actor talks to nodes over real links", "[client]") {
   options.endpoints.clear();
   CHECK(is(client::spawn(system, options).error(), cluster::LinkError::bad_options));
 }
+
+}  // namespace client_actor_test

@@ -11,6 +11,8 @@
 #include "core/check.hpp"
 #include "tests/storage/ledger_fixture.hpp"
 
+namespace ledger_meter_test {
+
 using namespace outlast;
 using actors::LedgerMeter;
 using storage::LedgerError;
@@ -283,3 +285,5 @@ TEST_CASE("a lane's meter reports what a real ledger has written", "[meter]") {
   CHECK(is((**results->at(2)).error(), LedgerError::already_ended));
   CHECK((*ledger)->status().open_reservations == 0);
 }
+
+}  // namespace ledger_meter_test

@@ -8,6 +8,8 @@
 #include "proto/link_codec.hpp"
 #include "tests/gateway/gateway_bench.hpp"
 
+namespace message_call_test {
+
 using namespace outlast;
 using namespace outlast::gateway::testing;
 using Catch::Contains;
@@ -274,3 +276,5 @@ TEST_CASE("a call's own deadline ends the wait for content", "[message]") {
   CHECK(call.last<link::RequestError>().kind == ErrorKind::provider_failed);
   CHECK(bench.metered().all<VoidReservation>().size() == 1);
 }
+
+}  // namespace message_call_test

@@ -8,6 +8,8 @@
 #include "actors/spend_reporter.hpp"
 #include "tests/actors/actor_bench.hpp"
 
+namespace node_actor_test {
+
 using namespace outlast;
 using namespace outlast::actors;
 using namespace std::chrono_literals;
@@ -230,3 +232,5 @@ TEST_CASE("lanes cannot fill the node's memory with spend", "[actors]") {
   reporter.report(std::vector<gateway::SpendEvent>(1));
   CHECK(counters.events_dropped == 5);
 }
+
+}  // namespace node_actor_test

@@ -4,6 +4,8 @@
 
 #include "tests/actors/actor_bench.hpp"
 
+namespace provider_actor_test {
+
 using namespace outlast;
 using namespace outlast::actors;
 using gateway::BreakerState;
@@ -87,3 +89,5 @@ TEST_CASE("a provider's status counts what it was told", "[actors]") {
   CHECK(status.open_for_ms <= 1'100);
   bench.gauge->leave();
 }
+
+}  // namespace provider_actor_test

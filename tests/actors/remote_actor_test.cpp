@@ -10,6 +10,8 @@
 #include "tests/actors/memory_net.hpp"
 #include "tests/actors/remote_fakes.hpp"
 
+namespace remote_actor_test {
+
 using namespace outlast;
 using namespace outlast::actors;
 using namespace std::chrono_literals;
@@ -395,3 +397,5 @@ TEST_CASE("errors keep who made them on their way through CAF", "[remote]") {
   CHECK(is(error_of(caf::sec::request_timeout), ActorError::timed_out));
   CHECK(is(error_of(caf::sec::request_receiver_down), ActorError::unavailable));
 }
+
+}  // namespace remote_actor_test

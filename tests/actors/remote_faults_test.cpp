@@ -16,6 +16,8 @@
 #include "tests/actors/remote_fakes.hpp"
 #include "tests/cluster/fake_node.hpp"
 
+namespace remote_faults_test {
+
 using namespace outlast;
 using namespace outlast::actors;
 using namespace std::chrono_literals;
@@ -317,3 +319,5 @@ TEST_CASE("threads that ask while the link comes and goes get one answer each", 
   });
   REQUIRE(stopped.wait());
 }
+
+}  // namespace remote_faults_test

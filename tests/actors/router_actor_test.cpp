@@ -9,6 +9,8 @@
 
 #include "tests/actors/actor_bench.hpp"
 
+namespace router_actor_test {
+
 using namespace outlast;
 using namespace outlast::actors;
 using gateway::BreakerState;
@@ -184,3 +186,5 @@ TEST_CASE("lanes get no snapshot before the budgets are known: they would spend 
   REQUIRE(bench.board.get() != nullptr);
   CHECK(bench.board.get()->budgets == book);
 }
+
+}  // namespace router_actor_test

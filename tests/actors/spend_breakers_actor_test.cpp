@@ -8,6 +8,8 @@
 #include "core/json_writer.hpp"
 #include "tests/actors/actor_bench.hpp"
 
+namespace spend_breakers_actor_test {
+
 using namespace outlast;
 using namespace outlast::actors;
 using namespace std::chrono_literals;
@@ -526,3 +528,5 @@ TEST_CASE("what another node closed by half-open keeps its count here, and what 
   bench.spend(dollar * 2);
   CHECK(bench.report().breakers.size() == 1);
 }
+
+}  // namespace spend_breakers_actor_test

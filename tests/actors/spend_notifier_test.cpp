@@ -19,6 +19,8 @@
 
 #include "actors/local_command.hpp"
 
+namespace spend_notifier_test {
+
 using namespace outlast;
 using namespace outlast::actors;
 using namespace std::chrono_literals;
@@ -131,3 +133,5 @@ TEST_CASE("a command that fails, is not there or hangs is told of", "[spend_brea
   CHECK(is(late.error(), CommandError::timed_out));
   CHECK(std::chrono::steady_clock::now() - begun < 20s);
 }
+
+}  // namespace spend_notifier_test

@@ -6,6 +6,8 @@
 
 #include "tests/actors/memory_net.hpp"
 
+namespace spend_sharing_test {
+
 using namespace outlast;
 using namespace outlast::actors;
 using testing::MemoryNet;
@@ -222,3 +224,5 @@ TEST_CASE("spend goes by the control channel, and a node that knows less than ot
   }
   CHECK(unknown == 2);
 }
+
+}  // namespace spend_sharing_test

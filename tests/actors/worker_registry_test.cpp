@@ -6,6 +6,8 @@
 
 #include "tests/actors/memory_net.hpp"
 
+namespace worker_registry_test {
+
 using namespace outlast;
 using namespace outlast::actors;
 using testing::frame_of;
@@ -263,3 +265,5 @@ TEST_CASE("whatever order links and workers change in, all nodes end with the sa
     }
   }
 }
+
+}  // namespace worker_registry_test

@@ -11,7 +11,7 @@
 #include "cluster/join_token.hpp"
 #include "tests/storage/ledger_fixture.hpp"
 
-namespace outlast::apps {
+namespace outlast::apps::cluster_api_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -157,4 +157,4 @@ TEST_CASE("settings are set by name, and routes only when every node could go by
   CHECK(bench.json("GET", "cluster/settings/routes")["value"] == good);
 }
 
-}  // namespace outlast::apps
+}  // namespace outlast::apps::cluster_api_test

@@ -9,7 +9,7 @@
 #include "apps/config/cluster_routes.hpp"
 #include "tests/apps/config_files.hpp"
 
-namespace outlast::apps {
+namespace outlast::apps::cluster_config_test {
 namespace {
 
 using tests::errors_after_node;
@@ -227,4 +227,4 @@ TEST_CASE("a data folder says which node of which cluster it is", "[config][clus
   }
 }
 
-}  // namespace outlast::apps
+}  // namespace outlast::apps::cluster_config_test

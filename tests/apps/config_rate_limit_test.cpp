@@ -2,6 +2,8 @@
 
 #include "tests/apps/config_files.hpp"
 
+namespace config_rate_limit_test {
+
 using outlast::apps::load_node_config;
 using outlast::gateway::RateScopeKind;
 using outlast::tests::alpha_lines;
@@ -74,3 +76,5 @@ TEST_CASE("mistakes in rate limits are named", "[config]") {
         "FILE:13: key 'rate_limit.scope': there is no deployment 'fable-alhpa'; did you mean "
         "'fable-alpha'?");
 }
+
+}  // namespace config_rate_limit_test

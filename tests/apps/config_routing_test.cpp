@@ -4,6 +4,8 @@
 
 #include "tests/apps/config_files.hpp"
 
+namespace config_routing_test {
+
 using outlast::apps::load_node_config;
 using outlast::tests::alpha_lines;
 using outlast::tests::errors_after_node;
@@ -125,3 +127,5 @@ TEST_CASE("no error message shows a secret", "[config]") {
                Catch::Contains("api_key") || Catch::Contains("node.toml:8:"));
   }
 }
+
+}  // namespace config_routing_test

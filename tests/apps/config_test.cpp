@@ -5,6 +5,8 @@
 
 #include "tests/apps/config_files.hpp"
 
+namespace config_test {
+
 using outlast::is;
 using outlast::apps::ConfigError;
 using outlast::apps::load_node_config;
@@ -300,3 +302,5 @@ TEST_CASE("errors of the price book name its own file and stand with the others"
           "e.g. "
           "output = \"2.50\"");
 }
+
+}  // namespace config_test

@@ -13,6 +13,8 @@
 #include "core/id.hpp"
 #include "storage/ledger_store.hpp"
 
+namespace folder_ledger_test {
+
 using namespace std::chrono_literals;
 using outlast::is;
 using outlast::apps::CliError;
@@ -148,3 +150,5 @@ TEST_CASE("a folder without a ledger is not found", "[cli][ledger]") {
   REQUIRE_FALSE(source);
   CHECK(is(source.error(), CliError::not_found));
 }
+
+}  // namespace folder_ledger_test

@@ -14,7 +14,7 @@
 #include "tests/apps/config_files.hpp"
 #include "tests/storage/ledger_fixture.hpp"
 
-namespace outlast::apps {
+namespace outlast::apps::join_commands_test {
 namespace {
 
 const std::string shared_secret(64, 'c');
@@ -197,4 +197,4 @@ TEST_CASE("what is no token, and a node that does not answer, are told apart", "
   CHECK_FALSE(std::filesystem::exists(machine.data()));
 }
 
-}  // namespace outlast::apps
+}  // namespace outlast::apps::join_commands_test

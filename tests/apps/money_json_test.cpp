@@ -3,6 +3,8 @@
 #include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 
+namespace money_json_test {
+
 using namespace outlast;
 using namespace outlast::apps;
 using Catch::Contains;
@@ -112,3 +114,5 @@ TEST_CASE("scopes name what is there", "[money]") {
   CHECK_FALSE(check_known(Commitment{.provider = "beta"}, known));
   CHECK_FALSE(check_known(Commitment{.provider = "alpha", .models = {"n"}}, known));
 }
+
+}  // namespace money_json_test

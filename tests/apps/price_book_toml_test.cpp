@@ -2,6 +2,8 @@
 
 #include "apps/config/node_config.hpp"
 
+namespace price_book_toml_test {
+
 using outlast::PicoUsd;
 using outlast::Usage;
 using outlast::apps::parse_price_book;
@@ -118,3 +120,5 @@ TEST_CASE("each mistake in a price book is named", "[price]") {
         "2; keep one of them");
   CHECK_THAT(errors_of("version = "), Catch::StartsWith("prices.toml:1: is not TOML: "));
 }
+
+}  // namespace price_book_toml_test

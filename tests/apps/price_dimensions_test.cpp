@@ -3,6 +3,8 @@
 
 #include "apps/config/node_config.hpp"
 
+namespace price_dimensions_test {
+
 using namespace outlast;
 using apps::parse_price_book;
 
@@ -166,3 +168,5 @@ TEST_CASE("other currencies, labels and snapshots that are none are refused", "[
         "p.toml:7: key 'price.snapshots': is not a list of names; write at most 64 models, e.g. "
         "snapshots = [\"gpt-5-2025-08-07\"]");
 }
+
+}  // namespace price_dimensions_test

@@ -9,6 +9,8 @@
 #include "apps/outlast/price_diff.hpp"
 #include "apps/outlast/price_map.hpp"
 
+namespace price_map_test {
+
 using namespace outlast;
 using namespace outlast::apps;
 
@@ -151,3 +153,5 @@ TEST_CASE("a difference is named figure by figure, in percent", "[price]") {
         "added new [flex] input:  -> 0.00 \n"
         "added new [flex] output:  -> 2.00 \n");
 }
+
+}  // namespace price_map_test

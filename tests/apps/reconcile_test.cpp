@@ -8,7 +8,7 @@
 #include "apps/report/iso_time.hpp"
 #include "core/random.hpp"
 
-namespace outlast::apps {
+namespace outlast::apps::reconcile_test {
 namespace {
 
 using storage::UsageRow;
@@ -265,4 +265,4 @@ TEST_CASE("a tolerance is a percentage with four decimals at most", "[report]") 
   CHECK(parse_tolerance(tolerance_text(12'345)) == 12'345U);
 }
 
-}  // namespace outlast::apps
+}  // namespace outlast::apps::reconcile_test

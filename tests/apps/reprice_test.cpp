@@ -13,7 +13,7 @@
 #include "storage/ledger_writer.hpp"
 #include "storage/memory_log.hpp"
 
-namespace outlast::apps {
+namespace outlast::apps::reprice_test {
 namespace {
 
 const std::string old_prices = R"(version = "old"
@@ -204,4 +204,4 @@ TEST_CASE("FOCUS rows have every mandatory column and whole numbers of money", "
   CHECK_FALSE(focus_query(tags));
 }
 
-}  // namespace outlast::apps
+}  // namespace outlast::apps::reprice_test

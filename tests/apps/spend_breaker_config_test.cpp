@@ -4,6 +4,8 @@
 
 #include "tests/apps/config_files.hpp"
 
+namespace spend_breaker_config_test {
+
 using namespace outlast;
 using namespace outlast::apps;
 using outlast::tests::errors_after_node;
@@ -155,3 +157,5 @@ TEST_CASE("a rule that is none says which key is wrong", "[config][spend_breaker
                                         Catch::Contains("key 'why': is not known"));
   CHECK_THAT(parse_spend_rule(R"({"name": [1]})").error().message, Catch::Contains("key 'name' holds neither"));
 }
+
+}  // namespace spend_breaker_config_test

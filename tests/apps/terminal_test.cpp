@@ -4,6 +4,8 @@
 #include "apps/outlast/terminal.hpp"
 #include "apps/outlast/time_argument.hpp"
 
+namespace terminal_test {
+
 using outlast::apps::csv_line;
 using outlast::apps::parse_time_argument;
 using outlast::apps::printable;
@@ -92,3 +94,5 @@ TEST_CASE("a value in a URL is encoded byte by byte", "[cli]") {
   CHECK(url_encoded("key_a-b.c~1") == "key_a-b.c~1");
   CHECK(url_encoded("a/b?c&d=é ") == "a%2Fb%3Fc%26d%3D%C3%A9%20");
 }
+
+}  // namespace terminal_test

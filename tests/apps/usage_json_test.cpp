@@ -4,6 +4,8 @@
 
 #include "apps/report/usage_json.hpp"
 
+namespace usage_json_test {
+
 using outlast::PicoUsd;
 using outlast::storage::UsageDimension;
 using outlast::storage::UsageReport;
@@ -69,3 +71,5 @@ TEST_CASE("a verification's report names the first bad entry, or none", "[report
   CHECK(json["first_bad_index"] == 3);
   CHECK(json["message"] == "hash differs");
 }
+
+}  // namespace usage_json_test

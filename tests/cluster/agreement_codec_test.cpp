@@ -10,7 +10,7 @@
 #include "cluster/presence_json.hpp"
 #include "core/random.hpp"
 
-namespace outlast::cluster {
+namespace outlast::cluster::agreement_codec_test {
 namespace {
 
 constexpr std::size_t padding_bytes = 64;  // simdjson reads so far behind an answer's end
@@ -178,4 +178,4 @@ TEST_CASE("any bytes in place of etcd's answers are told from answers", "[agreem
   CHECK(parsed == presence);
 }
 
-}  // namespace outlast::cluster
+}  // namespace outlast::cluster::agreement_codec_test

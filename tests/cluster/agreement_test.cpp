@@ -13,7 +13,7 @@
 #include "core/random.hpp"
 #include "tests/cluster/etcd_fixture.hpp"
 
-namespace outlast::cluster::test {
+namespace outlast::cluster::test::agreement_test {
 namespace {
 
 constexpr std::uint32_t ttl_s = 3;
@@ -331,4 +331,4 @@ TEMPLATE_TEST_CASE("a watcher hears of what changes", "[agreement]", MemoryWorld
   CHECK(grew[2] == 0);
 }
 
-}  // namespace outlast::cluster::test
+}  // namespace outlast::cluster::test::agreement_test

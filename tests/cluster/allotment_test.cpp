@@ -7,7 +7,7 @@
 #include "core/id.hpp"
 #include "storage/memory_log.hpp"
 
-namespace outlast::cluster {
+namespace outlast::cluster::allotment_test {
 namespace {
 
 constexpr ShardId shards = 3;
@@ -495,4 +495,4 @@ TEST_CASE("a commitment is shared out at once, and then by use", "[cluster][allo
 }
 
 }  // namespace
-}  // namespace outlast::cluster
+}  // namespace outlast::cluster::allotment_test

@@ -13,6 +13,8 @@
 #include "storage/rocks_log.hpp"
 #include "tests/storage/ledger_fixture.hpp"
 
+namespace checkpoint_transfer_test {
+
 using namespace outlast;
 using namespace outlast::cluster;
 using checkpoint::Message;
@@ -203,3 +205,5 @@ TEST_CASE("A checkpoint's message from bytes is whole or refused", "[checkpoint]
     CHECK_FALSE(checkpoint::decode(std::span(bytes).first(at)));
   }
 }
+
+}  // namespace checkpoint_transfer_test

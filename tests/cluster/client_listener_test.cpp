@@ -7,6 +7,8 @@
 #include "tests/cluster/fake_node.hpp"
 #include "tests/cluster/raw_client.hpp"
 
+namespace client_listener_test {
+
 using namespace outlast;
 using namespace outlast::test;
 using cluster::CancelReason;
@@ -314,3 +316,5 @@ TEST_CASE("a listener that cannot start says why", "[link]") {
   CHECK(is(start("127.0.0.1:0", node.keys().secret_key).error(), cluster::LinkError::bad_address));
   CHECK(is(start("tcp://127.0.0.1:0", "short").error(), cluster::LinkError::bad_key));
 }
+
+}  // namespace client_listener_test

@@ -10,6 +10,8 @@
 #include "core/check.hpp"
 #include "tests/cluster/session_bench.hpp"
 
+namespace client_session_test {
+
 using namespace outlast;
 using namespace outlast::test;
 
@@ -404,3 +406,5 @@ TEST_CASE("every request ends exactly once, whole or with an error, under any sc
   CHECK(lists > 2'000);
   CHECK(learned > 2'000);
 }
+
+}  // namespace client_session_test

@@ -9,6 +9,8 @@
 #include <fstream>
 #include <string>
 
+namespace curve_test {
+
 using namespace outlast;
 using namespace outlast::cluster;
 
@@ -59,3 +61,5 @@ TEST_CASE("a key's text is 40 characters of Z85", "[link]") {
   CHECK_FALSE(is_curve_key(std::string(39, 'a')));
   CHECK(is(curve_public_key("x").error(), LinkError::bad_key));
 }
+
+}  // namespace curve_test

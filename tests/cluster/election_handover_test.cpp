@@ -4,6 +4,8 @@
 
 #include "tests/cluster/election_fixture.hpp"
 
+namespace election_handover_test {
+
 using namespace outlast;
 using namespace outlast::cluster;
 using namespace outlast::cluster::election;
@@ -183,3 +185,5 @@ TEST_CASE("A shard that failed here is released, and not claimed again at once",
   f.wait_ms(200);
   CHECK(f.take<Claim>().size() == 1);
 }
+
+}  // namespace election_handover_test

@@ -10,6 +10,8 @@
 #include "cluster/placement.hpp"
 #include "tests/cluster/election_world.hpp"
 
+namespace election_simulation_test {
+
 using namespace outlast;
 using namespace outlast::cluster;
 using namespace outlast::cluster::testing;
@@ -297,3 +299,5 @@ TEST_CASE("A seed replays identically", "[election]") {
   };
   CHECK(run() == run());
 }
+
+}  // namespace election_simulation_test

@@ -4,6 +4,8 @@
 
 #include "tests/cluster/election_fixture.hpp"
 
+namespace election_test {
+
 using namespace outlast;
 using namespace outlast::cluster;
 using namespace outlast::cluster::election;
@@ -258,3 +260,5 @@ TEST_CASE("The log may be trimmed below what every live replica has applied", "[
   f.reports("gateway", control_shard, 300);
   CHECK(f.election.lowest_applied(control_shard) == std::uint64_t{300});
 }
+
+}  // namespace election_test

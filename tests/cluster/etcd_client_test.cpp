@@ -18,7 +18,7 @@
 #include "http/server.hpp"
 #include "tests/cluster/etcd_fixture.hpp"
 
-namespace outlast::cluster::test {
+namespace outlast::cluster::test::etcd_client_test {
 namespace {
 
 namespace asio = boost::asio;
@@ -406,4 +406,4 @@ TEST_CASE("a presence that cannot be read hides no other, and an owner that cann
   CHECK(view->owners[0].node.empty());
 }
 
-}  // namespace outlast::cluster::test
+}  // namespace outlast::cluster::test::etcd_client_test

@@ -7,7 +7,7 @@
 
 #include "core/clock.hpp"
 
-namespace outlast::cluster {
+namespace outlast::cluster::holder_nodes_test {
 
 TEST_CASE("a process has the node that was said first", "[cluster][holder]") {
   ManualClock clock;
@@ -43,4 +43,4 @@ TEST_CASE("of too many processes the oldest are forgotten", "[cluster][holder]")
   CHECK(nodes.of("n2").size() == HolderNodes::remembered_max);
 }
 
-}  // namespace outlast::cluster
+}  // namespace outlast::cluster::holder_nodes_test

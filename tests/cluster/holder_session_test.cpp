@@ -2,7 +2,7 @@
 
 #include <catch2/catch.hpp>
 
-namespace outlast::cluster {
+namespace outlast::cluster::holder_session_test {
 namespace {
 
 shard::Operations message_of(std::uint64_t stream, std::uint64_t base, std::uint64_t first, std::size_t count,
@@ -44,4 +44,4 @@ TEST_CASE("a session that was forgotten asks for what the stream began with", "[
   CHECK(session.hear("beta", message_of(4, 0, 1, 1)) == HolderSession::Hears::stale);  // no stream begins before 1
 }
 
-}  // namespace outlast::cluster
+}  // namespace outlast::cluster::holder_session_test

@@ -12,11 +12,11 @@
 #include "tests/cluster/watched.hpp"
 #include "tests/storage/ledger_fixture.hpp"
 
-namespace outlast::cluster {
+namespace outlast::cluster::holder_test {
 namespace {
 
 using storage::LedgerError;
-using test::Watched;
+using outlast::test::Watched;
 
 constexpr ShardId the_shard = 0;
 
@@ -233,4 +233,4 @@ TEST_CASE("a lane that is gone is told nothing", "[cluster][holder]") {
   CHECK(calls == 0);
 }
 
-}  // namespace outlast::cluster
+}  // namespace outlast::cluster::holder_test

@@ -18,7 +18,7 @@
 #include "storage/ledger_store.hpp"
 #include "tests/storage/ledger_fixture.hpp"
 
-namespace outlast::cluster {
+namespace outlast::cluster::join_test {
 namespace {
 
 constexpr std::chrono::seconds patience{20};
@@ -410,4 +410,4 @@ TEST_CASE("an answer that comes after the listener is gone is dropped", "[cluste
   (*late)(join::Refused{join::RefusalKind::internal, "too late"});
 }
 
-}  // namespace outlast::cluster
+}  // namespace outlast::cluster::join_test

@@ -7,6 +7,8 @@
 
 #include "cluster/boot_clock.hpp"
 
+namespace lease_keeper_test {
+
 using namespace outlast;
 using namespace outlast::cluster;
 using namespace outlast::cluster::election;
@@ -150,3 +152,5 @@ TEST_CASE("The clock of leases goes on", "[lease]") {
   CHECK(clock.monotonic_ns() >= before_ns);
   CHECK(before_ns >= SystemClock().monotonic_ns() - 1'000'000'000);  // it never runs behind CLOCK_MONOTONIC
 }
+
+}  // namespace lease_keeper_test

@@ -8,7 +8,7 @@
 
 #include "cluster/memory_agreement.hpp"
 
-namespace outlast::cluster {
+namespace outlast::cluster::memory_agreement_test {
 namespace {
 
 using Fate = MemoryAgreement::Fate;
@@ -166,4 +166,4 @@ TEST_CASE("a node that is cut off hears nothing and can do nothing", "[agreement
   CHECK(is(b->keep_alive(*lease).error(), AgreementError::lease_lost));
 }
 
-}  // namespace outlast::cluster
+}  // namespace outlast::cluster::memory_agreement_test

@@ -6,7 +6,7 @@
 
 #include "cluster/holder.hpp"
 
-namespace outlast::cluster {
+namespace outlast::cluster::message_room_test {
 namespace {
 
 constexpr std::size_t MiB = 1U << 20;
@@ -52,4 +52,4 @@ TEST_CASE("a holder drops what it has no room for", "[cluster][queue]") {
   CHECK(holder.counters().dropped == 3);
 }
 
-}  // namespace outlast::cluster
+}  // namespace outlast::cluster::message_room_test

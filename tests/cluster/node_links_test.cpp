@@ -10,6 +10,8 @@
 
 #include "tests/cluster/fake_node.hpp"
 
+namespace node_links_test {
+
 using namespace outlast;
 using namespace outlast::test;
 using cluster::ChatCall;
@@ -370,3 +372,5 @@ TEST_CASE("links do not start with options that cannot work", "[link]") {
   CHECK(is(start({{"tcp://127.0.0.1:1", "x"}}, "k"), cluster::LinkError::bad_key));
   CHECK(is(start({{"tcp://127.0.0.1:1", key}}, ""), cluster::LinkError::bad_options));
 }
+
+}  // namespace node_links_test

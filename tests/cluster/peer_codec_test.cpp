@@ -7,6 +7,8 @@
 #include <iterator>
 #include <string>
 
+namespace peer_codec_test {
+
 using namespace outlast;
 
 namespace {
@@ -139,3 +141,5 @@ TEST_CASE("any prefix and any flipped byte of a message decodes or is refused", 
   bytes.insert(bytes.begin(), std::byte{0});
   CHECK(peer::decode(std::span(bytes).subspan(1)));
 }
+
+}  // namespace peer_codec_test

@@ -8,6 +8,8 @@
 #include "tests/cluster/raw_peer.hpp"
 #include "tests/cluster/test_peer.hpp"
 
+namespace peer_intruder_test {
+
 using namespace outlast;
 using namespace outlast::test;
 using cluster::Channel;
@@ -319,3 +321,5 @@ TEST_CASE("a flood of strangers is refused and counted while other links go on",
   CHECK(cluster.alpha.wait_counters([before](const auto& c) { return c.strangers_refused >= before + 20; }));
   CHECK(cluster.alpha.links().up().size() == 1);
 }
+
+}  // namespace peer_intruder_test

@@ -11,6 +11,8 @@
 #include "tests/cluster/cutting_proxy.hpp"
 #include "tests/cluster/test_peer.hpp"
 
+namespace peer_links_test {
+
 using namespace outlast;
 using namespace outlast::test;
 using cluster::Channel;
@@ -301,3 +303,5 @@ TEST_CASE("options that make no sense are refused", "[peer]") {
   REQUIRE_FALSE(without_handlers);
   CHECK(is(without_handlers.error(), LinkError::bad_options));
 }
+
+}  // namespace peer_links_test

@@ -6,6 +6,8 @@
 
 #include "tests/cluster/peer_pair.hpp"
 
+namespace peer_session_test {
+
 using namespace outlast;
 using namespace outlast::test;
 using cluster::Channel;
@@ -277,3 +279,5 @@ TEST_CASE("frames that wait together travel together", "[peer]") {
   }
   CHECK(messages <= 10);
 }
+
+}  // namespace peer_session_test

@@ -9,6 +9,8 @@
 
 #include "core/random.hpp"
 
+namespace placement_test {
+
 using namespace outlast;
 using namespace outlast::cluster;
 
@@ -112,3 +114,5 @@ TEST_CASE("The shards of a node that leaves spread over all others", "[placement
   }
   CHECK(heirs.size() == fewer.size());
 }
+
+}  // namespace placement_test

@@ -13,7 +13,7 @@
 #include "storage/memory_log.hpp"
 #include "tests/cluster/etcd_fixture.hpp"
 
-namespace outlast::cluster {
+namespace outlast::cluster::replicated_log_test {
 namespace {
 
 using Fate = MemoryAgreement::Fate;
@@ -296,4 +296,4 @@ TEST_CASE("an acknowledged batch stands once while members of a real etcd die an
   CHECK(all == acknowledged);
 }
 
-}  // namespace outlast::cluster
+}  // namespace outlast::cluster::replicated_log_test

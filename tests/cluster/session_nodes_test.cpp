@@ -9,6 +9,8 @@
 #include "cluster/client_session.hpp"
 #include "tests/cluster/session_bench.hpp"
 
+namespace session_nodes_test {
+
 using namespace outlast;
 using namespace outlast::test;
 
@@ -179,3 +181,5 @@ TEST_CASE("two clients of a big cluster choose different nodes", "[session]") {
   CHECK(chosen.size() > 180);  // 700 draws of 199
   for (const auto& [key, times] : chosen) CHECK((times < 16 || key == list[7].public_key));
 }
+
+}  // namespace session_nodes_test

@@ -11,7 +11,7 @@
 #include "cluster/memory_agreement.hpp"
 #include "tests/storage/ledger_fixture.hpp"
 
-namespace outlast::cluster {
+namespace outlast::cluster::shard_host_store_test {
 namespace {
 
 constexpr auto deadline = std::chrono::seconds(20);
@@ -64,4 +64,4 @@ TEST_CASE("a shard that is busy lets only so many bytes of messages wait", "[clu
   CHECK(bench.answers == 7);  // that it is not the owner
 }
 
-}  // namespace outlast::cluster
+}  // namespace outlast::cluster::shard_host_store_test

@@ -11,7 +11,7 @@
 #include "storage/memory_log.hpp"
 #include "tests/cluster/etcd_fixture.hpp"
 
-namespace outlast::cluster {
+namespace outlast::cluster::shard_host_test {
 namespace {
 
 constexpr std::uint64_t the_epoch = 7;
@@ -223,4 +223,4 @@ TEST_CASE("an owner's batches keep a distance while nobody waits for one", "[hos
   CHECK(bench.sent.size() == bench.world->batches.size());
 }
 
-}  // namespace outlast::cluster
+}  // namespace outlast::cluster::shard_host_test

@@ -12,10 +12,10 @@
 #include "tests/cluster/watched.hpp"
 #include "tests/storage/ledger_fixture.hpp"
 
-namespace outlast::cluster {
+namespace outlast::cluster::shard_host_thread_test {
 namespace {
 
-using test::Watched;
+using outlast::test::Watched;
 
 constexpr ShardId the_shard = 0;
 
@@ -304,4 +304,4 @@ TEST_CASE("whoever waits to be current is answered once, also by a host that end
   }
 }
 
-}  // namespace outlast::cluster
+}  // namespace outlast::cluster::shard_host_thread_test

@@ -5,6 +5,8 @@
 #include <set>
 #include <string>
 
+namespace shard_id_test {
+
 using namespace outlast::cluster;
 
 TEST_CASE("A shard's name can be read back, and nothing else can", "[shard]") {
@@ -28,3 +30,5 @@ TEST_CASE("An organisation's shard never changes, and organisations spread over 
   // As it stands in ledgers that exist.
   CHECK(shard_of("acme", 16) == 0);
 }
+
+}  // namespace shard_id_test

@@ -2,7 +2,7 @@
 
 #include "cluster/shard_money.hpp"
 
-namespace outlast::cluster {
+namespace outlast::cluster::shard_money_test {
 namespace {
 
 std::vector<std::string> ids_of(const std::vector<ShardBudget>& budgets, bool away) {
@@ -52,4 +52,4 @@ TEST_CASE("in a cluster of one shard everything is at home", "[cluster]") {
 }
 
 }  // namespace
-}  // namespace outlast::cluster
+}  // namespace outlast::cluster::shard_money_test

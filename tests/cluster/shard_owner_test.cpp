@@ -8,7 +8,7 @@
 #include "cluster/holder_nodes.hpp"
 #include "storage/memory_log.hpp"
 
-namespace outlast::cluster {
+namespace outlast::cluster::shard_owner_test {
 namespace {
 
 using storage::LedgerError;
@@ -428,4 +428,4 @@ TEST_CASE("a commitment that follows one that has ended is not refused for overl
   CHECK(bench.writer->state().commitments().find("com_b")->status.ended);
 }
 
-}  // namespace outlast::cluster
+}  // namespace outlast::cluster::shard_owner_test

@@ -11,7 +11,7 @@
 #include "tests/cluster/shard_verdict.hpp"
 #include "tests/cluster/shard_world.hpp"
 
-namespace outlast::cluster::simulation {
+namespace outlast::cluster::simulation::shard_protocol_test {
 namespace {
 
 constexpr std::uint64_t seeds = 300;
@@ -287,4 +287,4 @@ TEST_CASE("no cap is exceeded and nothing durable is lost, whatever happens betw
   CHECK(waited > count);
 }
 
-}  // namespace outlast::cluster::simulation
+}  // namespace outlast::cluster::simulation::shard_protocol_test

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-namespace outlast::cluster {
+namespace outlast::cluster::shard_stream_test {
 namespace {
 
 using storage::LedgerError;
@@ -386,4 +386,4 @@ TEST_CASE("a refusal of what the spool made durable is told as that", "[cluster]
   CHECK(bench.truncated == 1);
 }
 
-}  // namespace outlast::cluster
+}  // namespace outlast::cluster::shard_stream_test

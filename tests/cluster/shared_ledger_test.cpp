@@ -11,7 +11,7 @@
 #include "storage/ledger_writer.hpp"
 #include "storage/memory_log.hpp"
 
-namespace outlast::cluster {
+namespace outlast::cluster::shared_ledger_test {
 namespace {
 
 using storage::LedgerWriter;
@@ -157,4 +157,4 @@ TEST_CASE("owners take turns under faults, and every replica ends with the same 
   CHECK(failures > 30);
 }
 
-}  // namespace outlast::cluster
+}  // namespace outlast::cluster::shared_ledger_test

@@ -3,6 +3,8 @@
 
 #include "tests/cluster/simulate/sim_world.hpp"
 
+namespace simulation_test {
+
 using outlast::cluster::simulation::SimReport;
 using outlast::cluster::simulation::SimWorld;
 
@@ -27,3 +29,5 @@ TEST_CASE("Whatever happens to a cluster, its ledgers keep their promises and it
 TEST_CASE("A seed of the whole cluster replays identically", "[cluster][simulation]") {
   CHECK(SimWorld(3).run().digest == SimWorld(3).run().digest);
 }
+
+}  // namespace simulation_test

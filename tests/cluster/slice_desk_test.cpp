@@ -2,7 +2,7 @@
 
 #include <catch2/catch.hpp>
 
-namespace outlast::cluster {
+namespace outlast::cluster::slice_desk_test {
 namespace {
 
 // A budget of 100,000 whose home is elsewhere, with an allotment of `part`.
@@ -54,4 +54,4 @@ TEST_CASE("a shard without an allotment deals out nothing until it has one", "[c
   CHECK(desk.grant_for(account, holder, 0) == PicoUsd{100});  // twice what was wanted
 }
 
-}  // namespace outlast::cluster
+}  // namespace outlast::cluster::slice_desk_test

@@ -6,7 +6,7 @@
 
 #include "cluster/holder_handover.hpp"
 
-namespace outlast::cluster {
+namespace outlast::cluster::slice_keeper_test {
 namespace {
 
 constexpr ShardId the_shard = 3;
@@ -186,4 +186,4 @@ TEST_CASE("a node ends its earlier processes: as spent where its disk does not k
   CHECK(handover.take_effects().size() == 2);
 }
 
-}  // namespace outlast::cluster
+}  // namespace outlast::cluster::slice_keeper_test

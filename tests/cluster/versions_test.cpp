@@ -2,6 +2,8 @@
 
 #include <catch2/catch.hpp>
 
+namespace versions_test {
+
 using namespace outlast;
 using namespace outlast::cluster;
 
@@ -89,3 +91,5 @@ TEST_CASE("The setting of the log's format is a number or nothing", "[versions]"
     CHECK_FALSE(parse_log_format(text));
   }
 }
+
+}  // namespace versions_test

@@ -12,7 +12,7 @@
 #include "cluster/worker_host.hpp"
 #include "cluster/worker_link.hpp"
 
-namespace outlast::cluster {
+namespace outlast::cluster::worker_link_test {
 namespace {
 
 constexpr auto deadline = std::chrono::seconds(20);
@@ -214,4 +214,4 @@ TEST_CASE("a folder that others may enter is no place for the socket", "[cluster
   CHECK(is(long_path.error(), LinkError::bad_address));
 }
 
-}  // namespace outlast::cluster
+}  // namespace outlast::cluster::worker_link_test

@@ -2,7 +2,7 @@
 
 #include <catch2/catch.hpp>
 
-namespace outlast {
+namespace outlast::calendar_test {
 namespace {
 
 constexpr std::int64_t hour = 3'600'000;
@@ -89,4 +89,4 @@ TEST_CASE("a calendar answers from memory only within the period", "[calendar]")
   CHECK_FALSE(calendar.period_at(BudgetPeriod::day, "Mars/Olympus", now));
 }
 
-}  // namespace outlast
+}  // namespace outlast::calendar_test

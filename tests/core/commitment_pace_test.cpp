@@ -2,6 +2,8 @@
 
 #include "core/commitment_pace.hpp"
 
+namespace commitment_pace_test {
+
 using namespace outlast;
 
 namespace {
@@ -79,3 +81,5 @@ TEST_CASE("the largest commitments do not overflow", "[commitment]") {
   CHECK(effective_price(status.commitment, 1).value == 0);  // absurd
   CHECK(pace_of(status, 1'000'000).runs_out_ms >= 0);
 }
+
+}  // namespace commitment_pace_test

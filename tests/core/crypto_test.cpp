@@ -5,6 +5,8 @@
 #include "core/crypto.hpp"
 #include "core/random.hpp"
 
+namespace crypto_test {
+
 using outlast::HmacSha256;
 using outlast::Sha256;
 using outlast::to_hex;
@@ -98,3 +100,5 @@ TEST_CASE("secrets are compared whole and wiped", "[crypto]") {
   outlast::wipe(secret);
   CHECK(secret.empty());
 }
+
+}  // namespace crypto_test

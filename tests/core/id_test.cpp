@@ -5,6 +5,8 @@
 #include "core/clock.hpp"
 #include "core/id.hpp"
 
+namespace id_test {
+
 using outlast::ManualClock;
 using outlast::Random;
 using outlast::Uuid;
@@ -83,3 +85,5 @@ TEST_CASE("two generators of one seed and clock give the same ids, so that a run
   CHECK(id == second.next());
   CHECK(id != other.next());
 }
+
+}  // namespace id_test

@@ -7,6 +7,8 @@
 #include "core/json_writer.hpp"
 #include "core/random.hpp"
 
+namespace json_writer_test {
+
 using outlast::JsonWriter;
 using outlast::Random;
 
@@ -118,3 +120,5 @@ TEST_CASE("numbers keep every bit and what JSON cannot hold becomes null", "[jso
     REQUIRE(std::stod(text) == value);
   }
 }
+
+}  // namespace json_writer_test

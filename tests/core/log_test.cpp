@@ -10,6 +10,8 @@
 
 #include "core/log.hpp"
 
+namespace log_test {
+
 namespace {
 
 // Takes what is written to stderr between construction and text().
@@ -80,3 +82,5 @@ TEST_CASE(
   CHECK(json.at("retries") == 3);
   CHECK(json.at("final") == true);
 }
+
+}  // namespace log_test

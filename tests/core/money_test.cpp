@@ -3,6 +3,8 @@
 #include "core/money.hpp"
 #include "core/random.hpp"
 
+namespace money_test {
+
 using outlast::is;
 using outlast::MoneyError;
 using outlast::PicoUsd;
@@ -112,3 +114,5 @@ TEST_CASE("numbers as JSON writes them are read exactly, exponents and all", "[m
     CHECK(is(PicoUsd::parse_number(text).error(), MoneyError::out_of_range));
   }
 }
+
+}  // namespace money_test

@@ -4,7 +4,7 @@
 
 #include "core/random.hpp"
 
-namespace outlast {
+namespace outlast::mul_div_test {
 
 TEST_CASE("shares are rounded down, or half to even", "[money]") {
   CHECK((mul_div_floor(7, 3, 2) == 10));
@@ -36,4 +36,4 @@ TEST_CASE("products beyond 128 bits give exact shares", "[money]") {
   }
 }
 
-}  // namespace outlast
+}  // namespace outlast::mul_div_test

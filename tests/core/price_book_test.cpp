@@ -3,6 +3,8 @@
 #include "core/price_book.hpp"
 #include "core/random.hpp"
 
+namespace price_book_test {
+
 using outlast::PicoUsd;
 using outlast::Price;
 using outlast::PriceBook;
@@ -197,3 +199,5 @@ TEST_CASE("entries are listed by provider, model, the most special first, and ti
     order.push_back(static_cast<std::int64_t>(entry->price.per_request.value));
   CHECK(order == std::vector<std::int64_t>{2, 3, 4, 1});
 }
+
+}  // namespace price_book_test

@@ -5,6 +5,8 @@
 #include "core/price.hpp"
 #include "core/random.hpp"
 
+namespace price_test {
+
 using outlast::BilledUnits;
 using outlast::PicoUsd;
 using outlast::Price;
@@ -198,3 +200,5 @@ TEST_CASE("the worst case counts a threshold only when the bounds can pass it", 
   CHECK(worst_case_of(marginal, 91, 9) == PicoUsd{182 + 90});
   CHECK(worst_case_of(marginal, 92, 9) == PicoUsd{276 + 180});
 }
+
+}  // namespace price_test

@@ -4,6 +4,8 @@
 
 #include "core/random.hpp"
 
+namespace random_test {
+
 using outlast::Random;
 
 TEST_CASE("the generator gives SplitMix64's published sequence", "[random]") {
@@ -37,3 +39,5 @@ TEST_CASE("secure randomness fills the whole buffer and does not repeat", "[rand
   CHECK(first != second);
   CHECK(std::count(first.begin(), first.end(), std::byte{0}) < 16);
 }
+
+}  // namespace random_test

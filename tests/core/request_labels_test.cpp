@@ -2,6 +2,8 @@
 
 #include "core/request_labels.hpp"
 
+namespace request_labels_test {
+
 using namespace outlast;
 
 TEST_CASE("labels are read from a list with spaces, each tag once", "[labels]") {
@@ -23,3 +25,5 @@ TEST_CASE("labels out of bounds are refused", "[labels]") {
   CHECK_FALSE(RequestLabels::check({""}, ""));
   CHECK(RequestLabels::parse("1,2,3,4,5,6,7,8,1", "")->tags.size() == 8);
 }
+
+}  // namespace request_labels_test

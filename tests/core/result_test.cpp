@@ -4,6 +4,8 @@
 #include "core/result.hpp"
 #include "core/tenant.hpp"
 
+namespace result_test {
+
 using outlast::fail;
 using outlast::is;
 using outlast::MoneyError;
@@ -27,3 +29,5 @@ TEST_CASE("equal codes of different modules are different errors", "[result]") {
   CHECK_FALSE(is(money.error(), MoneyError::too_precise));
   CHECK_FALSE(is(money.error(), TenantError::malformed));
 }
+
+}  // namespace result_test

@@ -2,7 +2,7 @@
 
 #include <catch2/catch.hpp>
 
-namespace outlast {
+namespace outlast::signing_test {
 
 TEST_CASE("a signature is good for its key and message only") {
   const SigningKey key = SigningKey::make();
@@ -47,4 +47,4 @@ TEST_CASE("what is no key is refused") {
   CHECK(verify_signature(known, "", signature));
 }
 
-}  // namespace outlast
+}  // namespace outlast::signing_test

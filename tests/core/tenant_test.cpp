@@ -2,6 +2,8 @@
 
 #include "core/tenant.hpp"
 
+namespace tenant_test {
+
 using outlast::is;
 using outlast::TenantError;
 using outlast::TenantPath;
@@ -34,3 +36,5 @@ TEST_CASE("anything else is refused, and the error says what to write", "[tenant
 TEST_CASE("the message about a path of any length is short", "[tenant]") {
   CHECK(TenantPath::parse(std::string(100'000, 'x')).error().message.size() < 400);
 }
+
+}  // namespace tenant_test

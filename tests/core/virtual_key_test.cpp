@@ -4,6 +4,8 @@
 
 #include "core/virtual_key.hpp"
 
+namespace virtual_key_test {
+
 using outlast::HmacSha256;
 using outlast::KeyTable;
 using outlast::looks_like_virtual_key;
@@ -91,3 +93,5 @@ TEST_CASE("a key of one node's secret means nothing to another node", "[key]") {
   table.add(make_key(*first, text, "key_a"));
   CHECK_FALSE(table.find(text));
 }
+
+}  // namespace virtual_key_test

@@ -218,6 +218,7 @@ class Cluster:
         first.found().start()
         for node in others:
             node.join(first).start()
+        wait_for(self.settled_down, "every shard has moved to where it belongs", READY_DEADLINE_S)
         return self
 
     def __iter__(self):
@@ -296,6 +297,11 @@ class Cluster:
             self.crashes.append(f"{node.name} ended with status {node.daemon.child.returncode}: {node.daemon.log()[-300:]}")
             node.start(wait=False)
         return node.ready()
+
+    def settled_down(self):
+        """Whether no shard has still to move: the owner of each is the one that it is best placed on."""
+        return all(shard["owner"] is not None and shard["owner"] == shard["preferred_owner"]
+                   for node in self for shard in node.status()["shards"])
 
     def at_rest(self):
         """Whether all replicas of all shards have the same entries and no reservation is open."""

@@ -5,6 +5,8 @@
 #include "gateway/reservation_refusal.hpp"
 #include "gateway/tranches.hpp"
 
+namespace admission_test {
+
 using namespace outlast::gateway;
 using namespace outlast;
 
@@ -224,3 +226,5 @@ TEST_CASE("a repeated key is a conflict, other parameters are unprocessable", "[
   CHECK(of(RefusalKind::key_mismatch).type == "idempotency_error");
   CHECK(of(RefusalKind::other).refusal.status == 503);
 }
+
+}  // namespace admission_test

@@ -4,6 +4,8 @@
 #include "gateway/exchange_metering.hpp"
 #include "tests/gateway/dialect_support.hpp"
 
+namespace billing_terms_test {
+
 using namespace outlast;
 using namespace outlast::gateway;
 using namespace outlast::gateway::testing;
@@ -197,3 +199,5 @@ TEST_CASE("the time of a request's id chooses the price, at reserve and at settl
   CHECK(worst_case_reservation(snapshot, only, key, head, 0, 999)->amount == PicoUsd{10});
   CHECK(worst_case_reservation(snapshot, only, key, head, 0, 1'000)->amount == PicoUsd{20});
 }
+
+}  // namespace billing_terms_test

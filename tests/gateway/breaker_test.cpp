@@ -3,6 +3,8 @@
 #include "core/clock.hpp"
 #include "gateway/breaker.hpp"
 
+namespace breaker_test {
+
 using outlast::ManualClock;
 using outlast::Random;
 using outlast::gateway::Breaker;
@@ -244,3 +246,5 @@ TEST_CASE("the breaker's states follow a naive model under random outcomes", "[b
     if (!any || !failed) CHECK(bench.state() == BreakerState::closed);
   }
 }
+
+}  // namespace breaker_test

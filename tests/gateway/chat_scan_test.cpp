@@ -4,6 +4,8 @@
 #include "core/random.hpp"
 #include "tests/gateway/dialect_support.hpp"
 
+namespace chat_scan_test {
+
 using namespace outlast;
 using namespace outlast::gateway;
 using outlast::gateway::testing::PaddedBody;
@@ -225,3 +227,5 @@ TEST_CASE("what the scanner accepts after random damage, another parser accepts 
   }
   CHECK(accepted > 1'000);
 }
+
+}  // namespace chat_scan_test

@@ -4,6 +4,8 @@
 #include "gateway/event_order.hpp"
 #include "tests/gateway/dialect_support.hpp"
 
+namespace dialect_answer_test {
+
 using namespace outlast;
 using namespace outlast::gateway;
 using namespace outlast::gateway::testing;
@@ -525,3 +527,5 @@ TEST_CASE("multi-line data and other line ends pass too", "[dialect]") {
     REQUIRE(text.starts_with(answer.bytes));
   }
 }
+
+}  // namespace dialect_answer_test

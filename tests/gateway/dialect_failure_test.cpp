@@ -4,6 +4,8 @@
 #include "gateway/retry_after.hpp"
 #include "tests/gateway/dialect_support.hpp"
 
+namespace dialect_failure_test {
+
 using namespace outlast;
 using namespace outlast::gateway;
 
@@ -184,3 +186,5 @@ TEST_CASE("Retry-After is read as seconds, as milliseconds and as a date", "[dia
   }
   CHECK(read_failure(Dialect::openai, 429, "", "3", "", "", now_s).retry_after_ms == 3'000);
 }
+
+}  // namespace dialect_failure_test

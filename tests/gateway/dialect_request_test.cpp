@@ -4,6 +4,8 @@
 #include "gateway/openai_request.hpp"
 #include "tests/gateway/dialect_support.hpp"
 
+namespace dialect_request_test {
+
 using namespace outlast;
 using namespace outlast::gateway;
 using nlohmann::json;
@@ -44,7 +46,7 @@ std::string rewritten(const std::string& text) {
   return request->body;
 }
 
-std::string with(const std::string& members) {
+std::string request_with(const std::string& members) {
   return R"({"model":"m","messages":[{"role":"user","content":"hi"}])" + members + "}";
 }
 
@@ -125,12 +127,12 @@ TEST_CASE("an openai request to an openai provider changes nothing but what it m
 }
 
 TEST_CASE("the bound that was reserved is sent where the caller gave none", "[dialect]") {
-  CHECK(json::parse(upstream(Dialect::anthropic, with(""), 321)->body).at("max_tokens") == 321);
-  CHECK(json::parse(upstream(Dialect::openai, with(""), 321)->body).at("max_tokens") == 321);
-  CHECK(json::parse(upstream(Dialect::anthropic, with(R"(,"max_tokens":7)"), 321)->body)
+  CHECK(json::parse(upstream(Dialect::anthropic, request_with(""), 321)->body).at("max_tokens") == 321);
+  CHECK(json::parse(upstream(Dialect::openai, request_with(""), 321)->body).at("max_tokens") == 321);
+  CHECK(json::parse(upstream(Dialect::anthropic, request_with(R"(,"max_tokens":7)"), 321)->body)
             .at("max_tokens") == 7);
   CHECK_FALSE(
-      json::parse(upstream(Dialect::openai, with(R"(,"max_completion_tokens":7)"), 321)->body)
+      json::parse(upstream(Dialect::openai, request_with(R"(,"max_completion_tokens":7)"), 321)->body)
           .contains("max_tokens"));
 }
 
@@ -154,11 +156,11 @@ TEST_CASE("what anthropic has no word for is refused by the field's name", "[dia
       {R"(,"tool_choice":{"type":"allowed_tools"})", "'tool_choice'"},
   }));
   CAPTURE(c.members);
-  const auto request = upstream(Dialect::anthropic, with(c.members));
+  const auto request = upstream(Dialect::anthropic, request_with(c.members));
   REQUIRE_FALSE(request);
   CHECK(is(request.error(), DialectError::unsupported));
   CHECK(request.error().message.find(c.name) != std::string::npos);
-  CHECK(upstream(Dialect::openai, with(c.members)));
+  CHECK(upstream(Dialect::openai, request_with(c.members)));
 }
 
 TEST_CASE("fields that say nothing, or only tune, do not stop a translation", "[dialect]") {
@@ -168,7 +170,7 @@ TEST_CASE("fields that say nothing, or only tune, do not stop a translation", "[
       R"(,"seed":1,"presence_penalty":2,"frequency_penalty":-1,"store":true,"metadata":{"a":"b"},"service_tier":"auto","prediction":{},"reasoning_effort":"low","verbosity":"low","prompt_cache_key":"k","unknown":{"x":[1]})",
       R"(,"tools":[],"tool_choice":"auto","parallel_tool_calls":true)");
   CAPTURE(members);
-  const auto request = upstream(Dialect::anthropic, with(members));
+  const auto request = upstream(Dialect::anthropic, request_with(members));
   REQUIRE(request);
   CHECK(
       json::parse(request->body) ==
@@ -292,3 +294,5 @@ TEST_CASE("credentials go where each dialect wants them", "[dialect]") {
   CHECK_FALSE(parse_dialect("OpenAI"));
   CHECK(name_of(Dialect::anthropic) == "anthropic");
 }
+
+}  // namespace dialect_request_test

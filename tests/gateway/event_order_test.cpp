@@ -5,6 +5,8 @@
 #include "gateway/openai_writer.hpp"
 #include "tests/gateway/dialect_support.hpp"
 
+namespace event_order_test {
+
 using namespace outlast;
 using namespace outlast::gateway;
 
@@ -143,3 +145,5 @@ TEST_CASE("a refused event leaves the order as it was", "[dialect]") {
   CHECK_FALSE(order.accept(chat::TextDelta{"late"}));
   CHECK(order.finished());
 }
+
+}  // namespace event_order_test

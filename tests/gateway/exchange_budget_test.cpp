@@ -2,6 +2,8 @@
 #include "gateway/tranches.hpp"
 #include "tests/gateway/gateway_bench.hpp"
 
+namespace exchange_budget_test {
+
 using namespace outlast::gateway;
 using namespace outlast::gateway::testing;
 using namespace outlast;
@@ -228,3 +230,5 @@ TEST_CASE("malformed tags are refused before anything is reserved", "[exchange]"
   CHECK_THAT(answer.body, Contains("x-outlast-tags"));
   CHECK(bench.meter.operations.empty());
 }
+
+}  // namespace exchange_budget_test

@@ -6,6 +6,8 @@
 
 #include "tests/gateway/gateway_bench.hpp"
 
+namespace exchange_faults_test {
+
 using namespace outlast;
 using namespace outlast::gateway;
 using namespace outlast::gateway::testing;
@@ -198,3 +200,5 @@ TEST_CASE("whatever happens, each reservation is settled or voided exactly once"
   CHECK(settled.size() + voided.size() == bench.meter.all<Reservation>().size());
   CHECK(settled.size() > requests / 4);
 }
+
+}  // namespace exchange_faults_test

@@ -5,6 +5,8 @@
 #include "core/random.hpp"
 #include "gateway/exchange_metering.hpp"
 
+namespace exchange_metering_test {
+
 using namespace outlast::gateway;
 using namespace outlast;
 
@@ -238,3 +240,5 @@ TEST_CASE("an attempt without a price is metered, flagged and free", "[metering]
   CHECK(line.cost == PicoUsd{});
   CHECK(line.usage == reported(11, 7));
 }
+
+}  // namespace exchange_metering_test

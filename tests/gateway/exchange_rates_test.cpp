@@ -3,6 +3,8 @@
 
 #include "tests/gateway/gateway_bench.hpp"
 
+namespace exchange_rates_test {
+
 using namespace outlast;
 using namespace outlast::gateway;
 using namespace outlast::gateway::testing;
@@ -150,3 +152,5 @@ TEST_CASE("a request that no deployment could take gives its tokens back", "[exc
   CHECK(unknown.headers.at("x-ratelimit-remaining-requests") == "3");
   CHECK(unknown.headers.at("x-ratelimit-remaining-tokens") == "100000");
 }
+
+}  // namespace exchange_rates_test

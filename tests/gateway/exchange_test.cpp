@@ -2,6 +2,8 @@
 
 #include "tests/gateway/gateway_bench.hpp"
 
+namespace exchange_test {
+
 using namespace outlast;
 using namespace outlast::gateway;
 using namespace outlast::gateway::testing;
@@ -690,3 +692,5 @@ TEST_CASE("connections to an upstream are kept, after streams too", "[exchange]"
   CHECK(bench.upstream(0).counters().connections_accepted == 1);
   CHECK(bench.upstream(0).received.size() == 5);
 }
+
+}  // namespace exchange_test

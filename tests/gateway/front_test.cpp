@@ -5,6 +5,8 @@
 #include "gateway/lane.hpp"
 #include "tests/gateway/gateway_bench.hpp"
 
+namespace front_test {
+
 using namespace outlast;
 using namespace outlast::gateway;
 using namespace outlast::gateway::testing;
@@ -244,3 +246,5 @@ TEST_CASE("a lane that stops drops what is under way, wherever it stands", "[lan
   CHECK(node.lane.requests_in_flight() >= 2);
   node.lane.stop();
 }
+
+}  // namespace front_test

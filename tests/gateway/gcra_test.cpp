@@ -9,6 +9,8 @@
 
 #include "core/random.hpp"
 
+namespace gcra_test {
+
 using outlast::Random;
 using outlast::gateway::Gcra;
 
@@ -192,3 +194,5 @@ TEST_CASE("many threads take exactly burst and rate times time, neither more nor
     taken.fetch_add(1);
   CHECK(taken.load() == burst + static_cast<std::uint64_t>(now_ns.load() - start_ns) / 10'000'000);
 }
+
+}  // namespace gcra_test

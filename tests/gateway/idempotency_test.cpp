@@ -1,5 +1,7 @@
 #include "tests/gateway/gateway_bench.hpp"
 
+namespace idempotency_test {
+
 using namespace outlast::gateway;
 using namespace outlast::gateway::testing;
 using namespace outlast;
@@ -128,3 +130,5 @@ TEST_CASE("a malformed key is refused", "[idempotency]") {
   CHECK(bench.answer_of(*caller).status == 400);
   CHECK(bench.meter.operations.empty());
 }
+
+}  // namespace idempotency_test

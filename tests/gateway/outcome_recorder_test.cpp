@@ -2,6 +2,8 @@
 
 #include "gateway/outcome_recorder.hpp"
 
+namespace outcome_recorder_test {
+
 using namespace outlast::gateway;
 using outlast::AttemptStatus;
 
@@ -109,3 +111,5 @@ TEST_CASE("the fate of a probe travels at once and alone", "[outcomes]") {
   CHECK(probe.failures == failures);
   CHECK(probe.probe_neutral == neutral);
 }
+
+}  // namespace outcome_recorder_test

@@ -10,6 +10,8 @@
 #include "core/clock.hpp"
 #include "gateway/rate_headers.hpp"
 
+namespace rate_limit_test {
+
 using namespace outlast;
 using namespace outlast::gateway;
 using Catch::Contains;
@@ -30,8 +32,8 @@ RateLimitRule rule(const std::string& scope, RateBound requests, RateBound token
 }
 
 // A limiter under virtual time.
-struct Bench {
-  explicit Bench(const std::vector<RateLimitRule>& rules)
+struct LimiterBench {
+  explicit LimiterBench(const std::vector<RateLimitRule>& rules)
       : limiter(RateLimiter::make(rules, nullptr)) {}
 
   std::optional<RateRefusal> ask(const TenantPath& tenant, const std::string& key = "key_1",
@@ -59,7 +61,7 @@ struct Bench {
 }  // namespace
 
 TEST_CASE("each level of the path has its own limit", "[rates]") {
-  Bench bench({rule("organisation:acme", {60, 9}), rule("team:acme/search", {60, 5}),
+  LimiterBench bench({rule("organisation:acme", {60, 9}), rule("team:acme/search", {60, 5}),
                rule("user:acme/search/ann", {60, 3}), rule("key:key_1", {60, 2})});
   CHECK(bench.ask_until_refused(ann, "key_1") == 2);
   CHECK(bench.ask_until_refused(ann, "key_2") == 1);
@@ -70,7 +72,7 @@ TEST_CASE("each level of the path has its own limit", "[rates]") {
 
 TEST_CASE("all limits or none: a refusal takes nothing from the others and names the longest wait",
           "[rates]") {
-  Bench bench({rule("organisation:acme", {60, 100}), rule("team:acme/search", {6, 3}, {600, 600}),
+  LimiterBench bench({rule("organisation:acme", {60, 100}), rule("team:acme/search", {6, 3}, {600, 600}),
                rule("key:key_1", {60, 3})});
   REQUIRE(bench.ask_until_refused(ann) == 3);
   const auto refusal = bench.ask(ann);
@@ -89,7 +91,7 @@ TEST_CASE("all limits or none: a refusal takes nothing from the others and names
 }
 
 TEST_CASE("tokens are taken as the worst case and given back at the end", "[rates]") {
-  Bench bench({rule("team:acme/search", {}, {10'000, 10'000})});
+  LimiterBench bench({rule("team:acme/search", {}, {10'000, 10'000})});
   RateTicket ticket;
   REQUIRE_FALSE(bench.limiter->admit(ann, "key_1", 8'000, bench.clock.monotonic_ns(), ticket));
   const auto refusal = bench.ask(bob, "key_2", 3'000);
@@ -106,7 +108,7 @@ TEST_CASE("tokens are taken as the worst case and given back at the end", "[rate
 }
 
 TEST_CASE("a request beyond the burst passes alone and is charged what it used", "[rates]") {
-  Bench bench({rule("key:*", {}, {6'000, 6'000})});
+  LimiterBench bench({rule("key:*", {}, {6'000, 6'000})});
   RateTicket ticket;
   REQUIRE_FALSE(bench.limiter->admit(ann, "key_1", 1'000'000, bench.clock.monotonic_ns(), ticket));
   CHECK(bench.ask(ann, "key_1", 1));
@@ -118,7 +120,7 @@ TEST_CASE("a request beyond the burst passes alone and is charged what it used",
 }
 
 TEST_CASE("a cancelled ticket leaves nothing behind", "[rates]") {
-  Bench bench({rule("key:*", {60, 2}, {1'000, 1'000}), rule("team:*", {60, 3}, {1'000, 1'000})});
+  LimiterBench bench({rule("key:*", {60, 2}, {1'000, 1'000}), rule("team:*", {60, 3}, {1'000, 1'000})});
   RateTicket ticket;
   REQUIRE_FALSE(bench.limiter->admit(ann, "key_1", 700, bench.clock.monotonic_ns(), ticket));
   bench.limiter->cancel(ticket, bench.clock.monotonic_ns());
@@ -129,7 +131,7 @@ TEST_CASE("a cancelled ticket leaves nothing behind", "[rates]") {
 
 TEST_CASE("a default holds for each one by itself, and a limit of its own stands in its place",
           "[rates]") {
-  Bench bench({rule("key:*", {60, 2}), rule("key:key_rich", {60, 7}), rule("team:*", {60, 10})});
+  LimiterBench bench({rule("key:*", {60, 2}), rule("key:key_rich", {60, 7}), rule("team:*", {60, 10})});
   CHECK(bench.ask_until_refused(ann, "key_1") == 2);
   CHECK(bench.ask_until_refused(ann, "key_2") == 2);
   CHECK(bench.ask_until_refused(ann, "key_rich") == 6);  // the team's ten
@@ -148,7 +150,7 @@ TEST_CASE("a default holds for each one by itself, and a limit of its own stands
 }
 
 TEST_CASE("deployments are limited apart from keys", "[rates]") {
-  Bench bench({rule("deployment:fable", {60, 1}), rule("deployment:*", {60, 2})});
+  LimiterBench bench({rule("deployment:fable", {60, 1}), rule("deployment:*", {60, 2})});
   CHECK_FALSE(bench.ask(ann));
   RateTicket first;
   REQUIRE_FALSE(bench.limiter->check_deployment("fable", 0, bench.clock.monotonic_ns()));
@@ -164,7 +166,7 @@ TEST_CASE("deployments are limited apart from keys", "[rates]") {
 }
 
 TEST_CASE("the standing is that of the tightest limit", "[rates]") {
-  Bench bench({rule("organisation:acme", {60, 60}, {1'000, 1'000}), rule("key:key_1", {120, 5})});
+  LimiterBench bench({rule("organisation:acme", {60, 60}, {1'000, 1'000}), rule("key:key_1", {120, 5})});
   REQUIRE_FALSE(bench.ask(ann));
   const RateStanding standing = bench.standing_of(ann);
   CHECK(standing.requests->limit == 5);
@@ -175,7 +177,7 @@ TEST_CASE("the standing is that of the tightest limit", "[rates]") {
 }
 
 TEST_CASE("the wall clock set back or forward changes nothing", "[rates]") {
-  Bench bench({rule("key:*", {60, 2})});
+  LimiterBench bench({rule("key:*", {60, 2})});
   REQUIRE(bench.ask_until_refused(ann) == 2);
   bench.clock.set_wall_ms(bench.clock.wall_ms() - 86'400'000);
   CHECK(bench.ask(ann)->wait_ns == second_ns);
@@ -184,7 +186,7 @@ TEST_CASE("the wall clock set back or forward changes nothing", "[rates]") {
 }
 
 TEST_CASE("a reload keeps what was taken from limits that did not change", "[rates]") {
-  Bench bench({rule("team:acme/search", {60, 2}), rule("key:*", {60, 3}), rule("user:*", {60, 4})});
+  LimiterBench bench({rule("team:acme/search", {60, 2}), rule("key:*", {60, 3}), rule("user:*", {60, 4})});
   REQUIRE(bench.ask_until_refused(ann) == 2);
   RateTicket under_way;
   const auto before = bench.limiter;
@@ -204,7 +206,7 @@ TEST_CASE(
     "a hundred thousand keys stay below 20 MB, and keys that have passed make room for new ones",
     "[rates]") {
   STATIC_REQUIRE(RateStateTable::bytes() < 20'000'000);
-  Bench bench({rule("key:*", {60, 1})});
+  LimiterBench bench({rule("key:*", {60, 1})});
   for (int round = 0; round < 5; ++round) {
     std::size_t wrong = 0;
     for (int i = 0; i < 100'000; ++i) {
@@ -219,7 +221,7 @@ TEST_CASE(
 }
 
 TEST_CASE("where there is no place for one more key it is told to wait", "[rates]") {
-  Bench bench({rule("key:*", {60, 1})});
+  LimiterBench bench({rule("key:*", {60, 1})});
   std::size_t admitted = 0;
   std::size_t no_place = 0;
   for (int i = 0; i < 300'000; ++i) {
@@ -309,3 +311,5 @@ TEST_CASE("scopes of rate limits say what would be right", "[rates]") {
   CHECK_FALSE(RateScope::parse("deployment:"));
   CHECK_FALSE(RateScope::parse("team:acme/*"));
 }
+
+}  // namespace rate_limit_test

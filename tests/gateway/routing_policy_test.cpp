@@ -6,6 +6,8 @@
 
 #include "gateway/routing_policy.hpp"
 
+namespace routing_policy_test {
+
 using namespace outlast::gateway;
 using outlast::AttemptStatus;
 using outlast::Random;
@@ -377,3 +379,5 @@ TEST_CASE("what burns a commitment goes before lower priorities, and by weight a
   plan_into(candidates, random, plan);
   CHECK(plan.deployments[0] == 2);
 }
+
+}  // namespace routing_policy_test

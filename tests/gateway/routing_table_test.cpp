@@ -2,6 +2,8 @@
 
 #include "gateway/routing_table.hpp"
 
+namespace routing_table_test {
+
 using namespace outlast::gateway;
 using outlast::Result;
 using outlast::is;
@@ -111,3 +113,5 @@ TEST_CASE("a table with a repeated, unknown or missing name is refused, and the 
     for (const std::string& word : wrong.words) CHECK_THAT(table.error().message, Catch::Contains(word));
   }
 }
+
+}  // namespace routing_table_test

@@ -6,7 +6,7 @@
 #include "gateway/request_hash.hpp"
 #include "gateway/spend_board.hpp"
 
-namespace outlast::gateway {
+namespace outlast::gateway::spend_board_test {
 namespace {
 
 constexpr std::int64_t second_ns = 1'000'000'000;
@@ -150,4 +150,4 @@ TEST_CASE("typed requests are known again as well", "[spend_breaker]") {
   CHECK(conversation_hash(key, request) != conversation);
 }
 
-}  // namespace outlast::gateway
+}  // namespace outlast::gateway::spend_board_test

@@ -10,7 +10,7 @@
 #include "core/random.hpp"
 #include "gateway/spend_breaker_engine.hpp"
 
-namespace outlast::gateway {
+namespace outlast::gateway::spend_breaker_engine_test {
 namespace {
 
 constexpr PicoUsd dollar{1'000'000'000'000};
@@ -413,4 +413,4 @@ TEST_CASE("by seeds: the same events give the same changes, and every open break
   }
 }
 
-}  // namespace outlast::gateway
+}  // namespace outlast::gateway::spend_breaker_engine_test

@@ -3,6 +3,8 @@
 
 #include "tests/gateway/gateway_bench.hpp"
 
+namespace spend_watch_test {
+
 using namespace outlast;
 using namespace outlast::gateway;
 using namespace outlast::gateway::testing;
@@ -27,15 +29,15 @@ OpenBreaker breaker_of(const std::string& id, SpendSubject subject, SpendAction 
 }
 
 // A gateway whose lane has spend breakers, with one rule of each kind.
-struct Bench : GatewayBench {
-  Bench() {
+struct WatchBench : GatewayBench {
+  WatchBench() {
     services.spend = &lane;
     rules.resize(2);
     rules[0].limit = SpendSessionLimit{};
     rules[1].limit = SpendRepeatLimit{};
     gates.publish(rules);
   }
-  ~Bench() { context.drop_pending(); }
+  ~WatchBench() { context.drop_pending(); }
   void open(const OpenBreaker& breaker) {
     gates.tripped(breaker, "https://ops/breakers/" + breaker.trip.id);
     gates.publish(rules);
@@ -56,7 +58,7 @@ struct Bench : GatewayBench {
 }  // namespace
 
 TEST_CASE("a request is reported once, with what it cost", "[spend_breaker]") {
-  Bench bench;
+  WatchBench bench;
   bench.upstream(0).then(streams_words("hello"));
   CHECK(bench.answer_to(true).status == 200);
   const auto events = bench.events();
@@ -72,7 +74,7 @@ TEST_CASE("a request is reported once, with what it cost", "[spend_breaker]") {
 }
 
 TEST_CASE("every attempt is reported, and the request ends once", "[spend_breaker]") {
-  Bench bench;
+  WatchBench bench;
   bench.upstream(0).then(answers(401, R"({"error":{"message":"no"}})"));
   bench.upstream(1).then(streams_words("hello"));
   CHECK(bench.answer_to(true).status == 200);
@@ -93,7 +95,7 @@ TEST_CASE("every attempt is reported, and the request ends once", "[spend_breake
 }
 
 TEST_CASE("a held key is refused before anything is reserved or asked", "[spend_breaker]") {
-  Bench bench;
+  WatchBench bench;
   bench.open(breaker_of("brk_a", {ScopeKind::organisation, "acme", {}}));
   const auto answer = bench.answer_to(false);
   CHECK(answer.status == 402);
@@ -107,7 +109,7 @@ TEST_CASE("a held key is refused before anything is reserved or asked", "[spend_
 }
 
 TEST_CASE("a throttled key gets 429 with the seconds to wait", "[spend_breaker]") {
-  Bench bench;
+  WatchBench bench;
   bench.open(breaker_of("brk_a", {ScopeKind::organisation, "acme", {}}, SpendAction::throttle));
   bench.upstream(0).then(streams_words("hello"));
   CHECK(bench.answer_to(true).status == 200);
@@ -119,7 +121,7 @@ TEST_CASE("a throttled key gets 429 with the seconds to wait", "[spend_breaker]"
 }
 
 TEST_CASE("one request passes a half-open breaker", "[spend_breaker]") {
-  Bench bench;
+  WatchBench bench;
   bench.open(breaker_of("brk_a", {ScopeKind::organisation, "acme", {}}));
   bench.gates.half_opened("brk_a");
   bench.upstream(0).then(streams_words("hello"));
@@ -128,7 +130,7 @@ TEST_CASE("one request passes a half-open breaker", "[spend_breaker]") {
 }
 
 TEST_CASE("a held conversation and a held request are known again", "[spend_breaker]") {
-  Bench bench;
+  WatchBench bench;
   bench.upstream(0).then(streams_words("hello"));
   CHECK(bench.answer_to(true).status == 200);
   const SpendEvent seen = bench.events().at(0);
@@ -141,7 +143,7 @@ TEST_CASE("a held conversation and a held request are known again", "[spend_brea
 }
 
 TEST_CASE("what is held is left out of the plan, and refused where nothing is left", "[spend_breaker]") {
-  Bench bench;
+  WatchBench bench;
   bench.open(breaker_of("brk_a", {ScopeKind::provider, "p0", {}}));
   bench.upstream(1).then(streams_words("hello"));
   CHECK(bench.answer_to(true).headers.at("x-outlast-deployment") == "d1");
@@ -154,9 +156,11 @@ TEST_CASE("what is held is left out of the plan, and refused where nothing is le
 }
 
 TEST_CASE("without rules nothing is reported", "[spend_breaker]") {
-  Bench bench;
+  WatchBench bench;
   bench.gates.publish({});
   bench.upstream(0).then(streams_words("hello"));
   CHECK(bench.answer_to(true).status == 200);
   CHECK(bench.events().empty());
 }
+
+}  // namespace spend_watch_test

@@ -2,7 +2,7 @@
 #include "gpu/tokenizer/chat_template.hpp"
 #include "tests/gpu/small_tokenizer.hpp"
 
-namespace outlast::gpu {
+namespace outlast::gpu::chat_template_test {
 namespace {
 
 std::string text_of(const std::vector<ChatPiece>& pieces) {
@@ -102,4 +102,4 @@ TEST_CASE("a tokenizer without the template's tokens is refused", "[gpu]") {
 }
 
 }  // namespace
-}  // namespace outlast::gpu
+}  // namespace outlast::gpu::chat_template_test

@@ -6,7 +6,7 @@
 #include "tests/gpu/decoder_fixture.hpp"
 #include "tests/gpu/train_fixture.hpp"
 
-namespace outlast::gpu {
+namespace outlast::gpu::collective_queue_test {
 namespace {
 
 // The first of two ranks; the other one adds nothing, and comes to the first reduce-scatter only when it is let.
@@ -116,4 +116,4 @@ TEST_CASE("a trainer sends the last layer's gradients first, and the embedding's
 }
 
 }  // namespace
-}  // namespace outlast::gpu
+}  // namespace outlast::gpu::collective_queue_test

@@ -4,7 +4,7 @@
 #include "gpu/gpu_error.hpp"
 #include "tests/gpu/rank_threads.hpp"
 
-namespace outlast::gpu {
+namespace outlast::gpu::collective_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -101,4 +101,4 @@ TEST_CASE("a rank that does not come is waited for no longer than was said", "[g
 }
 
 }  // namespace
-}  // namespace outlast::gpu
+}  // namespace outlast::gpu::collective_test

@@ -8,7 +8,7 @@
 #include "tests/gpu/json_validator.hpp"
 #include "tests/gpu/small_tokenizer.hpp"
 
-namespace outlast::gpu {
+namespace outlast::gpu::constraint_test {
 namespace {
 
 struct Vocabulary {
@@ -171,4 +171,4 @@ TEST_CASE("a long text far from its limit has the masks of one without", "[gpu][
 }
 
 }  // namespace
-}  // namespace outlast::gpu
+}  // namespace outlast::gpu::constraint_test

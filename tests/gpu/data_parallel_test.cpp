@@ -3,7 +3,7 @@
 #include "tests/gpu/scratch_folder.hpp"
 #include "tests/gpu/train_fixture.hpp"
 
-namespace outlast::gpu {
+namespace outlast::gpu::data_parallel_test {
 namespace {
 
 constexpr int steps = 20;
@@ -140,4 +140,4 @@ TEST_CASE("shards of all ranks are the whole model, and a piece of it is found i
 }
 
 }  // namespace
-}  // namespace outlast::gpu
+}  // namespace outlast::gpu::data_parallel_test

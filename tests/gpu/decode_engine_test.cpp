@@ -5,7 +5,7 @@
 #include "gpu/gpu_error.hpp"
 #include "gpu/tokenizer/unicode.hpp"
 
-namespace outlast::gpu {
+namespace outlast::gpu::decode_engine_test {
 namespace {
 
 constexpr double log_p_tolerance = 1e-4;
@@ -41,7 +41,7 @@ std::vector<Asked> mixed_requests(const Tokenizer& tokenizer) {
 }
 
 std::vector<Heard> answers_of(DecodeEngine& engine, const std::vector<Asked>& all) {
-  Listener listener;
+  EventListener listener;
   std::vector<RequestId> ids;
   for (const Asked& one : all) {
     DecodeRequest request = request_of(one.prompt, one.tokens_max);
@@ -112,7 +112,7 @@ TEST_CASE("requests that run share the beginning of their prompts", "[gpu][decod
   DecodeLimits limits = small_limits();
   limits.rows = 32;
   const auto engine = model.engine(limits);
-  Listener listener;
+  EventListener listener;
   const auto prompt = random_prompt(*model.small.tokenizer, 41, 1);
   const RequestId first = need(engine->submit(request_of(prompt, 30)));
   for (int i = 0; i < 4; ++i) REQUIRE(engine->step(listener.sink));
@@ -141,7 +141,7 @@ TEST_CASE("an answer ends at an end token, which is told, and before a stop stri
   SmallModel model;
   const auto engine = model.engine(small_limits());
   const auto whole = answers_of(*engine, {{{5, 6, 7}, 24, {}}}).front();
-  Listener listener;
+  EventListener listener;
   DecodeRequest ends = request_of({5, 6, 7}, 24);
   ends.end_tokens = {whole.tokens[4]};
   const std::size_t first = static_cast<std::size_t>(std::find(whole.tokens.begin(), whole.tokens.end(), whole.tokens[4]) - whole.tokens.begin());
@@ -185,7 +185,7 @@ TEST_CASE("text comes in whole characters, however tokens cut them", "[gpu][deco
 TEST_CASE("a request that is cancelled says so once, and its pages are free", "[gpu][decode]") {
   SmallModel model;
   const auto engine = model.engine(small_limits());
-  Listener listener;
+  EventListener listener;
   std::vector<RequestId> ids;
   for (std::uint64_t i = 0; i < 7; ++i) ids.push_back(need(engine->submit(request_of(random_prompt(*model.small.tokenizer, 20, i), 40))));
   for (int i = 0; i < 8; ++i) REQUIRE(engine->step(listener.sink));
@@ -242,7 +242,7 @@ TEST_CASE("what cannot be served is refused with the numbers", "[gpu][decode]") 
   need(engine->submit(request_of(std::vector<TokenId>(30, 1), 11)));  // 40 tokens in the cache, the last is never in it
   need(engine->submit(request_of({1}, 1)));
   refused(request_of({1}, 1), GpuError::overloaded, "2 requests wait");
-  Listener listener;
+  EventListener listener;
   listener.run(*engine);
   CHECK(listener.all.size() == 2);
   CHECK(listener.all.begin()->second.tokens.size() == 11);
@@ -285,7 +285,7 @@ TEST_CASE("constrained answers are what they must be, next to answers that are f
   JsonTexts texts(need(compile_json_schema(R"({"type":"object","properties":{"kind":{"enum":["cat","rat"]},"sure":{"type":"boolean"}},"required":["kind","sure"]})")),
                   model.small.tokenizer, trie);
   const auto engine = model.engine(small_limits());
-  Listener listener;
+  EventListener listener;
   std::vector<RequestId> chosen;
   std::vector<RequestId> objects;
   for (std::uint64_t seed = 0; seed < 12; ++seed) {
@@ -333,7 +333,7 @@ TEST_CASE("a vocabulary that cannot spell what has to come fails the request", "
   DecodeRequest request = request_of({1}, 10);
   request.constraint = LabelSet::start(labels);
   const RequestId id = need(engine->submit(std::move(request)));
-  Listener listener;
+  EventListener listener;
   listener.run(*engine);
   CHECK(listener.all.at(id).text == "a");
   CHECK(listener.all.at(id).finish->reason == FinishReason::error);
@@ -341,4 +341,4 @@ TEST_CASE("a vocabulary that cannot spell what has to come fails the request", "
 }
 
 }  // namespace
-}  // namespace outlast::gpu
+}  // namespace outlast::gpu::decode_engine_test

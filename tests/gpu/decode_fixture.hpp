@@ -96,11 +96,11 @@ struct Heard {
   std::optional<DecodeFinish> finish;
 };
 
-class Listener {
+class EventListener {
  public:
-  Listener() : sink([this](const DecodeEvent& event) { hear(event); }) {}
-  Listener(const Listener&) = delete;
-  Listener& operator=(const Listener&) = delete;
+  EventListener() : sink([this](const DecodeEvent& event) { hear(event); }) {}
+  EventListener(const EventListener&) = delete;
+  EventListener& operator=(const EventListener&) = delete;
   // Until nothing is left to do.
   void run(DecodeEngine& engine) {
     for (int steps = 0; !engine.idle(); ++steps) {

@@ -4,7 +4,7 @@
 
 #include "tests/gpu/decoder_fixture.hpp"
 
-namespace outlast::gpu {
+namespace outlast::gpu::decoder_parity_test {
 namespace {
 
 constexpr double tolerance = 1e-4;
@@ -127,4 +127,4 @@ TEST_CASE("ten steps of AdamW give the losses of torch", "[gpu]") {
 }
 
 }  // namespace
-}  // namespace outlast::gpu
+}  // namespace outlast::gpu::decoder_parity_test

@@ -4,7 +4,7 @@
 #include "tests/gpu/scratch_folder.hpp"
 #include "tests/gpu/train_fixture.hpp"
 
-namespace outlast::gpu {
+namespace outlast::gpu::elastic_trainer_test {
 namespace {
 
 constexpr std::uint64_t steps = 20;
@@ -253,4 +253,4 @@ TEST_CASE("copies of a new generation count when all have them, and those of the
 }
 
 }  // namespace
-}  // namespace outlast::gpu
+}  // namespace outlast::gpu::elastic_trainer_test

@@ -8,7 +8,7 @@
 #include "gpu/model/noise.hpp"
 #include "tests/gpu/json_validator.hpp"
 
-namespace outlast::gpu {
+namespace outlast::gpu::json_schema_test {
 namespace {
 
 std::shared_ptr<const JsonGrammar> grammar_of(const std::string& schema, std::uint16_t spaces = 1) {
@@ -233,4 +233,4 @@ TEST_CASE("texts made of random bytes that may come never stick, and obey their 
 }
 
 }  // namespace
-}  // namespace outlast::gpu
+}  // namespace outlast::gpu::json_schema_test

@@ -3,7 +3,7 @@
 #include "gpu/files/model_config.hpp"
 #include "gpu/gpu_error.hpp"
 
-namespace outlast::gpu {
+namespace outlast::gpu::model_config_test {
 namespace {
 
 ModelConfig qwen3(std::uint32_t hidden, std::uint32_t intermediate, std::uint32_t layers, std::uint32_t heads, bool tied) {
@@ -132,4 +132,4 @@ TEST_CASE("a Qwen2 model whose heads are not as wide as usual keeps their width"
   CHECK(*again == config);
 }
 
-}  // namespace outlast::gpu
+}  // namespace outlast::gpu::model_config_test

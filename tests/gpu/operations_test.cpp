@@ -3,7 +3,7 @@
 #include "tests/gpu/decoder_fixture.hpp"
 #include "tests/gpu/finite_differences.hpp"
 
-namespace outlast::gpu {
+namespace outlast::gpu::operations_test {
 namespace {
 
 constexpr double tolerance = 5e-3;
@@ -350,4 +350,4 @@ TEST_CASE("a head that teaches gives the losses of its logits", "[gpu]") {
 }
 
 }  // namespace
-}  // namespace outlast::gpu
+}  // namespace outlast::gpu::operations_test

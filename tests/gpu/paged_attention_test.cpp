@@ -4,7 +4,7 @@
 #include "tests/gpu/decoder_fixture.hpp"
 #include "tests/gpu/finite_differences.hpp"
 
-namespace outlast::gpu {
+namespace outlast::gpu::paged_attention_test {
 namespace {
 
 struct Whole {
@@ -105,4 +105,4 @@ TEST_CASE("attention over pages is attention, in chunks, token by token and in m
 }
 
 }  // namespace
-}  // namespace outlast::gpu
+}  // namespace outlast::gpu::paged_attention_test

@@ -6,7 +6,7 @@
 
 #include "gpu/decode/prefix_cache.hpp"
 
-namespace outlast::gpu {
+namespace outlast::gpu::prefix_cache_test {
 namespace {
 
 TEST_CASE("pages are taken, shared and given back", "[gpu][decode]") {
@@ -133,4 +133,4 @@ TEST_CASE("pages are never lost, whatever comes and goes", "[gpu][decode]") {
 }
 
 }  // namespace
-}  // namespace outlast::gpu
+}  // namespace outlast::gpu::prefix_cache_test

@@ -11,7 +11,7 @@
 #include "gpu/gpu_error.hpp"
 #include "tests/gpu/decoder_fixture.hpp"
 
-namespace outlast::gpu {
+namespace outlast::gpu::roll_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -211,4 +211,4 @@ TEST_CASE("a server throws out who does not belong, and its ranks work on", "[gp
 }
 
 }  // namespace
-}  // namespace outlast::gpu
+}  // namespace outlast::gpu::roll_test

@@ -3,7 +3,7 @@
 #include "gpu/cpu/row_loss.hpp"
 #include "tests/gpu/finite_differences.hpp"
 
-namespace outlast::gpu {
+namespace outlast::gpu::row_loss_test {
 namespace {
 
 constexpr std::size_t tokens = 11;
@@ -138,4 +138,4 @@ TEST_CASE("a student that gives nothing to what its teacher says is pulled there
 }
 
 }  // namespace
-}  // namespace outlast::gpu
+}  // namespace outlast::gpu::row_loss_test

@@ -12,7 +12,7 @@
 #include "gpu/gpu_error.hpp"
 #include "tests/gpu/scratch_folder.hpp"
 
-namespace outlast::gpu {
+namespace outlast::gpu::safetensors_test {
 namespace {
 
 std::string file_of(const std::string& header, std::size_t buffer_bytes) {
@@ -249,4 +249,4 @@ TEST_CASE("half floats are rounded as the compiler's own", "[gpu]") {
 }
 
 }  // namespace
-}  // namespace outlast::gpu
+}  // namespace outlast::gpu::safetensors_test

@@ -7,7 +7,7 @@
 #include "tests/gpu/decoder_fixture.hpp"
 #include "tests/gpu/finite_differences.hpp"
 
-namespace outlast::gpu {
+namespace outlast::gpu::sampler_test {
 namespace {
 
 DecodedToken choose(const std::vector<float>& logits, const SamplingOptions& options, std::uint64_t place = 0, const TokenMask* allowed = nullptr) {
@@ -181,4 +181,4 @@ TEST_CASE("stop strings are few and short", "[gpu][decode]") {
 }
 
 }  // namespace
-}  // namespace outlast::gpu
+}  // namespace outlast::gpu::sampler_test

@@ -9,7 +9,7 @@
 #include "gpu/gpu_error.hpp"
 #include "gpu/model/noise.hpp"
 
-namespace outlast::gpu {
+namespace outlast::gpu::scheduler_test {
 namespace {
 
 struct Simulation {
@@ -153,4 +153,4 @@ TEST_CASE("a queue that is full says so", "[gpu][decode]") {
 }
 
 }  // namespace
-}  // namespace outlast::gpu
+}  // namespace outlast::gpu::scheduler_test

@@ -6,7 +6,7 @@
 
 #include "gpu/cpu/threads.hpp"
 
-namespace outlast::gpu {
+namespace outlast::gpu::threads_test {
 namespace {
 
 TEST_CASE("each item is worked on once, whatever the cut, round after round", "[gpu]") {
@@ -48,4 +48,4 @@ TEST_CASE("threads that sleep end with their owner", "[gpu]") {
 }
 
 }  // namespace
-}  // namespace outlast::gpu
+}  // namespace outlast::gpu::threads_test

@@ -3,7 +3,7 @@
 #include "gpu/gpu_error.hpp"
 #include "tests/gpu/small_tokenizer.hpp"
 
-namespace outlast::gpu {
+namespace outlast::gpu::tokenizer_model_test {
 namespace {
 
 std::string replaced(std::string text, std::string_view what, std::string_view by) {
@@ -86,4 +86,4 @@ TEST_CASE("files that are no tokenizers are refused", "[gpu]") {
 }
 
 }  // namespace
-}  // namespace outlast::gpu
+}  // namespace outlast::gpu::tokenizer_model_test

@@ -3,7 +3,7 @@
 #include "gpu/tokenizer/unicode.hpp"
 #include "tests/gpu/small_tokenizer.hpp"
 
-namespace outlast::gpu {
+namespace outlast::gpu::tokenizer_test {
 namespace {
 
 using Added = TokenEncoder::Added;
@@ -117,4 +117,4 @@ TEST_CASE("ids that are no token's stand for nothing", "[gpu]") {
 }
 
 }  // namespace
-}  // namespace outlast::gpu
+}  // namespace outlast::gpu::tokenizer_test

@@ -1,7 +1,7 @@
 #include "gpu/gpu_error.hpp"
 #include "tests/gpu/small_tokenizer.hpp"
 
-namespace outlast::gpu {
+namespace outlast::gpu::tokenizer_trainer_test {
 namespace {
 
 TEST_CASE("the most frequent pair is merged first, of equal ones the one of the smaller ids", "[gpu]") {
@@ -54,4 +54,4 @@ TEST_CASE("training tells how far it is", "[gpu]") {
 }
 
 }  // namespace
-}  // namespace outlast::gpu
+}  // namespace outlast::gpu::tokenizer_trainer_test

@@ -8,7 +8,7 @@
 #include "tests/gpu/scratch_folder.hpp"
 #include "tests/gpu/train_fixture.hpp"
 
-namespace outlast::gpu {
+namespace outlast::gpu::trainer_test {
 namespace {
 
 struct Run {
@@ -278,4 +278,4 @@ TEST_CASE("samples are packed side by side, and no further than fits", "[gpu]") 
 }
 
 }  // namespace
-}  // namespace outlast::gpu
+}  // namespace outlast::gpu::trainer_test

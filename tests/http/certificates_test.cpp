@@ -8,7 +8,7 @@
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 
-namespace outlast::http {
+namespace outlast::http::certificates_test {
 namespace {
 
 using Certificate = std::unique_ptr<X509, decltype(&X509_free)>;
@@ -150,4 +150,4 @@ TEST_CASE("what is no authority's pair is not taken for one", "[http][tls]") {
   }
 }
 
-}  // namespace outlast::http
+}  // namespace outlast::http::certificates_test

@@ -1,7 +1,7 @@
 // Which connections are kept, reused, replaced and let go.
 #include "tests/http/upstream_fixture.hpp"
 
-namespace outlast::http::test {
+namespace outlast::http::test::client_pool_test {
 
 TEST_CASE("connections are reused, the last one first, up to the limit", "[http][client]") {
   ServerFixture fixture;
@@ -137,4 +137,4 @@ TEST_CASE("an answer that is let go of before its end closes the connection", "[
   CHECK(upstream.client.idle_connections() == 0);
 }
 
-}  // namespace outlast::http::test
+}  // namespace outlast::http::test::client_pool_test

@@ -1,7 +1,7 @@
 // Requests to upstreams and their answers, of upstreams that break the rules too.
 #include "tests/http/upstream_fixture.hpp"
 
-namespace outlast::http::test {
+namespace outlast::http::test::client_test {
 
 TEST_CASE("a request reaches the upstream as it was asked for", "[http][client]") {
   Upstream upstream;
@@ -268,4 +268,4 @@ TEST_CASE("a large body passes a proxy of server and client whole", "[http][clie
   CHECK(upstream.loop.run_until([&proxy] { return proxy.counters().connections_open == 0; }));
 }
 
-}  // namespace outlast::http::test
+}  // namespace outlast::http::test::client_test

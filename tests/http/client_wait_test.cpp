@@ -1,7 +1,7 @@
 // Connecting, time-outs and cancellation: what ends a wait.
 #include "tests/http/upstream_fixture.hpp"
 
-namespace outlast::http::test {
+namespace outlast::http::test::client_wait_test {
 
 TEST_CASE("each wait for the upstream has its own time-out", "[http][client]") {
   ClientTimeouts timeouts;
@@ -210,4 +210,4 @@ TEST_CASE("a client's loop can end in the middle of requests", "[http][client]")
   loop.reset();
 }
 
-}  // namespace outlast::http::test
+}  // namespace outlast::http::test::client_wait_test

@@ -1,7 +1,7 @@
 // Requests that two readers could frame differently are refused, and the connection is closed.
 #include "tests/http/http_fixture.hpp"
 
-namespace outlast::http::test {
+namespace outlast::http::test::framing_test {
 namespace {
 
 struct Attack {
@@ -193,4 +193,4 @@ TEST_CASE("unusual but clear framing is accepted", "[http][framing]") {
   }
 }
 
-}  // namespace outlast::http::test
+}  // namespace outlast::http::test::framing_test

@@ -1,7 +1,7 @@
 // Limits on sizes, times and connections, each with its own answer.
 #include "tests/http/http_fixture.hpp"
 
-namespace outlast::http::test {
+namespace outlast::http::test::limits_test {
 namespace {
 
 ServerLimits short_times() {
@@ -184,4 +184,4 @@ TEST_CASE("one connection more than the limit is answered 503", "[http][limits]"
   CHECK(again.wait_for("GET /again "));
 }
 
-}  // namespace outlast::http::test
+}  // namespace outlast::http::test::limits_test

@@ -2,7 +2,7 @@
 
 #include "http/client.hpp"
 
-namespace outlast::http::test {
+namespace outlast::http::test::origin_test {
 
 TEST_CASE("a base URL is taken apart", "[http][origin]") {
   struct Case {
@@ -61,4 +61,4 @@ TEST_CASE("a base URL that means something else is refused, without showing cred
   CHECK(origin.error().message.find("credentials") != std::string::npos);
 }
 
-}  // namespace outlast::http::test
+}  // namespace outlast::http::test::origin_test

@@ -1,7 +1,7 @@
 // How answers and connections end: failing handlers, callers that leave, drain, close.
 #include "tests/http/http_fixture.hpp"
 
-namespace outlast::http::test {
+namespace outlast::http::test::server_life_test {
 
 TEST_CASE("a handler that throws or gives no answer is answered 500, or cut once begun",
           "[http][server]") {
@@ -259,4 +259,4 @@ TEST_CASE("listen refuses what it cannot bind with an error that says why", "[ht
   CHECK(taken.error().message.find("127.0.0.1:" + std::to_string(*bound)) != std::string::npos);
 }
 
-}  // namespace outlast::http::test
+}  // namespace outlast::http::test::server_life_test

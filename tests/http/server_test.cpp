@@ -1,7 +1,7 @@
 // Requests and answers of one connection.
 #include "tests/http/http_fixture.hpp"
 
-namespace outlast::http::test {
+namespace outlast::http::test::server_test {
 namespace {
 
 asio::awaitable<void> stream_three(Request&, Response& response) {
@@ -224,4 +224,4 @@ TEST_CASE("line ends inside of a value cannot add a field", "[http][server]") {
   CHECK(peer.received().find("X-Text: a  Set-Cookie: b\r\n") != std::string::npos);
 }
 
-}  // namespace outlast::http::test
+}  // namespace outlast::http::test::server_test

@@ -7,7 +7,7 @@
 #include "core/random.hpp"
 #include "http/sse.hpp"
 
-namespace outlast::http::test {
+namespace outlast::http::test::sse_test {
 namespace {
 
 using Events = std::vector<std::pair<std::string, std::string>>;
@@ -167,4 +167,4 @@ TEST_CASE("a byte order mark counts only at the very beginning", "[http][sse]") 
   CHECK(read_in({"\xEF\xBB", "x: y\ndata: a\n\n"}) == Events{{"", "a"}});
 }
 
-}  // namespace outlast::http::test
+}  // namespace outlast::http::test::sse_test

@@ -13,7 +13,7 @@
 #include "http/stream.hpp"
 #include "tests/http/http_fixture.hpp"
 
-namespace outlast::http::test {
+namespace outlast::http::test::tls_test {
 namespace {
 
 struct KeyFree {
@@ -385,4 +385,4 @@ TEST_CASE("the handler learns over TLS that the caller has left", "[http][tls]")
   CHECK(is(*got->error, HttpError::cancelled));
 }
 
-}  // namespace outlast::http::test
+}  // namespace outlast::http::test::tls_test

@@ -9,6 +9,8 @@
 
 #include "core/random.hpp"
 
+namespace ask_codec_test {
+
 using namespace outlast;
 using namespace outlast::ask;
 
@@ -297,3 +299,5 @@ TEST_CASE("frames of the control channel's version 1 are still written so, and s
 TEST_CASE("write the golden frames of the control channel", "[.golden]") {
   for (const auto& [name, bytes] : golden_frames()) std::ofstream(golden_path(name)) << hex_of(bytes) << "\n";
 }
+
+}  // namespace ask_codec_test

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <vector>
 
+namespace frame_test {
+
 using namespace outlast;
 
 TEST_CASE("a frame is aligned, keeps its bytes and may be empty", "[frame]") {
@@ -30,3 +32,5 @@ TEST_CASE("bytes are read in place when they are aligned and copied when not", "
   CHECK(AlignedBytes(std::span(memory, 15)).word_count() == 1);
   CHECK(AlignedBytes(std::span(memory + 1, 7)).word_count() == 0);
 }
+
+}  // namespace frame_test

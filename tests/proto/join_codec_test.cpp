@@ -8,7 +8,7 @@
 #include "core/random.hpp"
 #include "proto/join_codec.hpp"
 
-namespace outlast::join {
+namespace outlast::join::join_codec_test {
 namespace {
 
 Request sample_request() {
@@ -97,4 +97,4 @@ TEST_CASE("by seeds: damaged frames give an error or a message, never more", "[j
   }
 }
 
-}  // namespace outlast::join
+}  // namespace outlast::join::join_codec_test

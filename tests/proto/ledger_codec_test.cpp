@@ -9,7 +9,7 @@
 #include "core/crypto.hpp"
 #include "core/random.hpp"
 
-namespace outlast::proto {
+namespace outlast::proto::ledger_codec_test {
 namespace {
 
 RequestId id_of(std::uint8_t last) {
@@ -299,4 +299,4 @@ TEST_CASE("print golden frames", "[.golden]") {
   }
 }
 
-}  // namespace outlast::proto
+}  // namespace outlast::proto::ledger_codec_test

@@ -9,6 +9,8 @@
 
 #include "core/random.hpp"
 
+namespace link_codec_test {
+
 using namespace outlast;
 using namespace outlast::link;
 
@@ -281,3 +283,5 @@ TEST_CASE("the list of nodes is a kind that decoders from before it ignore", "[f
   }
   CHECK(sixes == 1);
 }
+
+}  // namespace link_codec_test

@@ -8,7 +8,7 @@
 
 #include "core/random.hpp"
 
-namespace outlast::shard {
+namespace outlast::shard::shard_codec_test {
 namespace {
 
 Uuid id_of(std::uint8_t byte) {
@@ -138,4 +138,4 @@ TEST_CASE("texts for people are cut to what a decoder takes", "[proto][shard]") 
   CHECK(std::get<EndHolder>(message->body).why.size() == reason_bytes_max);
 }
 
-}  // namespace outlast::shard
+}  // namespace outlast::shard::shard_codec_test

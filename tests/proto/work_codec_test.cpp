@@ -6,7 +6,7 @@
 
 #include "core/random.hpp"
 
-namespace outlast::work {
+namespace outlast::work::work_codec_test {
 namespace {
 
 Train some_training() {
@@ -143,4 +143,4 @@ TEST_CASE("bytes that are no work are refused, whatever they are", "[proto][work
   }
 }
 
-}  // namespace outlast::work
+}  // namespace outlast::work::work_codec_test

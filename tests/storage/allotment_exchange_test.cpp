@@ -5,7 +5,7 @@
 
 #include "tests/storage/owned_ledger.hpp"
 
-namespace outlast::storage {
+namespace outlast::storage::allotment_exchange_test {
 namespace {
 
 constexpr std::int64_t amount = 10'000;
@@ -171,4 +171,4 @@ TEST_CASE("the parts of all ledgers sum to a budget's amount, whatever is lost o
   CHECK((most_spent > amount / 2));
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::allotment_exchange_test

@@ -12,7 +12,7 @@
 #include "tests/storage/child_process.hpp"
 #include "tests/storage/ledger_fixture.hpp"
 
-namespace outlast::storage {
+namespace outlast::storage::archiver_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -315,4 +315,4 @@ TEST_CASE("a store archives on its own and goes on serving", "[ledger]") {
   CHECK((*store)->usage({})->total.requests == 151);
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::archiver_test

@@ -9,7 +9,7 @@
 #include "storage/ledger_writer.hpp"
 #include "tests/storage/ledger_fixture.hpp"
 
-namespace outlast::storage {
+namespace outlast::storage::backup_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -217,4 +217,4 @@ TEST_CASE("a damaged backup is not restored", "[ledger]") {
   CHECK_FALSE(fs::exists(folder.path() + "/new/ledger"));
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::backup_test

@@ -7,7 +7,7 @@
 #include "storage/ledger_writer.hpp"
 #include "storage/memory_log.hpp"
 
-namespace outlast::storage {
+namespace outlast::storage::breaker_table_test {
 namespace {
 
 BreakerTripped trip_of(const std::string& id, const std::string& why = "it spent too much") {
@@ -130,4 +130,4 @@ TEST_CASE("by seeds: rows say the same as the entries, at every restart", "[ledg
   }
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::breaker_table_test

@@ -5,7 +5,7 @@
 #include <atomic>
 #include <thread>
 
-namespace outlast::storage {
+namespace outlast::storage::commit_queue_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -119,4 +119,4 @@ TEST_CASE("many threads submit and every operation comes out once, in the order 
   CHECK_FALSE(refused);
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::commit_queue_test

@@ -3,7 +3,7 @@
 #include "storage/money_rows.hpp"
 #include "tests/storage/owned_ledger.hpp"
 
-namespace outlast::storage {
+namespace outlast::storage::commitment_allotments_test {
 namespace {
 
 using proto::AllotmentGranted;
@@ -242,4 +242,4 @@ TEST_CASE("an entry as JSON says what was allotted, where and since when", "[led
   CHECK(json_of(proto::BudgetSet{OwnedLedger::budget(), "ann", 0, 0}).find("away") == std::string::npos);
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::commitment_allotments_test

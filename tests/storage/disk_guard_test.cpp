@@ -2,7 +2,7 @@
 
 #include "tests/storage/ledger_fixture.hpp"
 
-namespace outlast::storage {
+namespace outlast::storage::disk_guard_test {
 
 TEST_CASE(
     "the disk is full below the larger of the two limits, and looked at no more than each 100 ms",
@@ -59,4 +59,4 @@ TEST_CASE("the free space of a real folder is known", "[ledger]") {
   CHECK(is(disk_space_of(folder.path() + "/absent").error(), LedgerError::io));
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::disk_guard_test

@@ -2,7 +2,7 @@
 #include "storage/rows.hpp"
 #include "tests/storage/owned_ledger.hpp"
 
-namespace outlast::storage {
+namespace outlast::storage::ledger_allotments_test {
 namespace {
 
 using proto::AllotmentGranted;
@@ -234,4 +234,4 @@ TEST_CASE("a removed budget takes its allotments along, in memory and in rows", 
   ledger.require_whole();
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::ledger_allotments_test

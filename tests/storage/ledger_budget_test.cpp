@@ -7,7 +7,7 @@
 #include "storage/memory_log.hpp"
 #include "tests/storage/ledger_fixture.hpp"
 
-namespace outlast::storage {
+namespace outlast::storage::ledger_budget_test {
 namespace {
 
 constexpr std::int64_t day_ms = 24 * hour_ms;
@@ -492,4 +492,4 @@ TEST_CASE("entries about money print as JSON", "[ledger][money]") {
         std::string::npos);
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::ledger_budget_test

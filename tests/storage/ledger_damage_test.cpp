@@ -8,7 +8,7 @@
 #include "storage/rocks_log.hpp"
 #include "tests/storage/ledger_fixture.hpp"
 
-namespace outlast::storage {
+namespace outlast::storage::ledger_damage_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -318,4 +318,4 @@ TEST_CASE("a missing or damaged CURRENT or manifest keeps the store from opening
   }
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::ledger_damage_test

@@ -5,7 +5,7 @@
 #include "storage/ledger_queries.hpp"
 #include "storage/ledger_writer.hpp"
 
-namespace outlast::storage {
+namespace outlast::storage::ledger_follow_test {
 namespace {
 
 // Records of entries made here, so that each can be wrong in one way. The chain goes on from one
@@ -200,4 +200,4 @@ TEST_CASE("the digest of the state changes with whatever the state has", "[ledge
   CHECK(writer->state_digest() != digest);
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::ledger_follow_test

@@ -4,7 +4,7 @@
 #include "tests/storage/money_compare.hpp"
 #include "tests/storage/owned_ledger.hpp"
 
-namespace outlast::storage {
+namespace outlast::storage::ledger_holders_test {
 namespace {
 
 constexpr std::int64_t day_ms = 24 * hour_ms;
@@ -305,4 +305,4 @@ TEST_CASE("an entry as JSON names its holder, if it has one", "[ledger][cluster]
   CHECK(json.find("holder") == std::string::npos);
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::ledger_holders_test

@@ -9,7 +9,7 @@
 #include "tests/storage/money_compare.hpp"
 #include "tests/storage/money_operations.hpp"
 
-namespace outlast::storage {
+namespace outlast::storage::ledger_money_test {
 namespace {
 
 class MoneySimulation {
@@ -227,4 +227,4 @@ TEST_CASE("millions of random operations on money", "[.slow][ledger][money]") {
   }
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::ledger_money_test

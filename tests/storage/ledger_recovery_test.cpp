@@ -14,7 +14,7 @@
 #include "storage/ledger_queries.hpp"
 #include "tests/storage/ledger_fixture.hpp"
 
-namespace outlast::storage {
+namespace outlast::storage::ledger_recovery_test {
 namespace {
 
 // What a child reports once an operation is durable.
@@ -247,4 +247,4 @@ TEST_CASE("open reservations of a dead process are settled at what they reserved
   require_whole(*store);
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::ledger_recovery_test

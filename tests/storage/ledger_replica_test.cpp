@@ -7,7 +7,7 @@
 #include "tests/storage/money_operations.hpp"
 #include "tests/storage/shared_node_log.hpp"
 
-namespace outlast::storage {
+namespace outlast::storage::ledger_replica_test {
 namespace {
 
 class ClusterSimulation {
@@ -303,4 +303,4 @@ TEST_CASE("many clusters of replicas", "[.slow][ledger][cluster]") {
   }
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::ledger_replica_test

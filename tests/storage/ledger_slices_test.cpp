@@ -10,7 +10,7 @@
 #include "storage/slice_dealer.hpp"
 #include "tests/storage/ledger_fixture.hpp"
 
-namespace outlast::storage {
+namespace outlast::storage::ledger_slices_test {
 namespace {
 
 PicoUsd dollars(std::int64_t amount) {
@@ -348,4 +348,4 @@ TEST_CASE("budgets that come, change and go while lanes run are never overspent"
   require_sound(*store);
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::ledger_slices_test

@@ -10,7 +10,7 @@
 #include "tests/storage/ledger_fixture.hpp"
 #include "tests/storage/ledger_model.hpp"
 
-namespace outlast::storage {
+namespace outlast::storage::ledger_state_test {
 namespace {
 
 class Simulation {
@@ -373,4 +373,4 @@ TEST_CASE("a reservation that stays open through checkpoints and a crash is sett
   CHECK(report->ok);
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::ledger_state_test

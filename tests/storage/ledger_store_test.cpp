@@ -9,7 +9,7 @@
 #include "storage/rows.hpp"
 #include "tests/storage/ledger_fixture.hpp"
 
-namespace outlast::storage {
+namespace outlast::storage::ledger_store_test {
 namespace {
 
 using Dimension = UsageDimension;
@@ -350,4 +350,4 @@ TEST_CASE("entries print as one JSON object each", "[ledger]") {
   CHECK(settle.ends_with("\"hash\":\"" + to_hex(entries[2].hash) + "\"}"));
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::ledger_store_test

@@ -11,7 +11,7 @@
 #include "storage/node_table.hpp"
 #include "tests/storage/shared_node_log.hpp"
 
-namespace outlast::storage {
+namespace outlast::storage::node_table_test {
 namespace {
 
 std::string key_of(int number) {
@@ -373,4 +373,4 @@ TEST_CASE("by seeds: nodes follow plain rules at every step, over crashes and re
   }
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::node_table_test

@@ -15,7 +15,7 @@
 #include "tests/storage/ledger_fixture.hpp"
 #include "tests/storage/lossy_file_system.hpp"
 
-namespace outlast::storage {
+namespace outlast::storage::power_loss_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -245,4 +245,4 @@ TEST_CASE("a full file system of 16 MB refuses new requests, writes what ends ot
   CHECK(::umount(mount.path().c_str()) == 0);
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::power_loss_test

@@ -4,7 +4,7 @@
 
 #include <vector>
 
-namespace outlast::storage {
+namespace outlast::storage::recent_ids_test {
 
 TEST_CASE("an id that has ended is never called new, however many ended since", "[ledger]") {
   ManualClock clock;
@@ -46,4 +46,4 @@ TEST_CASE("after a restart nothing at or below the largest ended id is called ne
   CHECK(recent.surely_new(after));
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::recent_ids_test

@@ -4,7 +4,7 @@
 #include "storage/rocks_errors.hpp"
 #include "tests/storage/ledger_fixture.hpp"
 
-namespace outlast::storage {
+namespace outlast::storage::rocks_errors_test {
 namespace {
 
 // Finishes a compaction just after its files were listed.
@@ -42,4 +42,4 @@ TEST_CASE("a compaction as a store opens takes no file away from the check of it
   CHECK(tables == 1);
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::rocks_errors_test

@@ -9,6 +9,8 @@
 #include "storage/ledger_writer.hpp"
 #include "tests/storage/ledger_fixture.hpp"
 
+namespace rocks_replica_test {
+
 using namespace outlast;
 using namespace outlast::storage;
 
@@ -68,3 +70,5 @@ TEST_CASE("What a replica's store synced is there after it was closed", "[storag
   REQUIRE(log);
   CHECK(load_head(**log)->next_index == entries);
 }
+
+}  // namespace rocks_replica_test

@@ -6,7 +6,7 @@
 #include "core/random.hpp"
 #include "storage/log.hpp"
 
-namespace outlast::storage {
+namespace outlast::storage::rows_test {
 
 TEST_CASE("rows read back as they were written", "[ledger]") {
   std::string bytes;
@@ -200,4 +200,4 @@ TEST_CASE("the latest change of a row is the one that is found", "[ledger]") {
   CHECK_FALSE(changes.find(Table::meta, "a", value));
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::rows_test

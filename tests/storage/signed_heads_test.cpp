@@ -9,7 +9,7 @@
 #include "storage/memory_log.hpp"
 #include "tests/storage/ledger_fixture.hpp"
 
-namespace outlast::storage {
+namespace outlast::storage::signed_heads_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -218,4 +218,4 @@ TEST_CASE("a new key leaves what the old one signed valid, and a key that others
   CHECK_FALSE(HeadSigner::open(folder.path(), "n1"));
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::signed_heads_test

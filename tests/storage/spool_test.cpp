@@ -9,7 +9,7 @@
 #include "storage/durable_file.hpp"
 #include "tests/storage/ledger_fixture.hpp"
 
-namespace outlast::storage {
+namespace outlast::storage::spool_test {
 namespace {
 
 Incarnation holder_of(std::uint8_t byte) {
@@ -149,4 +149,4 @@ TEST_CASE("which processes of a node may hold something is told from a disk that
   CHECK_FALSE(read_holders(folder.path()).has_value());
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::spool_test

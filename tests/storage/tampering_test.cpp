@@ -9,7 +9,7 @@
 #include "storage/signed_heads.hpp"
 #include "tests/storage/ledger_fixture.hpp"
 
-namespace outlast::storage {
+namespace outlast::storage::tampering_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -221,4 +221,4 @@ TEST_CASE("100 changes of signed heads are found", "[ledger]") {
   }
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::tampering_test

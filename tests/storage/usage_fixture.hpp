@@ -20,7 +20,6 @@
 #include "tests/storage/ledger_fixture.hpp"
 
 namespace outlast::storage {
-inline constexpr std::int64_t day_ms = 24 * hour_ms;
 inline constexpr AttemptStatus statuses[] = {AttemptStatus::ok,        AttemptStatus::ok,
                                              AttemptStatus::throttled, AttemptStatus::overloaded,
                                              AttemptStatus::cut,       AttemptStatus::caller_gone};

@@ -4,7 +4,7 @@
 
 #include "tests/storage/usage_fixture.hpp"
 
-namespace outlast::storage {
+namespace outlast::storage::usage_query_test {
 namespace {
 
 // Leaves the tables as a version without latency and day rows would have written them.
@@ -198,4 +198,4 @@ TEST_CASE("what is not kept together is refused", "[ledger][usage]") {
   CHECK(ledger.writer->add(reservation)->error == LedgerError::invalid);
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::usage_query_test

@@ -7,7 +7,7 @@
 
 #include "core/random.hpp"
 
-namespace outlast::storage {
+namespace outlast::storage::usage_rows_test {
 namespace {
 
 constexpr std::int64_t day_ms = 24 * hour_ms;
@@ -90,4 +90,4 @@ TEST_CASE("any bytes of a roll-up are a row or are refused", "[usage]") {
   }
 }
 
-}  // namespace outlast::storage
+}  // namespace outlast::storage::usage_rows_test

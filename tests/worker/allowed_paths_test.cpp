@@ -5,7 +5,7 @@
 
 #include <catch2/catch.hpp>
 
-namespace outlast::worker {
+namespace outlast::worker::allowed_paths_test {
 
 TEST_CASE("a worker uses what is within its folder, and nothing by any other way", "[worker]") {
   namespace fs = std::filesystem;
@@ -39,4 +39,4 @@ TEST_CASE("a worker uses what is within its folder, and nothing by any other way
   fs::remove_all(root);
 }
 
-}  // namespace outlast::worker
+}  // namespace outlast::worker::allowed_paths_test

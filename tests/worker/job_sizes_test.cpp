@@ -4,7 +4,7 @@
 #include "gpu/cpu/cpu_device.hpp"
 #include "gpu/gpu_error.hpp"
 
-namespace outlast::worker {
+namespace outlast::worker::job_sizes_test {
 namespace {
 
 struct Silent final : JobContext {
@@ -40,4 +40,4 @@ TEST_CASE("sizes that no run has are refused before anything is read", "[worker]
   CHECK(is(evaluated.error(), gpu::GpuError::invalid));
 }
 
-}  // namespace outlast::worker
+}  // namespace outlast::worker::job_sizes_test

@@ -9,7 +9,7 @@
 #include "gpu/cpu/cpu_device.hpp"
 #include "gpu/gpu_error.hpp"
 
-namespace outlast::worker {
+namespace outlast::worker::worker_jobs_test {
 namespace {
 
 constexpr auto deadline = std::chrono::seconds(20);
@@ -204,4 +204,4 @@ TEST_CASE("a table that ends stops what runs and answers who waits", "[worker]")
   REQUIRE(future.wait_for(deadline) == std::future_status::ready);
 }
 
-}  // namespace outlast::worker
+}  // namespace outlast::worker::worker_jobs_test

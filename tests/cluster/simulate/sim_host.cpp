@@ -2,16 +2,16 @@
 
 #include <utility>
 
+#include "cluster/durations.hpp"
 #include "core/check.hpp"
 
 namespace outlast::cluster::simulation {
 namespace {
 
-constexpr std::int64_t ms = 1'000'000;
-constexpr std::int64_t told_interval_ns = 500 * ms;
-constexpr std::int64_t poll_interval_ns = 1'000 * ms;
-constexpr std::int64_t sync_interval_ns = 1'000 * ms;
-constexpr std::int64_t retry_ns = 200 * ms;
+constexpr std::int64_t told_interval_ns = 500 * ns_per_ms;
+constexpr std::int64_t poll_interval_ns = 1'000 * ns_per_ms;
+constexpr std::int64_t sync_interval_ns = 1'000 * ns_per_ms;
+constexpr std::int64_t retry_ns = 200 * ns_per_ms;
 
 }  // namespace
 

@@ -3,16 +3,16 @@
 #include <algorithm>
 #include <utility>
 
+#include "cluster/durations.hpp"
 #include "cluster/shard_host.hpp"
 #include "core/check.hpp"
 
 namespace outlast::cluster::simulation {
 namespace {
 
-constexpr std::int64_t ms = 1'000'000;
-constexpr std::int64_t view_interval_ns = 1'000 * ms;
-constexpr std::int64_t view_retry_ns = 200 * ms;
-constexpr std::int64_t gossip_interval_ns = 500 * ms;
+constexpr std::int64_t view_interval_ns = 1'000 * ns_per_ms;
+constexpr std::int64_t view_retry_ns = 200 * ns_per_ms;
+constexpr std::int64_t gossip_interval_ns = 500 * ns_per_ms;
 constexpr std::int64_t drain_ms_max = 6'000;
 constexpr std::int64_t stop_ms_max = 3'000;
 constexpr std::int64_t away_ms = 500;
