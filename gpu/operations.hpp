@@ -39,7 +39,7 @@ struct RmsNorm {
 };
 struct RmsNormBackward {
   Array d_x;       // c [rows, width], added to
-  Array d_weight;  // f32 [width]
+  Array d_weight;  // f32 [width], or empty (frozen)
   Array d_out;     // c [rows, width]
   Array x;         // c [rows, width], as it was normalised
   Array scale;     // f32 [rows]
@@ -95,7 +95,7 @@ struct QkRope {
 };
 struct QkRopeBackward {
   Array d_qkv;       // c [rows, qkv_width]: its q and k
-  Array d_q_weight;  // f32 [dim], or empty
+  Array d_q_weight;  // f32 [dim], or empty (none, or frozen)
   Array d_k_weight;  // f32 [dim], or empty
   Array d_q;         // c [rows, heads, dim]
   Array d_k;         // c [rows, kv_heads, dim]

@@ -40,6 +40,10 @@ struct Train @0xb2f06c81d94e7a37 {
   patience @20 :UInt32;       # evaluations without a better one, then it stops; 0: never
   resume @21 :Bool;
   epochs @22 :Float64;        # passes over the data, where `steps` is 0
+  # Of an adapter beside `model`, whose weights then stay as they are.
+  loraRank @23 :UInt32;       # 0: none, every weight is learned
+  loraAlpha @24 :Float64;     # 0: twice the rank
+  loraTargets @25 :List(Text);  # names of projections; none: all
 }
 
 struct Evaluate @0xb2f06c81d94e7a38 {

@@ -63,6 +63,9 @@ void write(const Train& train, schema::Train::Builder out) {
   out.setSaveEvery(train.save_every);
   out.setPatience(train.patience);
   out.setResume(train.resume);
+  out.setLoraRank(train.lora_rank);
+  out.setLoraAlpha(train.lora_alpha);
+  write_words(out.initLoraTargets(count_of(train.lora_targets.size(), lora_targets_max, "targets of LoRA")), train.lora_targets);
 }
 
 Train read(schema::Train::Reader in) {
@@ -91,6 +94,9 @@ Train read(schema::Train::Reader in) {
   train.save_every = in.getSaveEvery();
   train.patience = in.getPatience();
   train.resume = in.getResume();
+  train.lora_rank = in.getLoraRank();
+  train.lora_alpha = in.getLoraAlpha();
+  train.lora_targets = read_words(in.getLoraTargets(), lora_targets_max, "targets of LoRA");
   return train;
 }
 

@@ -27,6 +27,7 @@ inline constexpr std::size_t messages_max = 256;            // of one prompt
 inline constexpr std::size_t labels_max = 4'096;
 inline constexpr std::size_t stops_max = 16;
 inline constexpr std::size_t word_bytes_max = 1'024;        // of a role, a label, a stop string, a name of a figure
+inline constexpr std::size_t lora_targets_max = 32;
 inline constexpr std::size_t figures_max = 64;              // of one event
 inline constexpr std::size_t events_max = 1'024;            // of one answer
 inline constexpr std::uint32_t wait_ms_max = 30'000;
@@ -66,6 +67,9 @@ struct Train {
   std::uint64_t save_every = 0;
   std::uint32_t patience = 0;        // evaluations without a better one, then it stops; 0: never
   bool resume = false;
+  std::uint32_t lora_rank = 0;  // of an adapter beside `model` (gpu/model/lora.hpp); 0: none, every weight is learned
+  double lora_alpha = 0;        // 0: twice the rank
+  std::vector<std::string> lora_targets;  // names of projections; none: all
   bool operator==(const Train&) const = default;
 };
 

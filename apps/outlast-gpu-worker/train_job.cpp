@@ -8,6 +8,7 @@
 #include "apps/outlast-gpu-worker/job.hpp"
 #include "gpu/files/whole_file.hpp"
 #include "gpu/gpu_error.hpp"
+#include "gpu/model/lora_adapter.hpp"
 #include "gpu/model/model_folder.hpp"
 #include "gpu/train/trainer.hpp"
 
@@ -23,6 +24,17 @@ constexpr std::size_t checkpoints_kept = 2;
 constexpr double new_model_range = 0.02;
 constexpr std::size_t figures_bytes_max = 256;
 
+// What is learned beside a model; rank 0: nothing, but the model itself. Its bounds by the model: gpu::check_lora().
+Result<gpu::LoraOptions> lora_of(const work::Train& work) {
+  if (work.lora_rank == 0) {
+    if (work.lora_alpha == 0 && work.lora_targets.empty()) return gpu::LoraOptions{};
+    return fail(GpuError::invalid, "LoRA's alpha and targets go with a rank above 0");
+  }
+  if (work.model.empty()) return fail(GpuError::invalid, "LoRA learns beside a model: give the one to begin from");
+  auto targets = gpu::parse_lora_targets(work.lora_targets);
+  if (!targets) return fail(std::move(targets.error()));
+  return gpu::LoraOptions{work.lora_rank, work.lora_alpha == 0 ? 2.0 * work.lora_rank : work.lora_alpha, *targets};
+}
 
 // A new model's configuration, by its shape and its tokenizer.
 Result<gpu::ModelFolder> new_model(const work::Train& work) {
@@ -79,7 +91,7 @@ struct Best {
   std::uint64_t step = 0;
   double exact = -1;
   double loss = std::numeric_limits<double>::infinity();
-  std::vector<float> weights;  // empty: there is none yet
+  std::vector<float> weights;  // of what is learned; empty: there is none yet
 };
 constexpr std::string_view best_prefix = "best-";
 
@@ -98,13 +110,13 @@ std::string text_of(double value) {
 }
 
 // Its figures are written last: a folder that has them is whole.
-Result<void> save_best(const fs::path& checkpoints, const gpu::ModelConfig& config, const Best& best) {
+Result<void> save_best(const fs::path& checkpoints, gpu::Dtype dtype, const gpu::ParameterLayout& layout, const Best& best) {
   const fs::path place = checkpoints / (std::string(best_prefix) + std::to_string(best.step));
   std::error_code error;
   fs::remove_all(place, error);
   fs::create_directories(place, error);
   if (error) return fail(GpuError::io, "cannot make " + place.string() + ": " + error.message());
-  if (Result<void> done = gpu::save_weights(place.string(), config, gpu::ParameterLayout(config), best.weights); !done) return done;
+  if (Result<void> done = gpu::save_parameters((place / "model.safetensors").string(), dtype, layout, best.weights); !done) return done;
   if (Result<void> done = gpu::write_whole_file((place / "figures.txt").string(), text_of(best.exact) + " " + text_of(best.loss) + "\n"); !done) return done;
   for (const fs::path& other : folders_of_best(checkpoints)) {
     if (other != place) fs::remove_all(other, error);
@@ -113,7 +125,7 @@ Result<void> save_best(const fs::path& checkpoints, const gpu::ModelConfig& conf
 }
 
 // The newest that is whole; none where there is none.
-Result<Best> load_best(const fs::path& checkpoints, const gpu::ModelConfig& config) {
+Result<Best> load_best(const fs::path& checkpoints, const gpu::ParameterLayout& layout) {
   Best best;
   fs::path found;
   for (const fs::path& place : folders_of_best(checkpoints)) {
@@ -132,7 +144,7 @@ Result<Best> load_best(const fs::path& checkpoints, const gpu::ModelConfig& conf
     return fail(GpuError::malformed, (found / "figures.txt").string() + " is not a best student's");
   const auto files = gpu::WeightFiles::open(found.string());
   if (!files) return fail(files.error());
-  auto weights = gpu::load_weights(gpu::ParameterLayout(config), **files);
+  auto weights = gpu::load_weights(layout, **files);
   if (!weights) return fail(std::move(weights.error()));
   best.weights = std::move(*weights);
   return best;
@@ -158,11 +170,15 @@ class Run {
     if (Result<void> good = check_sizes(work_.rows, work_.positions); !good) return good;
     if (work_.batch_samples == 0 || work_.batch_samples > batch_samples_max)
       return fail(GpuError::invalid, "a step has 1 to " + std::to_string(batch_samples_max) + " samples");
+    auto lora = lora_of(work_);
+    if (!lora) return fail(std::move(lora.error()));
+    lora_ = *lora;
     if (!work_.resume && fs::exists(fs::path(work_.output) / "model.safetensors"))
       return fail(GpuError::invalid, work_.output + " has a model already; choose another folder");
     auto model = work_.model.empty() ? new_model(work_) : gpu::read_model_folder(work_.model);
     if (!model) return fail(std::move(model.error()));
     model_ = std::move(*model);
+    if (Result<void> good = gpu::check_lora(model_.config, lora_); !good) return good;
     const auto encoder = gpu::TokenEncoder::make(model_.tokenizer);
     if (!encoder) return fail(encoder.error());
     const gpu::SampleOptions how{model_.format(), std::min<std::size_t>(work_.positions, work_.rows)};
@@ -182,6 +198,7 @@ class Run {
     auto options = options_of(work_, model_, steps_);
     if (!options) return fail(std::move(options.error()));
     options->positions = gpu::longest_of(held_out_.samples);
+    options->lora = lora_;
     const gpu::ParameterLayout layout(model_.config);
     tell_plan(*options);
     std::vector<float> weights;
@@ -189,9 +206,7 @@ class Run {
       if (const auto fits = check(*options); !fits) return fits;  // before memory is taken for its weights
       weights = gpu::random_weights(model_.config, layout, work_.seed);
     } else {
-      const auto files = gpu::WeightFiles::open(work_.model);
-      if (!files) return fail(files.error());
-      auto read = gpu::load_weights(layout, **files);
+      auto read = read_weights();
       if (!read) return fail(std::move(read.error()));
       weights = std::move(*read);
     }
@@ -200,6 +215,18 @@ class Run {
     trainer_ = std::move(*trainer);
     return resume();
   }
+
+  // Of the model to begin from.
+  Result<std::vector<float>> read_weights() const {
+    const auto files = gpu::WeightFiles::open(work_.model);
+    if (!files) return fail(files.error());
+    return gpu::load_weights(gpu::ParameterLayout(model_.config), **files);
+  }
+
+  [[nodiscard]] bool has_lora() const { return lora_.rank > 0; }
+  [[nodiscard]] double trained_parameters() const { return number(has_lora() ? gpu::lora_parameters(model_.config, lora_) : model_.config.parameters()); }
+  // An adapter is kept as precisely as it is learned, whatever the model is.
+  [[nodiscard]] gpu::Dtype best_dtype() const { return has_lora() ? gpu::Dtype::f32 : model_.config.dtype; }
 
   Result<void> check(const gpu::TrainOptions& options) const {
     return gpu::check_fits(model_.config, options, std::max(gpu::longest_of(data_.samples), options.positions), 0, device_);
@@ -212,7 +239,7 @@ class Run {
     for (const gpu::Sample& sample : data_.samples) tokens += sample.tokens.size();
     const double parameters = number(model_.config.parameters());
     emit(context_, EventKind::plan, device_.name(),
-         {{"parameters", parameters}, {"samples", number(data_.samples.size())}, {"tokens", number(tokens)}, {"longest_tokens", number(longest)},
+         {{"parameters", parameters}, {"trained_parameters", trained_parameters()}, {"samples", number(data_.samples.size())}, {"tokens", number(tokens)}, {"longest_tokens", number(longest)},
           {"cut_samples", number(data_.cut + held_out_.cut)}, {"held_out_samples", number(held_out_.samples.size())}, {"steps", number(steps_)},
           {"memory_bytes", number(memory.total())}, {"weights_bytes", number(memory.weights)}, {"gradients_bytes", number(memory.gradients)},
           {"optimizer_bytes", number(memory.optimizer)}, {"activations_bytes", number(memory.activations)},
@@ -226,7 +253,7 @@ class Run {
       const auto resumed = trainer_->resume(checkpoints_);
       if (!resumed) return fail(resumed.error());
       if (*resumed && !held_out_.samples.empty()) {
-        auto best = load_best(checkpoints_, model_.config);
+        auto best = load_best(checkpoints_, gpu::ParameterLayout(model_.config, lora_));
         if (!best) return fail(std::move(best.error()));
         best_ = std::move(*best);
         if (work_.evaluate_every != 0 && trainer_->steps_done() > best_.step && !best_.weights.empty())
@@ -276,7 +303,7 @@ class Run {
     auto weights = trainer_->weights();
     if (!weights) return fail(std::move(weights.error()));
     best_ = {trainer_->steps_done(), report->exact, report->loss, std::move(*weights)};
-    return save_best(checkpoints_, model_.config, best_);
+    return save_best(checkpoints_, best_dtype(), gpu::ParameterLayout(model_.config, lora_), best_);
   }
 
   [[nodiscard]] bool stale() const { return work_.patience != 0 && without_better_ >= work_.patience; }
@@ -305,16 +332,33 @@ class Run {
       if (!weights) return fail(std::move(weights.error()));
       best_ = {trainer_->steps_done(), best_.exact, best_.loss, std::move(*weights)};
     }
-    if (Result<void> written = gpu::write_model_folder(work_.output, model_, best_.weights, work_.model); !written) return written;
-    emit(context_, EventKind::note, "the student of step " + std::to_string(best_.step) + " is in " + work_.output,
-         {{"step", number(best_.step)}, {"steps_done", number(trainer_->steps_done())}});
+    if (Result<void> written = write_student(); !written) return written;
+    const auto count = [](double value) { return std::to_string(static_cast<std::uint64_t>(value)); };
+    const double parameters = number(model_.config.parameters());
+    std::string text = "the student of step " + std::to_string(best_.step) + " is in " + work_.output;
+    if (has_lora()) text += ", its adapter in " + adapter_folder() + ": " + count(trained_parameters()) + " parameters were trained beside " + count(parameters);
+    emit(context_, EventKind::note, std::move(text),
+         {{"step", number(best_.step)}, {"steps_done", number(trainer_->steps_done())}, {"parameters", parameters}, {"trained_parameters", trained_parameters()}});
     return save();
+  }
+
+  [[nodiscard]] std::string adapter_folder() const { return (fs::path(work_.output) / "adapter").string(); }
+
+  // With LoRA the adapter too, which is merged into the weights for the student.
+  Result<void> write_student() {
+    if (!has_lora()) return gpu::write_model_folder(work_.output, model_, best_.weights, work_.model);
+    if (Result<void> saved = gpu::save_adapter(adapter_folder(), model_.config, lora_, best_.weights, work_.model); !saved) return saved;
+    auto weights = read_weights();
+    if (!weights) return fail(std::move(weights.error()));
+    gpu::merge_adapter(model_.config, lora_, best_.weights, *weights);
+    return gpu::write_model_folder(work_.output, model_, *weights, work_.model);
   }
 
   const work::Train& work_;
   gpu::Device& device_;
   JobContext& context_;
   gpu::ModelFolder model_;
+  gpu::LoraOptions lora_;
   gpu::SampleFile data_;
   gpu::SampleFile held_out_;
   std::unique_ptr<gpu::Trainer> trainer_;

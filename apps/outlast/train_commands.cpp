@@ -144,6 +144,13 @@ void add_train(CommandLine& line) {
   app->add_option("--weight-decay", train.weight_decay, "of AdamW")->check(CLI::NonNegativeNumber)->capture_default_str();
   app->add_option("--clip", train.clip, "the gradient's largest norm; 0: none")->check(CLI::NonNegativeNumber)->capture_default_str();
   app->add_option("--seed", train.seed, "of the order of samples and of new weights")->capture_default_str();
+  CLI::Option* rank = app->add_option("--lora-rank", train.lora_rank, "learns an adapter of this rank (LoRA) instead of all weights of --model: 8 or 16")->check(CLI::Range(1, 1'024))->needs(model);
+  app->add_option("--lora-alpha", train.lora_alpha, "the adapter counts alpha / rank times; without it twice the rank")->check(CLI::Range(1e-6, 65'536.0))->needs(rank);
+  app->add_option("--lora-targets", train.lora_targets, "of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj; without it all")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}))
+      ->needs(rank)
+      ->type_name("NAMES");
   app->add_flag("--recompute", train.recompute, "computes activations again instead of keeping them: less memory, a third more time");
   app->add_option("--eval-every", train.evaluate_every, "steps between evaluations; 0: at the end");
   app->add_option("--save-every", train.save_every, "steps between checkpoints; 0: at the end")->capture_default_str();

@@ -91,7 +91,9 @@ void WorkDisplay::end_progress() {
 }
 
 void WorkDisplay::show_plan(const work::Event& event) {
-  line(count_text(event.figure("parameters")) + " parameters on " + event.text + ", " + count_text(event.figure("steps")) + " steps, " +
+  const double parameters = event.figure("parameters");
+  const double trained = event.figure("trained_parameters");  // a worker of an earlier version does not tell: it trains all
+  line((trained < parameters ? count_text(trained) + " trained beside " : std::string()) + count_text(parameters) + " parameters on " + event.text + ", " + count_text(event.figure("steps")) + " steps, " +
        count_text(event.figure("samples")) + " samples of " + count_text(event.figure("tokens")) + " tokens");
   line("memory " + bytes_text(event.figure("memory_bytes")) + " of " + bytes_text(event.figure("free_bytes")) + ": weights " + bytes_text(event.figure("weights_bytes")) +
        ", gradients " + bytes_text(event.figure("gradients_bytes")) + ", optimizer " + bytes_text(event.figure("optimizer_bytes")) + ", activations " +

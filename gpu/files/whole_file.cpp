@@ -18,7 +18,7 @@ namespace {
 
 constexpr std::size_t read_bytes = 1U << 20;
 
-Failure failed(const std::string& what, const std::string& path) {
+Failure file_failed(const std::string& what, const std::string& path) {
   return fail(GpuError::io, "cannot " + what + " " + path + ": " + std::strerror(errno));
 }
 
@@ -42,9 +42,9 @@ class Descriptor {
 
 Result<std::string> read_whole_file(const std::string& path, std::size_t bytes_max) {
   const Descriptor file(path.c_str(), O_RDONLY);
-  if (!file.is_open()) return failed("open", path);
+  if (!file.is_open()) return file_failed("open", path);
   struct stat status {};
-  if (::fstat(file.number(), &status) != 0) return failed("look at", path);
+  if (::fstat(file.number(), &status) != 0) return file_failed("look at", path);
   if (!S_ISREG(status.st_mode)) return fail(GpuError::io, path + " is not a file");
   if (static_cast<std::size_t>(status.st_size) > bytes_max)
     return fail(GpuError::too_large, path + " has " + std::to_string(status.st_size) + " bytes; at most " +
@@ -54,7 +54,7 @@ Result<std::string> read_whole_file(const std::string& path, std::size_t bytes_m
   while (done < bytes.size()) {
     const ssize_t got = ::read(file.number(), bytes.data() + done, bytes.size() - done);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return failed("read", path);
+    if (got < 0) return file_failed("read", path);
     if (got == 0) break;
     done += static_cast<std::size_t>(got);
   }
@@ -64,8 +64,8 @@ Result<std::string> read_whole_file(const std::string& path, std::size_t bytes_m
 
 Result<void> sync_folder(const std::string& folder) {
   const Descriptor opened(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY);
-  if (!opened.is_open()) return failed("open", folder);
-  if (::fsync(opened.number()) != 0) return failed("sync", folder);
+  if (!opened.is_open()) return file_failed("open", folder);
+  if (::fsync(opened.number()) != 0) return file_failed("sync", folder);
   return {};
 }
 
@@ -115,12 +115,12 @@ NewFile::~NewFile() {
 Result<void> NewFile::append(std::span<const std::byte> bytes) {
   if (descriptor_ < 0) {
     errno = open_error_;
-    return failed("make", beside_);
+    return file_failed("make", beside_);
   }
   while (!bytes.empty()) {
     const ssize_t put = ::write(descriptor_, bytes.data(), bytes.size());
     if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return failed("write", beside_);
+    if (put < 0) return file_failed("write", beside_);
     bytes = bytes.subspan(static_cast<std::size_t>(put));
   }
   return {};
@@ -128,8 +128,8 @@ Result<void> NewFile::append(std::span<const std::byte> bytes) {
 
 Result<void> NewFile::finish() {
   if (Result<void> made = append({}); !made) return made;
-  if (::fsync(descriptor_) != 0) return failed("sync", beside_);
-  if (std::rename(beside_.c_str(), path_.c_str()) != 0) return failed("place", path_);
+  if (::fsync(descriptor_) != 0) return file_failed("sync", beside_);
+  if (std::rename(beside_.c_str(), path_.c_str()) != 0) return file_failed("place", path_);
   finished_ = true;
   return sync_folder(std::filesystem::path(path_).parent_path().string());
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "core/check.hpp"
 #include "gpu/gpu_error.hpp"
@@ -25,6 +26,41 @@ struct Decoder::LayerStates {
   Array mlp;          // c [rows, intermediate]
 };
 
+namespace {
+
+// The rows of an array of blocks that are a projection's outputs, for Gather and Scatter: with other projections' between them where
+// one multiplication makes several.
+struct Blocks {
+  explicit Blocks(const Projection& projection)
+      : width(std::gcd(projection.outputs, std::gcd(projection.first, projection.all))),
+        own(projection.outputs / width), first(projection.first / width), all(projection.all / width) {}
+  [[nodiscard]] std::vector<std::int32_t> places(std::size_t rows) const {
+    std::vector<std::int32_t> places;
+    for (std::size_t row = 0; row < rows; ++row) {
+      for (std::size_t i = 0; i < own; ++i) places.push_back(static_cast<std::int32_t>(row * all + first + i));
+    }
+    return places;
+  }
+  std::size_t width;
+  std::size_t own;    // of a row
+  std::size_t first;
+  std::size_t all;
+};
+
+}  // namespace
+
+// What adapters are computed in; empty without.
+struct Decoder::LoraArrays {
+  Array scale;     // c [rank, rank]: alpha / rank on the diagonal, since no operation has a factor
+  Array low;       // c [rows, rank]: x · Aᵀ
+  Array scaled;    // c [rows, rank]
+  Array d_low;     // c [rows, rank]
+  Array d_scaled;  // c [rows, rank]
+  Array wide;      // c [rows, the widest input or output]
+  Array rows;      // i32 [rows]: 0, 1, 2, …
+  PerLoraTarget<Array> places;  // i32 [rows, blocks]: of each target
+};
+
 struct Decoder::Arrays {
   std::vector<LayerStates> layers;  // where nothing is kept: one for all
   Array cosines;                    // f32 [positions, head_dim / 2]
@@ -46,6 +82,7 @@ struct Decoder::Arrays {
   Array d_k;         // c [rows, kv_width]
   Array d_qkv;       // c [rows, qkv_width]
   Array d_mlp;       // c [rows, intermediate]
+  LoraArrays lora;
 
   // `take(count, dtype)` gives each array its place, or only counts.
   template <class Take>
@@ -93,6 +130,7 @@ struct Decoder::Arrays {
     arrays.losses = take(limits.loss_rows, Dtype::f32);
     arrays.best = take(limits.loss_rows, Dtype::i32);
     arrays.logits = take(limits.chunk_rows * config.vocabulary, compute);
+    if (limits.lora.rank > 0) arrays.lora = cut_lora(config, limits, compute, take);
     if (limits.teacher_head) arrays.teacher_logits = take(limits.chunk_rows * config.vocabulary, compute);
     if (!limits.trains) return arrays;
     arrays.d_gathered = take(limits.loss_rows * config.hidden, compute);
@@ -104,6 +142,29 @@ struct Decoder::Arrays {
     arrays.d_qkv = states(heads.qkv_width());
     arrays.d_mlp = states(config.intermediate);
     return arrays;
+  }
+
+  template <class Take>
+  static LoraArrays cut_lora(const ModelConfig& config, const DecoderLimits& limits, Dtype compute, const Take& take) {
+    const std::size_t rows = limits.rows;
+    const std::size_t rank = limits.lora.rank;
+    LoraArrays lora;
+    std::size_t widest = 0;
+    for (const LoraTarget target : lora_targets) {
+      if (!limits.lora.has(target)) continue;
+      const Projection projection = projection_of(config, target);
+      widest = std::max({widest, projection.inputs, projection.outputs});
+      lora.places[static_cast<std::size_t>(target)] = take(rows * Blocks(projection).own, Dtype::i32);
+    }
+    lora.scale = take(rank * rank, compute);
+    lora.low = take(rows * rank, compute);
+    lora.scaled = take(rows * rank, compute);
+    lora.wide = take(rows * widest, compute);
+    if (!limits.trains) return lora;
+    lora.d_low = take(rows * rank, compute);
+    lora.d_scaled = take(rows * rank, compute);
+    lora.rows = take(rows, Dtype::i32);
+    return lora;
   }
 };
 
@@ -121,6 +182,7 @@ Decoder::~Decoder() = default;
 
 Result<std::unique_ptr<Decoder>> Decoder::make(Device& device, const ModelConfig& config, const DecoderLimits& limits) {
   if (Result<void> good = check_model_config(config); !good) return fail(std::move(good.error()));
+  if (Result<void> good = check_lora(config, limits.lora); !good) return fail(std::move(good.error()));
   if (limits.rows == 0 || limits.positions == 0 || (limits.loss_rows > 0 && limits.chunk_rows == 0))
     return fail(GpuError::invalid, "a decoder takes at least one token, one position and one row of logits");
   std::unique_ptr<Decoder> decoder(new Decoder(device, config, limits));
@@ -131,6 +193,7 @@ Result<std::unique_ptr<Decoder>> Decoder::make(Device& device, const ModelConfig
   decoder->arrays_ = std::make_unique<Arrays>(
       Arrays::cut(config, limits, device.compute_dtype(), [&arena](std::size_t count, Dtype dtype) { return arena.take(count, dtype); }));
   decoder->upload_rope();
+  if (Result<void> done = decoder->upload_lora(); !done) return fail(std::move(done.error()));
   return decoder;
 }
 
@@ -150,6 +213,27 @@ void Decoder::upload_rope() {
   }
   device_.upload(arrays_->cosines, std::as_bytes(std::span(cosines)));
   device_.upload(arrays_->sines, std::as_bytes(std::span(sines)));
+}
+
+Result<void> Decoder::upload_lora() {
+  const LoraOptions& options = limits_.lora;
+  if (options.rank == 0) return {};
+  const LoraArrays& lora = arrays_->lora;
+  const auto put = [this](const Array& to, const std::vector<std::int32_t>& numbers) { device_.upload(to, std::as_bytes(std::span(numbers))); };
+  for (const LoraTarget target : lora_targets) {
+    if (options.has(target)) put(lora.places[static_cast<std::size_t>(target)], Blocks(projection_of(config_, target)).places(limits_.rows));
+  }
+  if (limits_.trains) {
+    std::vector<std::int32_t> rows(limits_.rows);
+    std::iota(rows.begin(), rows.end(), 0);
+    put(lora.rows, rows);
+  }
+  std::vector<float> scale(lora.scale.count, 0.0F);
+  for (std::size_t i = 0; i < options.rank; ++i) scale[i * (options.rank + 1)] = options.scale();
+  const auto uploaded = upload_weights(device_, scale);
+  if (!uploaded) return fail(uploaded.error());
+  device_.copy(lora.scale, (*uploaded)->array());
+  return device_.synchronize();
 }
 
 const Decoder::LayerStates& Decoder::states_of(std::size_t layer) const { return arrays_->layers[layer]; }
@@ -180,7 +264,54 @@ Array Decoder::forward(const DecoderWeights& weights, const DecoderBatch& batch)
 void Decoder::forward_layer(const DecoderWeights& weights, std::size_t layer, const DecoderBatch& batch, const Array& before) {
   forward_to_mlp(weights, layer, batch, before);
   const Array mlp = rows_of(states_of(layer).mlp, config_.intermediate);
-  device_.run(Linear{rows_of(arrays_->delta, config_.hidden), mlp, weights.layers[layer].down, {}, config_.intermediate, config_.hidden});
+  const Array delta = rows_of(arrays_->delta, config_.hidden);
+  device_.run(Linear{delta, mlp, weights.layers[layer].down, {}, config_.intermediate, config_.hidden});
+  add_adapters(weights.layers[layer], {LoraTarget::down}, delta, mlp);
+}
+
+void Decoder::add_adapters(const LayerWeights& weights, std::initializer_list<LoraTarget> targets, const Array& out, const Array& x) {
+  const std::size_t rank = limits_.lora.rank;
+  const LoraArrays& lora = arrays_->lora;
+  for (const LoraTarget target : targets) {
+    const LoraWeights& adapter = weights.lora[static_cast<std::size_t>(target)];
+    if (adapter.a.empty()) continue;
+    const Projection projection = projection_of(config_, target);
+    const Blocks blocks(projection);
+    const Array low = rows_of(lora.low, rank);
+    const Array scaled = rows_of(lora.scaled, rank);
+    const Array wide = rows_of(lora.wide, projection.outputs);
+    device_.run(Linear{low, x, adapter.a, {}, projection.inputs, rank});
+    device_.run(Linear{scaled, low, lora.scale, {}, rank, rank});
+    device_.run(Linear{wide, scaled, adapter.b, {}, rank, projection.outputs});
+    device_.run(Scatter{out, wide, rows_of(lora.places[static_cast<std::size_t>(target)], blocks.own), blocks.width});
+  }
+}
+
+// x · Aᵀ is made again: it takes less time than it would take memory.
+void Decoder::add_adapters_backward(const LayerWeights& weights, const LayerWeights& gradients, std::initializer_list<LoraTarget> targets, const Array& d_x,
+                                    const Array& d_out, const Array& x) {
+  const std::size_t rank = limits_.lora.rank;
+  const LoraArrays& lora = arrays_->lora;
+  for (const LoraTarget target : targets) {
+    const LoraWeights& adapter = weights.lora[static_cast<std::size_t>(target)];
+    if (adapter.a.empty()) continue;
+    const LoraWeights& d_adapter = gradients.lora[static_cast<std::size_t>(target)];
+    const Projection projection = projection_of(config_, target);
+    const Blocks blocks(projection);
+    const Array low = rows_of(lora.low, rank);
+    const Array scaled = rows_of(lora.scaled, rank);
+    const Array d_low = rows_of(lora.d_low, rank);
+    const Array d_scaled = rows_of(lora.d_scaled, rank);
+    const Array d_own = rows_of(lora.wide, projection.outputs);
+    const Array d_input = rows_of(lora.wide, projection.inputs);  // when d_own has been used
+    device_.run(Linear{low, x, adapter.a, {}, projection.inputs, rank});
+    device_.run(Linear{scaled, low, lora.scale, {}, rank, rank});
+    device_.run(Gather{d_own, d_out, rows_of(lora.places[static_cast<std::size_t>(target)], blocks.own), blocks.width});
+    device_.run(LinearBackward{d_scaled, d_adapter.b, {}, d_own, scaled, adapter.b, rank, projection.outputs});
+    device_.run(LinearBackward{d_low, {}, {}, d_scaled, low, lora.scale, rank, rank});
+    device_.run(LinearBackward{d_input, d_adapter.a, {}, d_low, x, adapter.a, projection.inputs, rank});
+    device_.run(Scatter{d_x, d_input, rows_of(lora.rows, 1), projection.inputs});
+  }
 }
 
 void Decoder::attend(std::size_t layer, const DecoderBatch& batch, const Array& out) {
@@ -230,6 +361,7 @@ void Decoder::forward_to_mlp(const DecoderWeights& all, std::size_t layer, const
 
   const Array qkv = rows_of(states.qkv, shape.qkv_width());
   device_.run(Linear{qkv, norm.out, weights.qkv, weights.qkv_bias, hidden, shape.qkv_width()});
+  add_adapters(weights, {LoraTarget::q, LoraTarget::k, LoraTarget::v}, qkv, norm.out);
   QkRope rope;
   rope.q = rows_of(states.q, shape.q_width());
   rope.k = rows_of(states.k, shape.kv_width());
@@ -247,6 +379,7 @@ void Decoder::forward_to_mlp(const DecoderWeights& all, std::size_t layer, const
   attend(layer, batch, attention);
   const Array delta = rows_of(arrays_->delta, hidden);
   device_.run(Linear{delta, attention, weights.attention_out, {}, shape.q_width(), hidden});
+  add_adapters(weights, {LoraTarget::o}, delta, attention);
 
   norm.out = rows_of(states.norm2, hidden);
   norm.scale = rows_of(states.norm2_scale, 1);
@@ -257,6 +390,7 @@ void Decoder::forward_to_mlp(const DecoderWeights& all, std::size_t layer, const
   device_.run(norm);
   const Array gate_up = rows_of(states.gate_up, 2 * config_.intermediate);
   device_.run(Linear{gate_up, norm.out, weights.gate_up, {}, hidden, 2 * config_.intermediate});
+  add_adapters(weights, {LoraTarget::gate, LoraTarget::up}, gate_up, norm.out);
   device_.run(SwiGlu{rows_of(states.mlp, config_.intermediate), gate_up, config_.intermediate});
 }
 
@@ -325,7 +459,7 @@ Array Decoder::loss_and_gradients(const DecoderWeights& weights, const DecoderWe
     backward_layer(weights.layers[layer], gradients.layers[layer], states_of(layer), batch);
     if (layer_done) layer_done(layer);
   }
-  device_.run(EmbeddingBackward{gradients.embedding, d_stream, batch.tokens, hidden});
+  if (!gradients.embedding.empty()) device_.run(EmbeddingBackward{gradients.embedding, d_stream, batch.tokens, hidden});
   return head.losses;
 }
 
@@ -334,13 +468,15 @@ void Decoder::backward_mlp(const LayerWeights& weights, const LayerWeights& grad
   const std::size_t intermediate = config_.intermediate;
   const Array d_stream = rows_of(arrays_->d_stream, hidden);
   const Array d_mlp = rows_of(arrays_->d_mlp, intermediate);
-  device_.run(LinearBackward{d_mlp, gradients.down, {}, d_stream,
-                             rows_of(states.mlp, intermediate), weights.down, intermediate, hidden});
+  const Array mlp = rows_of(states.mlp, intermediate);
+  device_.run(LinearBackward{d_mlp, gradients.down, {}, d_stream, mlp, weights.down, intermediate, hidden});
+  add_adapters_backward(weights, gradients, {LoraTarget::down}, d_mlp, d_stream, mlp);
   const Array gate_up = rows_of(states.gate_up, 2 * intermediate);
   device_.run(SwiGluBackward{gate_up, d_mlp, gate_up, intermediate});
   const Array d_norm = rows_of(arrays_->d_norm, hidden);
-  device_.run(LinearBackward{d_norm, gradients.gate_up, {}, gate_up,
-                             rows_of(states.norm2, hidden), weights.gate_up, hidden, 2 * intermediate});
+  const Array norm = rows_of(states.norm2, hidden);
+  device_.run(LinearBackward{d_norm, gradients.gate_up, {}, gate_up, norm, weights.gate_up, hidden, 2 * intermediate});
+  add_adapters_backward(weights, gradients, {LoraTarget::gate, LoraTarget::up}, d_norm, gate_up, norm);
   device_.run(RmsNormBackward{d_stream, gradients.mlp_norm, d_norm, rows_of(states.middle, hidden), rows_of(states.norm2_scale, 1), weights.mlp_norm, hidden});
 }
 
@@ -353,6 +489,7 @@ void Decoder::backward_layer(const LayerWeights& weights, const LayerWeights& gr
   const Array attention = rows_of(states.attention, shape.q_width());
   device_.run(LinearBackward{d_attention, gradients.attention_out, {}, d_stream,
                              attention, weights.attention_out, shape.q_width(), hidden});
+  add_adapters_backward(weights, gradients, {LoraTarget::o}, d_attention, d_stream, attention);
 
   AttentionBackward attend;
   attend.d_q = rows_of(arrays_->d_q, shape.q_width());
@@ -387,8 +524,9 @@ void Decoder::backward_layer(const LayerWeights& weights, const LayerWeights& gr
   device_.run(rope);
 
   const Array d_norm = rows_of(arrays_->d_norm, hidden);
-  device_.run(LinearBackward{d_norm, gradients.qkv, gradients.qkv_bias, attend.d_qkv,
-                             rows_of(states.norm1, hidden), weights.qkv, hidden, shape.qkv_width()});
+  const Array norm = rows_of(states.norm1, hidden);
+  device_.run(LinearBackward{d_norm, gradients.qkv, gradients.qkv_bias, attend.d_qkv, norm, weights.qkv, hidden, shape.qkv_width()});
+  add_adapters_backward(weights, gradients, {LoraTarget::q, LoraTarget::k, LoraTarget::v}, d_norm, attend.d_qkv, norm);
   device_.run(RmsNormBackward{d_stream, gradients.attention_norm, d_norm, rows_of(states.input, hidden), rows_of(states.norm1_scale, 1), weights.attention_norm, hidden});
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <vector>
 
@@ -28,6 +29,7 @@ struct DecoderLimits {
   bool trains = true;         // else there are no gradients, and nothing is kept
   Keep keep = Keep::everything;
   bool teacher_head = false;  // whether losses are by a teacher's own head
+  LoraOptions lora;           // the adapter that weights may have
 };
 
 // Keys and values of what came before, in pages that the batch's own are added to.
@@ -73,7 +75,8 @@ class Decoder {
   // What may follow some of the rows (i32 [count], at most the limit's loss_rows and chunk_rows), of the first `tokens` of the
   // vocabulary: c [count, tokens], valid until the next call.
   Array logits(const DecoderWeights& weights, const DecoderBatch& batch, const Array& rows, std::size_t tokens);
-  // Losses of the rows (f32 [loss_rows], valid until the next call), and gradients of Σ weight · loss, added to `gradients`.
+  // Losses of the rows (f32 [loss_rows], valid until the next call), and gradients of Σ weight · loss, added to `gradients`; none of
+  // weights whose gradients are empty.
   // `layer_done` is told of each layer, from the last to the first, as soon as its gradients are whole; what comes after the layers
   // is whole with the last one, unless that is the embedding too.
   using LayerDone = std::function<void(std::size_t layer)>;
@@ -88,10 +91,12 @@ class Decoder {
 
  private:
   struct LayerStates;
+  struct LoraArrays;
   struct Arrays;  // all of them, cut from one memory
 
   Decoder(Device& device, const ModelConfig& config, const DecoderLimits& limits);
   void upload_rope();
+  Result<void> upload_lora();
   // From the layer's input, which `before` + delta_ become first where `before` is not empty.
   void forward_layer(const DecoderWeights& weights, std::size_t layer, const DecoderBatch& batch, const Array& before);
   void forward_to_mlp(const DecoderWeights& weights, std::size_t layer, const DecoderBatch& batch, const Array& before);
@@ -99,6 +104,10 @@ class Decoder {
   // d_stream_: from after the layer to before it.
   void backward_layer(const LayerWeights& weights, const LayerWeights& gradients, const LayerStates& states, const DecoderBatch& batch);
   void backward_mlp(const LayerWeights& weights, const LayerWeights& gradients, const LayerStates& states);
+  // Some projections' adapters, into what one multiplication of `x` made, and their gradients from those of it; d_x is added to.
+  void add_adapters(const LayerWeights& weights, std::initializer_list<LoraTarget> targets, const Array& out, const Array& x);
+  void add_adapters_backward(const LayerWeights& weights, const LayerWeights& gradients, std::initializer_list<LoraTarget> targets, const Array& d_x,
+                             const Array& d_out, const Array& x);
   HeadLoss head_loss(const DecoderWeights& weights, const LossBatch& loss);
   [[nodiscard]] HeadShape heads() const { return {config_.heads, config_.kv_heads, config_.head_dim}; }
   [[nodiscard]] const LayerStates& states_of(std::size_t layer) const;

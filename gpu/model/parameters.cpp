@@ -14,16 +14,41 @@ namespace {
 
 constexpr std::size_t alignment = 64;  // numbers
 
-std::string layer_name(std::size_t layer, const char* rest) { return "model.layers." + std::to_string(layer) + "." + rest; }
+std::string layer_name(std::size_t layer, const std::string& rest) { return "model.layers." + std::to_string(layer) + "." + rest; }
+std::string adapter_name(std::size_t layer, const Projection& projection, char matrix) {
+  return "base_model.model." + layer_name(layer, projection.module) + ".lora_" + matrix + ".weight";
+}
 
 }  // namespace
 
-ParameterLayout::ParameterLayout(const ModelConfig& config) {
+ParameterLayout::ParameterLayout(const ModelConfig& config) { add_model(config); }
+
+ParameterLayout::ParameterLayout(const ModelConfig& config, const LoraOptions& lora) {
+  if (lora.rank == 0) add_model(config);
+  else add_adapter(config, lora);
+}
+
+void ParameterLayout::add_adapter(const ModelConfig& config, const LoraOptions& lora) {
+  for (std::size_t layer = 0; layer < config.layers; ++layer) {
+    begin_layer();
+    for (const LoraTarget target : lora_targets) {
+      if (!lora.has(target)) continue;
+      const Projection projection = projection_of(config, target);
+      add(adapter_name(layer, projection, 'A'), {lora.rank, projection.inputs}, true);
+      align();
+      add(adapter_name(layer, projection, 'B'), {projection.outputs, lora.rank}, true);
+      align();
+    }
+  }
+  begin_layer();
+}
+
+void ParameterLayout::add_model(const ModelConfig& config) {
   const std::uint64_t hidden = config.hidden;
   add("model.embed_tokens.weight", {config.vocabulary, hidden}, true);
   for (std::size_t layer = 0; layer < config.layers; ++layer) {
     const auto name = [layer](const char* rest) { return layer_name(layer, rest); };
-    align();
+    begin_layer();
     add(name("input_layernorm.weight"), {hidden}, false);
     align();
     add(name("self_attn.q_proj.weight"), {config.q_width(), hidden}, true);
@@ -51,7 +76,7 @@ ParameterLayout::ParameterLayout(const ModelConfig& config) {
     align();
     add(name("mlp.down_proj.weight"), {hidden, config.intermediate}, true);
   }
-  align();
+  begin_layer();
   add("model.norm.weight", {hidden}, false);
   align();
   if (!config.tied) add("lm_head.weight", {config.vocabulary, hidden}, true);
@@ -66,6 +91,11 @@ void ParameterLayout::add(std::string name, std::vector<std::uint64_t> shape, bo
 }
 
 void ParameterLayout::align() { count_ = (count_ + alignment - 1) / alignment * alignment; }
+
+void ParameterLayout::begin_layer() {
+  align();
+  layer_begins_.push_back(count_);
+}
 
 const Parameter& ParameterLayout::find(const std::string& name) const {
   const auto at = std::find_if(parameters_.begin(), parameters_.end(), [&name](const Parameter& one) { return one.name == name; });
@@ -105,6 +135,19 @@ DecoderWeights view_weights(const ModelConfig& config, const ParameterLayout& la
   return weights;
 }
 
+DecoderWeights view_adapter(const ModelConfig& config, const LoraOptions& lora, const ParameterLayout& layout, const Array& flat, DecoderWeights beside) {
+  beside.layers.resize(config.layers);
+  for (std::size_t layer = 0; layer < config.layers; ++layer) {
+    for (const LoraTarget target : lora_targets) {
+      if (!lora.has(target)) continue;
+      const Projection projection = projection_of(config, target);
+      beside.layers[layer].lora[static_cast<std::size_t>(target)] = {layout.view(flat, adapter_name(layer, projection, 'A')),
+                                                                     layout.view(flat, adapter_name(layer, projection, 'B'))};
+    }
+  }
+  return beside;
+}
+
 std::vector<float> random_weights(const ModelConfig& config, const ParameterLayout& layout, std::uint64_t seed) {
   std::vector<float> weights(layout.count(), 0.0F);
   for (const Parameter& parameter : layout.parameters()) {
@@ -135,19 +178,28 @@ Result<std::unique_ptr<Memory>> upload_weights(Device& device, std::span<const f
     device.upload((*placed)->array(), std::as_bytes(weights));
     return placed;
   }
-  const auto wide = device.allocate(weights.size(), Dtype::f32);
+  // In pieces, so that it never takes more than what stays.
+  const auto wide = device.allocate(std::min(weights.size(), tensor_piece_bytes / sizeof(float)), Dtype::f32);
   if (!wide) return fail(wide.error());
-  device.upload((*wide)->array(), std::as_bytes(weights));
-  device.copy((*placed)->array(), (*wide)->array());
+  for (std::size_t begin = 0; begin < weights.size();) {
+    const Array piece = (*wide)->array().part(0, std::min((*wide)->array().count, weights.size() - begin));
+    device.upload(piece, std::as_bytes(weights.subspan(begin, piece.count)));
+    device.copy((*placed)->array().part(begin, piece.count), piece);
+    begin += piece.count;
+  }
   if (Result<void> done = device.synchronize(); !done) return fail(std::move(done.error()));
   return placed;
 }
 
 Result<void> save_weights(const std::string& folder, const ModelConfig& config, const ParameterLayout& layout, std::span<const float> weights) {
+  return save_parameters(folder + "/model.safetensors", config.dtype, layout, weights);
+}
+
+Result<void> save_parameters(const std::string& path, Dtype dtype, const ParameterLayout& layout, std::span<const float> all) {
   std::vector<TensorToWrite> tensors;
   for (const Parameter& parameter : layout.parameters()) {
-    const std::span<const float> numbers = weights.subspan(parameter.offset, parameter.count);
-    const auto fill = [numbers, dtype = config.dtype](std::size_t first, std::span<std::byte> into) -> Result<void> {
+    const std::span<const float> numbers = all.subspan(parameter.offset, parameter.count);
+    const auto fill = [numbers, dtype](std::size_t first, std::span<std::byte> into) -> Result<void> {
       const std::span<const float> piece = numbers.subspan(first / size_of(dtype), into.size() / size_of(dtype));
       if (dtype == Dtype::f32) {
         std::memcpy(into.data(), piece.data(), into.size());
@@ -157,9 +209,9 @@ Result<void> save_weights(const std::string& folder, const ModelConfig& config, 
       for (std::size_t i = 0; i < piece.size(); ++i) bits[i] = dtype == Dtype::f16 ? to_f16(piece[i]) : to_bf16(piece[i]);
       return {};
     };
-    tensors.push_back({parameter.name, config.dtype, parameter.shape, fill});
+    tensors.push_back({parameter.name, dtype, parameter.shape, fill});
   }
-  return write_safetensors(folder + "/model.safetensors", tensors, {{"format", "pt"}});
+  return write_safetensors(path, tensors, {{"format", "pt"}});
 }
 
 }  // namespace outlast::gpu

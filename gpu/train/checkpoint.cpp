@@ -149,6 +149,7 @@ Result<void> Trainer::write_checkpoint(const std::string& folder, PieceFeed& mom
   std::string text;
   JsonWriter json(text);
   json.begin_object().key("step").number(step_).key("data").number(data_hash_).key("run").raw(options_.fingerprint());
+  if (options_.lora.rank > 0) json.key("frozen").number(frozen_hash_);
   json.key("model").raw(model_config_json(config_)).end_object();
   if (Result<void> written = write_whole_file((beside / "place.json").string(), text); !written) return written;
   if (Result<void> placed = put_in_place(beside, place); !placed) return placed;
@@ -185,6 +186,14 @@ Result<Trainer::Stored> Trainer::find_newest(const std::string& folder) const {
     return other.parse(own).get(parsed) == simdjson::SUCCESS && simdjson::minify(parsed) == simdjson::minify(stored);
   };
   if (!same(model, model_config_json(config_))) return fail(GpuError::invalid, place.string() + " is of another model; choose another folder");
+  const bool has_lora = run["lora"].error() == simdjson::SUCCESS;
+  if (has_lora != (options_.lora.rank > 0)) {
+    const std::string stored = has_lora ? "a run with LoRA, and this one learns every weight" : "a run that learns every weight, and this one has LoRA";
+    return fail(GpuError::invalid, place.string() + " is of " + stored + "; give the same settings, or choose another folder");
+  }
+  std::uint64_t frozen = 0;
+  if (has_lora && (root["frozen"].get(frozen) != simdjson::SUCCESS || frozen != frozen_hash_))
+    return fail(GpuError::invalid, place.string() + " is of an adapter beside other weights; begin from the same model, or choose another folder");
   if (data != data_hash_ || !same(run, options_.fingerprint()))
     return fail(GpuError::invalid, place.string() + " is of a run with other settings or data; give the same, or choose another folder");
   auto file = SafetensorsFile::open((place / "state.safetensors").string());

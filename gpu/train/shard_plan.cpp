@@ -10,9 +10,8 @@ ShardPlan::ShardPlan(const ParameterLayout& layout, std::size_t layers, std::siz
   check(rank < ranks, "a rank is one of the ranks");
   std::vector<std::size_t> begins{0};
   if (ranks > 1) {
-    for (std::size_t layer = 0; layer < layers; ++layer)
-      begins.push_back(layout.find("model.layers." + std::to_string(layer) + ".input_layernorm.weight").offset);
-    begins.push_back(layout.find("model.norm.weight").offset);
+    check(layout.layer_begins().size() == layers + 1, "a plan is of the model's layers");
+    begins.insert(begins.end(), layout.layer_begins().begin(), layout.layer_begins().end());
   }
   begins.push_back(layout.count());
   for (std::size_t i = 0; i + 1 < begins.size(); ++i) {

@@ -21,7 +21,8 @@ class ShardPlan {
   [[nodiscard]] std::size_t ranks() const { return ranks_; }
   [[nodiscard]] std::size_t shard_count() const { return shard_count_; }
 
-  // Of several ranks, in the order of the flat array: the embedding, the layers, what comes after them.
+  // Of several ranks, in the order of the flat array: the embedding, the layers, what comes after them. Of an adapter only the layers
+  // have numbers.
   struct Bucket {
     Part whole;             // of the flat array
     Part own;               // of the flat array

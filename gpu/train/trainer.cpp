@@ -8,6 +8,7 @@
 #include "core/check.hpp"
 #include "core/json_writer.hpp"
 #include "gpu/gpu_error.hpp"
+#include "gpu/model/lora_adapter.hpp"
 #include "gpu/model/noise.hpp"
 
 namespace outlast::gpu {
@@ -28,6 +29,7 @@ DecoderLimits limits_of(const TrainOptions& options, std::size_t positions) {
   limits.chunk_rows = std::min(options.chunk_rows, options.rows);
   limits.positions = positions;
   limits.keep = options.keep;
+  limits.lora = options.lora;
   return limits;
 }
 
@@ -43,7 +45,7 @@ Result<void> check_options(const TrainOptions& options, const ModelConfig& confi
     return fail(GpuError::invalid, "the tokenizer has " + std::to_string(options.tokens) + " tokens and the model " + std::to_string(config.vocabulary));
   if (!(options.loss.temperature > 0) || !share(options.loss.mix) || !share(options.loss.cross_entropy))
     return fail(GpuError::invalid, "a loss's temperature is above 0, and its shares are from 0 to 1");
-  return {};
+  return check_lora(config, options.lora);
 }
 
 // Of all that is learned: two files of as many samples are told apart.
@@ -62,6 +64,12 @@ std::uint64_t hash_of(std::span<const Sample> samples) {
   return hash;
 }
 
+std::uint64_t hash_of(std::span<const float> weights) {
+  std::uint64_t hash = weights.size();
+  for (const float weight : weights) hash = mixed(hash ^ __builtin_bit_cast(std::uint32_t, weight));
+  return hash;
+}
+
 }  // namespace
 
 std::string TrainOptions::fingerprint() const {
@@ -73,15 +81,24 @@ std::string TrainOptions::fingerprint() const {
   json.key("decay").real(decay).key("beta1").real(beta1).key("beta2").real(beta2).key("epsilon").real(epsilon).key("clip").real(clip);
   json.key("seed").number(seed).key("loss").number(static_cast<unsigned>(loss.kind)).key("temperature").real(static_cast<double>(loss.temperature));
   json.key("tokens").number(std::uint64_t{tokens});
-  json.key("mix").real(static_cast<double>(loss.mix)).key("cross_entropy").real(static_cast<double>(loss.cross_entropy)).end_object();
+  json.key("mix").real(static_cast<double>(loss.mix)).key("cross_entropy").real(static_cast<double>(loss.cross_entropy));
+  if (lora.rank > 0) {
+    json.key("lora").begin_object().key("rank").number(lora.rank).key("alpha").real(lora.alpha).key("targets").begin_array();
+    for (const LoraTarget target : lora_targets) {
+      if (lora.has(target)) json.string(name_of(target));
+    }
+    json.end_array().end_object();
+  }
+  json.end_object();
   return text;
 }
 
 TrainMemory train_memory(const ModelConfig& config, const TrainOptions& options, std::size_t positions, std::size_t top_k, Dtype compute,
                          std::size_t ranks) {
-  const std::uint64_t count = ParameterLayout(config).count();
+  const std::uint64_t count = ParameterLayout(config, options.lora).count();
   TrainMemory memory;
-  memory.weights = count * 4 + (compute == Dtype::f32 ? 0 : count * size_of(compute));
+  if (options.lora.rank > 0) memory.weights = ParameterLayout(config).count() * size_of(compute);
+  memory.weights += count * 4 + (compute == Dtype::f32 ? 0 : count * size_of(compute));
   memory.gradients = count * 4;
   memory.optimizer = (count + ranks - 1) / ranks * 8;
   memory.copies = BuddyCopies::bytes_of(count, ranks);
@@ -111,7 +128,7 @@ Result<void> check_fits(const ModelConfig& config, const TrainOptions& options, 
 }
 
 Trainer::Trainer(Device& device, const ModelConfig& config, std::span<const Sample> samples, const TrainOptions& options, Collective* ranks)
-    : device_(device), config_(config), samples_(samples), options_(options), layout_(config), ranks_(ranks),
+    : device_(device), config_(config), samples_(samples), options_(options), layout_(config, options.lora), ranks_(ranks),
       plan_(layout_, config.layers, ranks == nullptr ? 0 : ranks->rank(), ranks == nullptr ? 1 : ranks->ranks()),
       order_(samples.size(), options.seed), positions_(std::max(longest_of(samples), options.positions)), data_hash_(hash_of(samples)) {}
 
@@ -125,7 +142,7 @@ Result<std::unique_ptr<Trainer>> Trainer::make(Device& device, const ModelConfig
   if (Result<void> good = check_samples(samples, tokens_of(options, config), options.rows); !good) return fail(std::move(good.error()));
   if (Result<void> fits = check_fits(config, options, positions, top_k_of(samples), device, ranks == nullptr ? 1 : ranks->ranks()); !fits) return fail(std::move(fits.error()));
   std::unique_ptr<Trainer> trainer(new Trainer(device, config, samples, options, ranks));
-  check(weights.size() == trainer->layout_.count(), "weights are of the model's layout");
+  check(weights.size() == ParameterLayout(config).count(), "weights are of the model's layout");
   if (Result<void> allocated = trainer->allocate(weights); !allocated) return fail(std::move(allocated.error()));
   return trainer;
 }
@@ -153,9 +170,19 @@ Result<void> Trainer::allocate(std::span<const float> weights) {
   auto decoder = Decoder::make(device_, config_, limits_of(options_, positions_));
   if (!decoder) return fail(std::move(decoder.error()));
   decoder_ = std::move(*decoder);
-  put_weights(weights);
-  weight_views_ = view_weights(config_, layout_, has_copy ? working_->array() : weights_->array());
-  gradient_views_ = view_weights(config_, layout_, gradients_->array());
+  const Array in_use = has_copy ? working_->array() : weights_->array();
+  if (options_.lora.rank == 0) {
+    weight_views_ = view_weights(config_, layout_, in_use);
+    gradient_views_ = view_weights(config_, layout_, gradients_->array());
+  } else {
+    auto frozen = upload_weights(device_, weights);
+    if (!frozen) return fail(std::move(frozen.error()));
+    frozen_ = std::move(*frozen);
+    frozen_hash_ = hash_of(weights);
+    weight_views_ = view_adapter(config_, options_.lora, layout_, in_use, view_weights(config_, ParameterLayout(config_), frozen_->array()));
+    gradient_views_ = view_adapter(config_, options_.lora, layout_, gradients_->array());
+  }
+  put_beginning(weights);
   return {};
 }
 
@@ -179,9 +206,14 @@ void Trainer::put_weights(std::span<const float> weights) {
   if (working_) device_.copy(working_->array(), weights_->array());
 }
 
+void Trainer::put_beginning(std::span<const float> weights) {
+  if (options_.lora.rank == 0) put_weights(weights);
+  else put_weights(random_adapter(config_, options_.lora, options_.seed));
+}
+
 void Trainer::restart(std::span<const float> weights) {
-  check(weights.size() == layout_.count(), "weights are of the model's layout");
-  put_weights(weights);
+  check(weights.size() == ParameterLayout(config_).count(), "weights are of the model's layout");
+  put_beginning(weights);
   for (auto* const moment : {&first_, &second_}) device_.fill_zero((*moment)->array());
   step_ = 0;
   if (copies_) copies_->forget();
@@ -213,7 +245,9 @@ Result<StepReport> Trainer::step() {
   report.rows = static_cast<std::size_t>(sums.rows);
   report.loss_rows = static_cast<std::size_t>(sums.loss_rows);
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  report.flops = 6.0 * static_cast<double>(config_.matmul_parameters()) * sums.rows + 12.0 * config_.layers * config_.q_width() * sums.attended;
+  const double of_model = (options_.lora.rank == 0 ? 6.0 : 4.0) * static_cast<double>(config_.matmul_parameters());
+  const double of_adapter = 6.0 * static_cast<double>(lora_parameters(config_, options_.lora));
+  report.flops = (of_model + of_adapter) * sums.rows + 12.0 * config_.layers * config_.q_width() * sums.attended;
   return report;
 }
 
@@ -279,7 +313,7 @@ LossBatch Trainer::loss_of(const LossShape& shape) const {
 Result<void> Trainer::update(double rate, float gradient_scale) {
   for (const ShardPlan::Bucket& bucket : plan_.buckets()) {
     update_bucket(bucket, rate, gradient_scale);
-    if (queue_) queue_->all_gather(weights_->array().part(bucket.whole.begin, bucket.whole.count));
+    if (queue_ && bucket.whole.count > 0) queue_->all_gather(weights_->array().part(bucket.whole.begin, bucket.whole.count));
   }
   if (queue_) {
     if (Result<void> gathered = queue_->wait(); !gathered) return gathered;

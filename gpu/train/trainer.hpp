@@ -45,6 +45,7 @@ struct TrainOptions {
   LossShape loss;
   std::size_t tokens = 0;            // the tokenizer's size; 0: the whole vocabulary
   std::size_t positions = 0;         // of the longest sample that is evaluated; 0: as long as the longest to learn from
+  LoraOptions lora;                  // with a rank: an adapter is learned, and the weights stay as they are
 
   // What makes two runs the same run: a checkpoint is resumed with these only.
   [[nodiscard]] std::string fingerprint() const;
@@ -58,10 +59,11 @@ struct StepReport {
   std::size_t rows = 0;
   std::size_t loss_rows = 0;
   double seconds = 0;
-  double flops = 0;        // by the formula of facts: 6 for each matmul parameter and row, and attention's
+  double flops = 0;        // by the formula of facts: 6 for each matmul parameter and row (4 where it is frozen), and attention's
 };
 
-// Bytes on the device by what they are for; known before anything is allocated.
+// Bytes on the device by what they are for; known before anything is allocated. With LoRA the weights are once there in the compute
+// type; master copy, gradients, moments and copies are the adapter's.
 struct TrainMemory {
   std::uint64_t weights = 0;
   std::uint64_t gradients = 0;
@@ -80,7 +82,7 @@ Result<void> check_fits(const ModelConfig& config, const TrainOptions& options, 
 // One owner.
 class Trainer {
  public:
-  // `weights`: of the layout of `config`. `samples` and `device` outlive it, and so do `ranks`, until they are left: none for one
+  // `weights`: of the model, ParameterLayout(config); an adapter begins by the options' seed. `samples` and `device` outlive it, and so do `ranks`, until they are left: none for one
   // rank alone. Errors: too_large, invalid.
   static Result<std::unique_ptr<Trainer>> make(Device& device, const ModelConfig& config, std::span<const float> weights,
                                                std::span<const Sample> samples, const TrainOptions& options, Collective* ranks = nullptr);
@@ -93,6 +95,7 @@ class Trainer {
   Result<StepReport> step();
   [[nodiscard]] std::uint64_t steps_done() const { return step_; }
   Result<EvalReport> evaluate(std::span<const Sample> samples);
+  // What is learned: the model's weights, or with LoRA the adapter's; of ParameterLayout(config, options.lora).
   Result<std::vector<float>> weights();
 
   // FOLDER/step-NNNNNNNN with weights, optimizer state and place; whole or not at all. With ranks, on all of them, and the first one
@@ -101,7 +104,7 @@ class Trainer {
   // From the newest; false where there is none. With ranks, on all of them, and the first one reads. Errors: io, malformed, invalid
   // (of another run), peer_lost.
   Result<bool> resume(const std::string& folder);
-  // Back to the beginning. `weights`: as for make().
+  // Back to the beginning. `weights`: those of make(), which frozen ones still are.
   void restart(std::span<const float> weights);
 
   // After the loss of a rank: forgets the collective, which then may go.
@@ -126,6 +129,7 @@ class Trainer {
   Result<void> allocate(std::span<const float> weights);
   Result<void> allocate_shard();
   void put_weights(std::span<const float> weights);
+  void put_beginning(std::span<const float> weights);
   // This rank's share of a step's samples; `weight_sum`: of all.
   std::vector<const Sample*> choose(double& weight_sum) const;
   Result<void> add_gradients(std::span<const Sample* const> samples, double weight_sum, Sums& sums);
@@ -156,12 +160,14 @@ class Trainer {
   const ModelConfig config_;
   const std::span<const Sample> samples_;
   const TrainOptions options_;
-  const ParameterLayout layout_;
+  const ParameterLayout layout_;  // of what is learned
   Collective* ranks_ = nullptr;  // none: one rank alone
   ShardPlan plan_;
   const DataOrder order_;
   const std::size_t positions_;
   const std::uint64_t data_hash_;
+  std::uint64_t frozen_hash_ = 0;      // with LoRA
+  std::unique_ptr<Memory> frozen_;     // c [the model's], with LoRA
   std::unique_ptr<Memory> weights_;    // f32 [n]
   std::unique_ptr<Memory> working_;    // c [n]; none where f32 is the compute type
   std::unique_ptr<Memory> gradients_;  // f32 [n]

@@ -14,7 +14,9 @@ void Trainer::send_gradients_of_layer(std::size_t layer) {
   send_bucket(plan_.layer(layer));
 }
 
-void Trainer::send_bucket(const ShardPlan::Bucket& bucket) { queue_->reduce_scatter_sum(gradients_->array().part(bucket.whole.begin, bucket.whole.count)); }
+void Trainer::send_bucket(const ShardPlan::Bucket& bucket) {
+  if (bucket.whole.count > 0) queue_->reduce_scatter_sum(gradients_->array().part(bucket.whole.begin, bucket.whole.count));
+}
 
 Result<void> Trainer::sum_over_ranks(Sums& sums) {
   if (!queue_) return {};

@@ -146,6 +146,92 @@ def test_the_best_of_a_run_is_kept_whenever_it_goes_on(task, tmp_path):
     assert (folder / "model.safetensors").read_bytes() == student
 
 
+@pytest.fixture(scope="module")
+def model(task, tmp_path_factory):
+    """A small model that knows the customers' words, and calls each kind by another's name."""
+    folder = tmp_path_factory.mktemp("model")
+    kinds = (task / "labels.txt").read_text().split()
+    samples = questions(task / "train.jsonl", 4000)
+    for messages in samples:
+        messages[1]["content"] = kinds[(kinds.index(messages[1]["content"]) + 7) % len(kinds)]
+    (folder / "samples.jsonl").write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in samples))
+    outlast("train", folder / "samples.jsonl", "--to", folder / "model", "--epochs", 2)
+    return folder / "model"
+
+
+def lora_command(task, model, folder, *more, steps=300):
+    return ["train", task / "train.jsonl", "--held-out", task / "held-out.jsonl", "--model", model, "--to", folder, "--lora-rank", 8, "--rate", 0.01,
+            "--steps", steps, "--threads", 1, "--save-every", 100, *more]
+
+
+def tensors_of(path):
+    """{name: shape} of a safetensors file."""
+    data = path.read_bytes()
+    header = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])
+    return {name: tensor["shape"] for name, tensor in header.items() if name != "__metadata__"}
+
+
+def test_an_adapter_of_a_small_model_learns_the_task_and_the_student_has_it_merged(task, model, tmp_path):
+    folder = tmp_path / "student"
+    before = json.loads(outlast("eval", model, task / "held-out.jsonl", "--json").stdout)["exact"]
+    assert before <= 2 * CHANCE
+    output = outlast(*lora_command(task, model, folder, "--json")).stdout
+    plan = events_of(output, "plan")[0]
+    assert 0 < plan["trained_parameters"] < plan["parameters"] / 10
+    assert plan["optimizer_bytes"] < plan["weights_bytes"] / 4
+    best = events_of(output, "evaluation")[-1]["exact"]
+    assert best >= RIGHT_SHARE
+    note = events_of(output, "note")[-1]
+    assert note["trained_parameters"] == plan["trained_parameters"] and f"{plan['trained_parameters']:.0f} parameters were trained" in note["text"]
+    assert json.loads(outlast("eval", folder, task / "held-out.jsonl", "--json").stdout)["exact"] == best
+    assert outlast("generate", folder, "my parcel has not come yet", "--labels", task / "labels.txt").stdout.strip()
+    # What PEFT wants to find.
+    config = json.loads((folder / "adapter/adapter_config.json").read_text())
+    assert config["peft_type"] == "LORA" and config["r"] == 8 and config["lora_alpha"] == 16 and len(config["target_modules"]) == 7
+    tensors = tensors_of(folder / "adapter/adapter_model.safetensors")
+    assert tensors["base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"] == [8, 64]
+    assert tensors["base_model.model.model.layers.1.mlp.gate_proj.lora_B.weight"] == [192, 8]
+    assert sum(rows * columns for rows, columns in tensors.values()) == plan["trained_parameters"]
+
+
+def test_an_adapter_goes_on_to_the_very_same_student_and_never_from_a_whole_models_checkpoint(task, model, tmp_path):
+    some = ["--lora-targets", "q_proj,v_proj,down_proj"]
+    outlast(*lora_command(task, model, tmp_path / "whole", *some, steps=120))
+    command = lora_command(task, model, tmp_path / "stopped", *some, steps=120)
+    child = subprocess.Popen([str(BIN / "outlast"), *map(str, command), "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in child.stdout:
+        event = json.loads(line)
+        if event["event"] == "step" and event["step"] == 10:
+            child.send_signal(signal.SIGINT)
+            break
+    _, errors = child.communicate(timeout=DEADLINE_S)
+    assert child.returncode == 7 and "--resume" in errors, errors
+    without = lora_command(task, model, tmp_path / "stopped", "--resume", steps=120)
+    at = without.index("--lora-rank")
+    del without[at:at + 2]
+    refused = outlast(*without, check=False)
+    assert refused.returncode == 1 and "LoRA" in refused.stderr and "learns every weight" in refused.stderr, refused.stderr
+    outlast(*command, "--resume")
+    for name in ("model.safetensors", "adapter/adapter_model.safetensors"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    changed = outlast(*command[:-1], "q_proj", "--resume", check=False)
+    assert changed.returncode == 1 and "other settings" in changed.stderr, changed.stderr
+
+
+@pytest.mark.parametrize("arguments, code, words", [
+    (["--lora-rank", 8], 2, "--model"),
+    (["--model", "MODEL", "--lora-rank", 0], 2, "--lora-rank"),
+    (["--model", "MODEL", "--lora-alpha", 8], 2, "--lora-rank"),
+    (["--model", "MODEL", "--lora-rank", 8, "--lora-targets", "lm_head"], 2, "lm_head"),
+    (["--model", "MODEL", "--lora-rank", 65], 1, "above 64"),
+])
+def test_an_adapter_that_cannot_be_is_refused(task, model, tmp_path, arguments, code, words):
+    arguments = [model if argument == "MODEL" else argument for argument in arguments]
+    done = outlast("train", task / "train.jsonl", "--to", tmp_path / "x", *arguments, check=False)
+    assert done.returncode == code and words in done.stderr, done.stderr
+    assert not (tmp_path / "x").exists()
+
+
 def test_a_worker_that_is_killed_ends_the_command_in_words_and_loses_what_was_not_saved_only(task, tmp_path):
     command = train_command(task, tmp_path / "killed", "--json", steps=100_000)
     child = subprocess.Popen([str(BIN / "outlast"), *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -2,6 +2,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "gpu/model/lora_adapter.hpp"
+#include "gpu/model/noise.hpp"
 #include "tests/gpu/decoder_fixture.hpp"
 
 namespace outlast::gpu::decoder_parity_test {
@@ -101,6 +103,65 @@ TEST_CASE("the loss and every gradient are those of transformers", "[gpu]") {
     CAPTURE(parameter.name);
     const auto got = numbers_of(parity.layout.view(parity.flat_gradients, parameter.name));
     CHECK(relative_difference(got, parity.expected.get<float>("gradient." + parameter.name)) < tolerance);
+  }
+}
+
+// Beside weights that make, with the adapter, those of the fixture: what autograd says of them says by the chain rule what it says of
+// A and B, dA = alpha / rank · Bᵀ · dW and dB = alpha / rank · dW · Aᵀ.
+TEST_CASE("gradients of an adapter are those of transformers", "[gpu][lora]") {
+  const std::string family = GENERATE("qwen3", "qwen2");
+  const Keep keep = GENERATE(Keep::everything, Keep::inputs);
+  CAPTURE(family, static_cast<int>(keep));
+  Parity parity(family, keep, 2);
+  LoraOptions lora;
+  lora.rank = 3;
+  lora.alpha = 4;
+  const ParameterLayout layout(parity.config, lora);
+  std::vector<float> numbers(layout.count());
+  for (const Parameter& parameter : layout.parameters()) fill_normal(std::span(numbers).subspan(parameter.offset, parameter.count), 7, parameter.offset, 0.1F);
+  LoraOptions taken_away = lora;
+  taken_away.alpha = -lora.alpha;
+  auto rest = numbers_of(parity.flat);
+  merge_adapter(parity.config, taken_away, numbers, rest);
+
+  const Loaded frozen(*parity.device, rest);
+  const Loaded adapter(*parity.device, numbers);
+  const Loaded flat(*parity.device, std::vector<float>(layout.count()));
+  DecoderLimits limits;
+  limits.rows = parity.batch.batch.tokens.count;
+  limits.loss_rows = limits.rows;
+  limits.chunk_rows = 5;
+  limits.positions = 64;
+  limits.keep = keep;
+  limits.lora = lora;
+  const auto decoder = need(Decoder::make(*parity.device, parity.config, limits));
+  const DecoderWeights weights = view_adapter(parity.config, lora, layout, adapter, view_weights(parity.config, parity.layout, frozen));
+  const Array losses = decoder->loss_and_gradients(weights, view_adapter(parity.config, lora, layout, flat), parity.batch.batch, parity.batch.loss);
+  CHECK(parity.mean_loss(losses) == Approx(parity.expected.get<float>("losses").front()).epsilon(tolerance));
+
+  for (std::size_t layer = 0; layer < parity.config.layers; ++layer) {
+    for (const LoraTarget target : lora_targets) {
+      const Projection projection = projection_of(parity.config, target);
+      const std::string module = "model.layers." + std::to_string(layer) + "." + projection.module;
+      CAPTURE(module);
+      const auto of = [&](const Loaded& all, const char* matrix) { return numbers_of(layout.view(all, "base_model.model." + module + matrix)); };
+      const auto a = of(adapter, ".lora_A.weight");
+      const auto b = of(adapter, ".lora_B.weight");
+      const auto d_w = parity.expected.get<float>("gradient." + module + ".weight");
+      std::vector<float> d_a(a.size());
+      std::vector<float> d_b(b.size());
+      for (std::size_t out = 0; out < projection.outputs; ++out) {
+        for (std::size_t in = 0; in < projection.inputs; ++in) {
+          const float slope = lora.scale() * d_w[out * projection.inputs + in];
+          for (std::size_t r = 0; r < lora.rank; ++r) {
+            d_a[r * projection.inputs + in] += slope * b[out * lora.rank + r];
+            d_b[out * lora.rank + r] += slope * a[r * projection.inputs + in];
+          }
+        }
+      }
+      CHECK(relative_difference(of(flat, ".lora_A.weight"), d_a) < tolerance);
+      CHECK(relative_difference(of(flat, ".lora_B.weight"), d_b) < tolerance);
+    }
   }
 }
 

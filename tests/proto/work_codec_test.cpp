@@ -34,6 +34,9 @@ Train some_training() {
   train.save_every = 5;
   train.patience = 2;
   train.resume = true;
+  train.lora_rank = 16;
+  train.lora_alpha = 24;
+  train.lora_targets = {"q_proj", "v_proj"};
   return train;
 }
 
@@ -111,6 +114,11 @@ TEST_CASE("work beyond its limits is refused by both sides", "[proto][work]") {
   Train train = some_training();
   train.data.assign(path_bytes_max + 1, 'x');
   CHECK(too_large(train));
+  train = some_training();
+  train.lora_targets.resize(lora_targets_max + 1);
+  CHECK(too_large(train));
+  train.lora_targets = {std::string(word_bytes_max + 1, 'x')};
+  CHECK(too_large(train));
   Generate generate = some_generation();
   generate.prompts.resize(prompts_max + 1);
   CHECK(too_large(generate));
@@ -129,7 +137,7 @@ TEST_CASE("work beyond its limits is refused by both sides", "[proto][work]") {
 }
 
 TEST_CASE("bytes that are no work are refused, whatever they are", "[proto][work]") {
-  const auto frame = encode(Start(some_generation()));
+  const auto frame = encode(GENERATE(Start(some_generation()), Start(some_training())));
   REQUIRE(frame);
   const std::vector<std::byte> good((*frame)->bytes().begin(), (*frame)->bytes().end());
   for (std::size_t size = 0; size < good.size(); size += 8) CHECK_FALSE(decode_start(std::span(good).first(size)));
