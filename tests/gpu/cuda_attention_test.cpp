@@ -38,8 +38,10 @@ void check_whole(Twins& twins, const HeadShape& shape, const std::vector<std::si
   twins.run([&](Device& device, const auto& at) {
     device.run(AttentionBackward{at(d_q), at(d_k), at(d_qkv), at(d_out), at(out_now), at(log_sum_now), at(q), at(k), at(qkv), at(begins), sizes.size(), longest, shape});
   });
-  CHECK(twins.difference(d_q, shape.dim) < rounded_within);
-  CHECK(twins.difference(d_k, shape.dim) < rounded_within);
+  // With one key there is nothing to learn: both are 0 but for rounding.
+  constexpr double nothing = 1e-3;
+  CHECK(twins.difference(d_q, shape.dim, nothing) < rounded_within);
+  CHECK(twins.difference(d_k, shape.dim, nothing) < rounded_within);
   CHECK(twins.difference(d_qkv, shape.dim) < rounded_within);  // queries' and keys' parts are 7 on both
   const auto again = [&](const Twin& twin) {
     const std::vector<float> before = twins.on_cuda(twin);

@@ -54,7 +54,7 @@ TEST_CASE("CUDA: a student's loss falls as on a CPU", "[gpu][cuda]") {
   CHECK(cuda.reports.front().gradient_norm == Approx(cpu.reports.front().gradient_norm).epsilon(0.05));
   for (const std::size_t step : {5U, 10U, 20U}) {
     CAPTURE(step);
-    CHECK(cuda.reports[step].loss == Approx(cpu.reports[step].loss).epsilon(0.1));
+    CHECK(cuda.reports[step].loss == Approx(cpu.reports[step].loss).epsilon(0.15).margin(0.15));
   }
   CHECK(cpu.evaluation.loss < 0.2);
   CHECK(cuda.evaluation.loss < 0.2);

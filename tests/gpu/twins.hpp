@@ -77,14 +77,15 @@ class Twins {
     return numbers;
   }
   // All numbers, in rows of `width` (0: all are one row): the largest difference in a row as a share of the row's largest number, or of
-  // a tenth of the typical one of all rows where that is more.
-  [[nodiscard]] double difference(const Twin& twin, std::size_t width = 0) const {
+  // a tenth of the typical one of all rows, or of `floor`, where that is more.
+  [[nodiscard]] double difference(const Twin& twin, std::size_t width = 0, double floor = 1e-12) const {
     const std::vector<float> expected = on_cpu(twin);
     const std::vector<float> got = on_cuda(twin);
     REQUIRE(got.size() == expected.size());
     double squares = 0;
     for (const float number : expected) squares += static_cast<double>(number) * static_cast<double>(number);
-    const double least = 0.1 * std::sqrt(squares / static_cast<double>(std::max<std::size_t>(1, expected.size()))) + 1e-12;
+    const double typical = std::sqrt(squares / static_cast<double>(std::max<std::size_t>(1, expected.size())));
+    const double least = std::max(0.1 * typical, floor);
     const std::size_t step = width == 0 ? std::max<std::size_t>(1, expected.size()) : width;
     double most = 0;
     for (std::size_t row = 0; row < expected.size(); row += step) {
