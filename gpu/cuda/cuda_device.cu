@@ -1,6 +1,7 @@
 #include "gpu/cuda/cuda_device.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include "gpu/cuda/cuda.hpp"
@@ -11,6 +12,8 @@ namespace outlast::gpu {
 namespace {
 
 constexpr int least_capability = 8;  // bf16 in tensor cores
+constexpr std::size_t staging_bytes = 4U << 20;
+constexpr std::size_t staging_alignment = 64;
 constexpr unsigned threads = 256;
 constexpr unsigned blocks_per_processor = 8;  // of `threads`
 constexpr unsigned column_lanes = 32;
@@ -22,6 +25,7 @@ class CudaMemory final : public Memory {
   // Waits for what still uses it.
   ~CudaMemory() override {
     (void)cudaSetDevice(device_);
+    (void)cudaDeviceSynchronize();
     (void)cudaFree(array_.data);
   }
   CudaMemory(const CudaMemory&) = delete;
@@ -100,6 +104,9 @@ Result<void> CudaDevice::start() {
   keep(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making its stream");
   if (!failure_.empty()) return kept();
   keep(cudaMalloc(&workspace_, MatrixProducts::workspace_bytes), "allocating its workspace");
+  void* staging = nullptr;
+  keep(cudaMallocHost(&staging, staging_bytes), "allocating locked memory");
+  staging_ = static_cast<std::byte*>(staging);
   keep(products_.start(workspace_), "starting cuBLASLt");
   // A build for other devices has no kernel that runs here: better said now.
   cudaFuncAttributes attributes{};
@@ -112,6 +119,7 @@ CudaDevice::~CudaDevice() {
   if (stream_ != nullptr) (void)cudaStreamSynchronize(stream_);
   (void)cudaFree(scratch_);
   (void)cudaFree(workspace_);
+  (void)cudaFreeHost(staging_);
   if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
 }
 
@@ -150,6 +158,7 @@ Result<void> CudaDevice::kept() {
 
 Result<void> CudaDevice::synchronize() {
   keep(cudaStreamSynchronize(stream()), "waiting for operations");
+  staged_ = 0;
   return kept();
 }
 
@@ -168,10 +177,24 @@ Result<std::unique_ptr<Memory>> CudaDevice::allocate(std::size_t count, Dtype dt
   return std::unique_ptr<Memory>(new CudaMemory(number_, data, count, dtype));
 }
 
-// From memory of the host that is not locked: it has been read when the call returns.
+// The host's memory may be used again at once: what is small is copied first, and for the rest this waits.
 void CudaDevice::upload(const Array& to, std::span<const std::byte> from) {
   check(to.bytes() == from.size(), "an upload fills its array");
-  if (!from.empty()) keep(cudaMemcpyAsync(to.data, from.data(), from.size(), cudaMemcpyHostToDevice, stream()), "an upload");
+  if (from.empty()) return;
+  const cudaStream_t at = stream();
+  const bool stages = from.size() <= staging_bytes;
+  if (!stages || staged_ + from.size() > staging_bytes) {
+    keep(cudaStreamSynchronize(at), "waiting for uploads");
+    staged_ = 0;
+  }
+  const std::byte* source = from.data();
+  if (stages) {
+    std::memcpy(staging_ + staged_, source, from.size());
+    source = staging_ + staged_;
+    staged_ += divided_up(from.size(), staging_alignment) * staging_alignment;
+  }
+  keep(cudaMemcpyAsync(to.data, source, from.size(), cudaMemcpyHostToDevice, at), "an upload");
+  if (!stages) keep(cudaStreamSynchronize(at), "an upload");
 }
 
 Result<void> CudaDevice::download(std::span<std::byte> to, const Array& from) {
@@ -196,8 +219,8 @@ void CudaDevice::fill_zero(const Array& array) {
 
 float* CudaDevice::scratch(std::size_t count) {
   if (count <= scratch_count_) return scratch_;
-  (void)stream();
-  keep(cudaFree(scratch_), "growing scratch memory");  // waits for what still uses it
+  keep(cudaStreamSynchronize(stream()), "growing scratch memory");
+  keep(cudaFree(scratch_), "growing scratch memory");
   scratch_ = nullptr;
   scratch_count_ = 0;
   void* data = nullptr;

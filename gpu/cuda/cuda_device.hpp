@@ -6,6 +6,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstddef>
 #include <memory>
 #include <string>
 
@@ -78,7 +79,9 @@ class CudaDevice final : public Device {
   const std::string model_;
   const unsigned processors_;
   cudaStream_t stream_ = nullptr;
-  void* workspace_ = nullptr;  // of products_
+  void* workspace_ = nullptr;     // of products_
+  std::byte* staging_ = nullptr;  // locked memory of the host, through which small uploads go
+  std::size_t staged_ = 0;        // of it, what may still be read
   MatrixProducts products_;
   float* scratch_ = nullptr;
   std::size_t scratch_count_ = 0;

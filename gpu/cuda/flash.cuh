@@ -115,18 +115,18 @@ __global__ void __launch_bounds__(threads) attend(Places places, unsigned tiles,
       }
     }
   }
+  const float wholes[2] = {sum_of_row(sum[0]), sum_of_row(sum[1])};
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const float whole = sum_of_row(sum[half]);
     const int at = row + half * 8;
     if (at >= size) continue;
-    const float inverse = 1.0F / whole;
+    const float inverse = 1.0F / wholes[half];
     bf16* const to = source.out(range.first + from + at);
 #pragma unroll
     for (int n = 0; n < dim / 8; ++n) {
       if (n * 8 + column < head_dim) store_pair(to + n * 8 + column, out[n][2 * half] * inverse, out[n][2 * half + 1] * inverse);
     }
-    if (lane % 4 == 0) source.tell_log_sum(range.first + from + at, most[half] * ln_2 + logf(whole));
+    if (lane % 4 == 0) source.tell_log_sum(range.first + from + at, most[half] * ln_2 + logf(wholes[half]));
   }
 }
 
