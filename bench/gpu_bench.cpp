@@ -47,8 +47,8 @@ T need(Result<T> result) {
 
 double seconds_since(Steady::time_point began) { return std::chrono::duration<double>(Steady::now() - began).count(); }
 
-// Dense bf16 with sums in fp32, and memory, as NVIDIA's data sheets have them (H100: DS-10313, which states twice the dense figure, with
-// sparsity; H200: DS-11137; A100: DS-10031). The first whose name is within the device's counts.
+// Dense bf16 with sums in fp32, and memory, by NVIDIA's data sheets of these GPUs ("NVIDIA H100 Tensor Core GPU", and so on; those of H100
+// and H200 state twice the dense figure, with sparsity). The first whose name is within the device's counts.
 struct Peak {
   const char* name;
   double flops;
