@@ -12,7 +12,7 @@ namespace outlast::gpu {
 namespace {
 
 constexpr int least_capability = 8;  // bf16 in tensor cores
-constexpr std::size_t staging_bytes = 4U << 20;
+constexpr std::size_t staging_bytes = 4U << 20;  // a multiple of the next
 constexpr std::size_t staging_alignment = 64;
 constexpr unsigned threads = 256;
 constexpr unsigned blocks_per_processor = 8;  // of `threads`
