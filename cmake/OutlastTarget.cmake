@@ -2,18 +2,20 @@
 add_library(outlast_options INTERFACE)
 target_include_directories(outlast_options INTERFACE
   $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}> $<BUILD_INTERFACE:${CMAKE_BINARY_DIR}>)
+# nvcc knows none of gcc's options; what it is given stands in OutlastCuda.cmake.
+set(not_cuda $<NOT:$<COMPILE_LANGUAGE:CUDA>>)
 target_compile_options(outlast_options INTERFACE
-  $<BUILD_INTERFACE:-Wall> $<BUILD_INTERFACE:-Wextra> $<BUILD_INTERFACE:-Werror>
+  $<BUILD_INTERFACE:$<${not_cuda}:-Wall>> $<BUILD_INTERFACE:$<${not_cuda}:-Wextra>> $<BUILD_INTERFACE:$<${not_cuda}:-Werror>>
   # Designated initialisers name what differs from the defaults; that is their point.
-  $<BUILD_INTERFACE:-Wno-missing-field-initializers>)
+  $<BUILD_INTERFACE:$<${not_cuda}:-Wno-missing-field-initializers>>)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # gcc 12 takes the delete of an inlined coroutine frame for a mismatched one, wherever Asio's coroutines are used.
   target_compile_options(outlast_options INTERFACE
-    $<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-fcoroutines>> $<BUILD_INTERFACE:-Wno-mismatched-new-delete>)
+    $<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-fcoroutines>> $<BUILD_INTERFACE:$<${not_cuda}:-Wno-mismatched-new-delete>>)
 endif()
 if(OUTLAST_UNITY)
   # A source is included then, and gcc takes its anonymous namespace for that of a header.
-  target_compile_options(outlast_options INTERFACE $<BUILD_INTERFACE:$<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>>)
+  target_compile_options(outlast_options INTERFACE $<BUILD_INTERFACE:$<$<AND:${not_cuda},$<CXX_COMPILER_ID:GNU>>:-Wno-subobject-linkage>>)
 endif()
 if(OUTLAST_SANITIZE)
   # libcaf's own headers trip UBSan's null check. Instrumented code gives gcc 12 more false alarms (uninitialised

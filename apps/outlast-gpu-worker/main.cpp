@@ -3,9 +3,13 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <csignal>
 #include <cstdio>
+#include <memory>
 #include <string>
+#include <string_view>
+#include <system_error>
 
 #include <CLI/CLI.hpp>
 
@@ -16,6 +20,9 @@
 #include "core/clock.hpp"
 #include "core/log.hpp"
 #include "gpu/cpu/cpu_device.hpp"
+#ifdef OUTLAST_HAS_CUDA
+#include "gpu/cuda/cuda.hpp"
+#endif
 #include "gpu/gpu_error.hpp"
 
 namespace {
@@ -29,6 +36,7 @@ struct Options {
   std::string socket;
   std::string name;
   std::string files;
+  std::string device = "cpu";
   std::size_t threads = 0;
 };
 
@@ -48,9 +56,30 @@ Result<void> do_work(const work::Start& start, gpu::Device& device, worker::Gene
   return fail(gpu::GpuError::unsupported, "this worker does no such work");
 }
 
+// "cpu", or "cuda:N". Errors: device; invalid (no such name); unsupported (this build has no CUDA).
+Result<std::unique_ptr<gpu::Device>> make_device(const Options& options) {
+  if (options.device == "cpu") {
+    auto device = gpu::CpuDevice::make(options.threads);
+    if (!device) return fail(std::move(device.error()));
+    return std::unique_ptr<gpu::Device>(std::move(*device));
+  }
+  constexpr std::string_view prefix = "cuda:";
+  const std::string_view name = options.device;
+  const std::string_view digits = name.starts_with(prefix) ? name.substr(prefix.size()) : std::string_view();
+  int number = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
+  if (digits.empty() || error != std::errc() || end != digits.data() + digits.size() || number < 0)
+    return fail(gpu::GpuError::invalid, "there is no device '" + options.device + "'; write cpu, or cuda:0, cuda:1, …");
+#ifdef OUTLAST_HAS_CUDA
+  return gpu::make_cuda_device(number);
+#else
+  return fail(gpu::GpuError::unsupported, "this build has no CUDA, so no " + options.device + "; build it with scripts/build --cuda");
+#endif
+}
+
 // Until a signal comes or the host goes.
 int serve(const Options& options) {
-  auto device = gpu::CpuDevice::make(options.threads);
+  auto device = make_device(options);
   if (!device) {
     std::fprintf(stderr, "outlast-gpu-worker: %s\n", device.error().message.c_str());
     return exit_failed;
@@ -93,6 +122,7 @@ int main(int argc, char** argv) {
   app.add_option("--host", options.socket, "the socket of its node or command")->required()->type_name("SOCKET");
   app.add_option("--name", options.name, "what the cluster calls it; unique on its node")->type_name("NAME");
   app.add_option("--files", options.files, "the folder that it may read and write; without it all that its user may")->type_name("DIR");
+  app.add_option("--device", options.device, "what it computes on: cpu, or cuda:N in a build with CUDA")->type_name("DEVICE");
   app.add_option("--threads", options.threads, "processors that it computes with; 0: all")->check(CLI::Range(0, 256));
   CLI11_PARSE(app, argc, argv);
   std::signal(SIGPIPE, SIG_IGN);

@@ -34,7 +34,7 @@ Result<std::unique_ptr<LocalWorker>> LocalWorker::start(const LocalWorkerOptions
   worker->host_ = std::move(*host);
   ChildOptions child;
   child.name = "outlast-gpu-worker";
-  child.command = {program, "--host", folder + "/socket", "--name", worker_name, "--threads", std::to_string(options.threads)};
+  child.command = {program, "--host", folder + "/socket", "--name", worker_name, "--device", options.device, "--threads", std::to_string(options.threads)};
   child.log_file = options.log_file.empty() ? folder + "/log" : options.log_file;
   auto process = ChildProcess::start(std::move(child));
   if (!process) return fail(process.error());

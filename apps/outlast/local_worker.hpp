@@ -14,8 +14,9 @@
 namespace outlast::apps {
 
 struct LocalWorkerOptions {
-  std::size_t threads = 0;  // 0: all processors
-  std::string log_file;     // empty: in the worker's own folder, whose end an error shows
+  std::string device = "cpu";
+  std::size_t threads = 0;     // 0: all processors
+  std::string log_file;        // empty: in the worker's own folder, whose end an error shows
 };
 
 // One owner, on the main thread; the worker ends with it.

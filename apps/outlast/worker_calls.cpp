@@ -31,7 +31,7 @@ class NodeWorker final : public WorkerCalls {
 
 Result<std::unique_ptr<WorkerCalls>> find_worker(const GlobalOptions& global, const WorkerChoice& choice, Interrupts& interrupts) {
   if (choice.name.empty()) {
-    auto local = LocalWorker::start({choice.threads, choice.log_file}, interrupts);
+    auto local = LocalWorker::start({choice.device, choice.threads, choice.log_file}, interrupts);
     if (!local) return fail(std::move(local.error()));
     return std::unique_ptr<WorkerCalls>(std::move(*local));
   }
@@ -42,6 +42,7 @@ Result<std::unique_ptr<WorkerCalls>> find_worker(const GlobalOptions& global, co
 
 void add_worker_options(CLI::App& command, WorkerChoice& choice) {
   CLI::Option* name = command.add_option("--worker", choice.name, "a GPU worker of the cluster, as 'outlast worker list' calls it; paths are its machine's")->type_name("NODE/NAME");
+  command.add_option("--device", choice.device, "cpu, or cuda:N in a build with CUDA")->excludes(name)->type_name("DEVICE");
   command.add_option("--threads", choice.threads, "processors; 0: all")->check(CLI::Range(0, 256))->excludes(name);
   command.add_option("--worker-log", choice.log_file, "keeps what the worker logs")->excludes(name)->type_name("FILE");
 }

@@ -28,7 +28,8 @@ class WorkerCalls {
 
 struct WorkerChoice {
   std::string name;         // NODE/NAME; empty: one of the command's own
-  std::size_t threads = 0;  // of its own; 0: all processors
+  std::string device = "cpu";  // of its own
+  std::size_t threads = 0;     // 0: all processors
   std::string log_file;
 };
 void add_worker_options(CLI::App& command, WorkerChoice& choice);

@@ -20,6 +20,7 @@ namespace fs = std::filesystem;
 struct RunOptions {
   std::string name;
   std::string files;
+  std::string device = "cpu";
   std::size_t threads = 0;
 };
 
@@ -50,7 +51,8 @@ Result<void> run(const GlobalOptions& global, const RunOptions& options) {
   }
   const std::string program = find_our_program("outlast-gpu-worker");
   if (program.empty()) return fail(CliError::failed, "the program outlast-gpu-worker is neither beside this one nor in PATH");
-  std::vector<std::string> words{program, "--host", socket, "--files", fs::absolute(options.files).lexically_normal().string(), "--threads", std::to_string(options.threads)};
+  std::vector<std::string> words{program, "--host", socket, "--files", fs::absolute(options.files).lexically_normal().string(), "--device", options.device,
+                                 "--threads", std::to_string(options.threads)};
   if (!options.name.empty()) words.insert(words.end(), {"--name", options.name});
   std::vector<char*> pointers;
   for (std::string& word : words) pointers.push_back(word.data());
@@ -68,6 +70,7 @@ void add_worker_commands(CommandLine& line) {
   CLI::App* run_command = line.add_command(*group, "run", "works for the node of --data until it ends", [&line, options] { return run(line.options, *options); });
   run_command->add_option("--files", options->files, "the folder that it may read and write; paths beyond it are refused")->required()->check(CLI::ExistingDirectory)->type_name("DIR");
   run_command->add_option("--name", options->name, "what the cluster calls it, NODE/NAME; unique on its node")->type_name("NAME");
+  run_command->add_option("--device", options->device, "what it computes on: cpu, or cuda:N in a build with CUDA")->type_name("DEVICE");
   run_command->add_option("--threads", options->threads, "processors; 0: all")->check(CLI::Range(0, 256));
 }
 

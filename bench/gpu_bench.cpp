@@ -1,0 +1,281 @@
+// How fast a CUDA device trains and serves the shapes of Qwen3 0.6B and 1.7B, with random weights: a training step on sequences of
+// 2,048 tokens in tokens a second and as a share of what the device's tensor cores can do (MFU), and decoding of one request against
+// reading the weights once a token. scripts/gpu_check runs it, with PyTorch's figures (bench/gpu_torch.py) beside its own.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "core/check.hpp"
+#include "gpu/cuda/cuda.hpp"
+#include "gpu/decode/decode_engine.hpp"
+#include "gpu/model/noise.hpp"
+#include "gpu/train/trainer.hpp"
+
+using namespace outlast;
+using namespace outlast::gpu;
+
+namespace {
+
+using Steady = std::chrono::steady_clock;
+
+constexpr std::size_t sequence_tokens = 2'048;
+constexpr std::size_t prompt_tokens = 32;
+constexpr std::size_t answer_tokens = 256;
+constexpr int warm_up_steps = 2;
+constexpr int measured_steps = 8;
+constexpr int decode_runs = 3;  // the best counts
+
+template <class T>
+T need(Result<T> result) {
+  if (!result) {
+    std::fprintf(stderr, "gpu bench: %s\n", result.error().message.c_str());
+    std::exit(1);
+  }
+  return std::move(*result);
+}
+
+double seconds_since(Steady::time_point began) { return std::chrono::duration<double>(Steady::now() - began).count(); }
+
+// Dense bf16 with sums in fp32, and memory, by NVIDIA's data sheets of these GPUs ("NVIDIA H100 Tensor Core GPU", and so on; those of H100
+// and H200 state twice the dense figure, with sparsity). The first whose name is within the device's counts.
+struct Peak {
+  const char* name;
+  double flops;
+  double bytes_per_second;
+};
+constexpr Peak peaks[] = {
+    {"H200 NVL", 835e12, 4.8e12},  {"H200", 989e12, 4.8e12},          {"H100 NVL", 835e12, 3.9e12},        {"H100 PCIe", 756e12, 2.0e12},
+    {"H100", 989e12, 3.35e12},     {"A100-SXM4-80GB", 312e12, 2.039e12}, {"A100 80GB PCIe", 312e12, 1.935e12}, {"A100", 312e12, 1.555e12},
+};
+
+std::optional<Peak> peak_of(const std::string& device) {
+  for (const Peak& peak : peaks) {
+    if (device.find(peak.name) != std::string::npos) return peak;
+  }
+  return std::nullopt;
+}
+
+struct Shape {
+  const char* name;
+  std::uint32_t hidden;
+  std::uint32_t intermediate;
+  std::size_t rows;  // of a step, in sequences of sequence_tokens
+};
+constexpr Shape shapes[] = {{"0.6B", 1'024, 3'072, 8 * sequence_tokens}, {"1.7B", 2'048, 6'144, 4 * sequence_tokens}};
+
+ModelConfig config_of(const Shape& shape) {
+  ModelConfig config;
+  config.vocabulary = 151'936;
+  config.hidden = shape.hidden;
+  config.intermediate = shape.intermediate;
+  config.layers = 28;
+  config.heads = 16;
+  config.kv_heads = 8;
+  config.head_dim = 128;
+  config.positions = 40'960;
+  return config;
+}
+
+ModelConfig small_config() {
+  ModelConfig config;
+  config.vocabulary = 1'000;
+  config.hidden = 64;
+  config.intermediate = 128;
+  config.layers = 2;
+  config.heads = 4;
+  config.kv_heads = 2;
+  config.head_dim = 64;
+  config.positions = 256;
+  return config;
+}
+
+// Noise that repeats after a million numbers: drawing each would take longer than what is measured.
+std::vector<float> weights_of(const ModelConfig& config, const ParameterLayout& layout) {
+  std::vector<float> noise_of(1U << 20);
+  fill_normal(noise_of, 1, 0, static_cast<float>(config.initializer_range));
+  std::vector<float> weights(layout.count());
+  for (const Parameter& parameter : layout.parameters()) {
+    for (std::size_t i = 0; i < parameter.count; ++i) weights[parameter.offset + i] = parameter.decays ? noise_of[(parameter.offset + i) % noise_of.size()] : 1.0F;
+  }
+  return weights;
+}
+
+std::vector<Sample> samples_of(std::size_t count, std::size_t tokens, std::size_t vocabulary) {
+  std::vector<Sample> samples(count);
+  for (std::size_t number = 0; number < count; ++number) {
+    for (std::size_t i = 0; i < tokens; ++i) samples[number].tokens.push_back(static_cast<std::int32_t>(noise(number, i) % vocabulary));
+    samples[number].weights.assign(tokens, 1.0F);
+  }
+  return samples;
+}
+
+struct Training {
+  double tokens_per_second = 0;
+  double flops = 0;  // a second
+  double loss = 0;   // of the last step
+};
+
+Training train(Device& device, const ModelConfig& config, std::span<const float> weights, std::size_t rows, std::size_t tokens, int steps) {
+  const std::vector<Sample> samples = samples_of(4 * rows / tokens, tokens, config.vocabulary);
+  TrainOptions options;
+  options.rows = rows;
+  options.batch_samples = rows / tokens;
+  options.chunk_rows = std::min<std::size_t>(rows, 2'048);
+  options.schedule.steps = 1'000;
+  options.schedule.peak = 1e-4;
+  const auto trainer = need(Trainer::make(device, config, weights, samples, options));
+  for (int step = 0; step < warm_up_steps; ++step) need(trainer->step());
+  Training training;
+  double seconds = 0;
+  double count = 0;
+  for (int step = 0; step < steps; ++step) {
+    const StepReport report = need(trainer->step());
+    seconds += report.seconds;
+    count += static_cast<double>(report.rows);
+    training.flops += report.flops;
+    training.loss = report.loss;
+  }
+  training.tokens_per_second = count / seconds;
+  training.flops /= seconds;
+  return training;
+}
+
+// All bytes, and tokens with a byte more.
+std::shared_ptr<const Tokenizer> tokenizer_of(std::size_t tokens) {
+  TokenizerModel model;
+  for (int byte = 0; byte < 256; ++byte) model.tokens.emplace_back(1, static_cast<char>(byte));
+  for (TokenId pair = 0; model.tokens.size() < tokens; ++pair) {
+    model.merges.emplace_back(pair / 256, pair % 256);
+    model.tokens.push_back(model.tokens[pair / 256] + model.tokens[pair % 256]);
+  }
+  return std::make_shared<const Tokenizer>(std::move(model));
+}
+
+// Of one request, its prompt not counted.
+double decode(Device& device, const ModelConfig& config, std::span<const float> weights, std::size_t answer) {
+  const ParameterLayout layout(config);
+  const auto memory = need(upload_weights(device, weights));
+  DecodeLimits limits;
+  limits.sequences = 1;
+  limits.rows = std::max<std::size_t>(prompt_tokens, limits.sequences);
+  limits.positions = prompt_tokens + answer;
+  limits.pages = 2 * limits.positions / limits.page_rows;
+  const auto engine = need(DecodeEngine::make(device, config, view_weights(config, layout, memory->array()), tokenizer_of(config.vocabulary), limits));
+  double best = 0;
+  for (int run = 0; run < decode_runs; ++run) {
+    DecodeRequest request;
+    for (std::size_t i = 0; i < prompt_tokens; ++i) request.prompt.push_back(static_cast<TokenId>(noise(static_cast<std::uint64_t>(run), i) % config.vocabulary));
+    request.tokens_max = answer;
+    need(engine->submit(std::move(request)));
+    std::size_t tokens = 0;
+    std::optional<Steady::time_point> began;  // with the first token
+    while (!engine->idle()) {
+      const Result<void> done = engine->step([&tokens](const DecodeEvent& event) { tokens += event.token ? 1 : 0; });
+      if (!done) need(Result<int>(fail(done.error())));
+      if (!began && tokens > 0) began = Steady::now();
+    }
+    if (tokens > 1) best = std::max(best, static_cast<double>(tokens - 1) / seconds_since(*began));
+  }
+  return best;
+}
+
+// Lines "training 0.6B 12345", of what PyTorch did on the same device.
+std::map<std::string, double> read_peer(const std::string& path) {
+  std::map<std::string, double> figures;
+  std::ifstream file(path);
+  std::string what;
+  std::string model;
+  double tokens_per_second = 0;
+  while (file >> what >> model >> tokens_per_second) figures[what + " " + model] = tokens_per_second;
+  return figures;
+}
+
+void print_row(const nlohmann::json& row) {
+  const auto number = [&row](const char* key, double scale, const char* unit) {
+    std::ostringstream text;
+    if (!row.contains(key)) return std::string("-");
+    text.precision(3);
+    text << row[key].get<double>() * scale << unit;
+    return text.str();
+  };
+  std::printf("%-9s %-5s %10.0f  %12s  %14s\n", row["what"].get<std::string>().c_str(), row["model"].get<std::string>().c_str(), row["tokens_per_second"].get<double>(),
+              number("share_of_limit", 100, " %").c_str(), number("times_pytorch", 1, " x").c_str());
+}
+
+int measure(Device& device, const std::string& peer_file, const std::string& json_file) {
+  const auto peak = peak_of(device.name());
+  const auto peer = read_peer(peer_file);
+  nlohmann::json report{{"device", device.name()}, {"sequence_tokens", sequence_tokens}, {"rows", nlohmann::json::array()}};
+  std::printf("%s\n", device.name().c_str());
+  if (peak) std::printf("limits: %.0f TFLOP/s in bf16, %.2f TB/s\n", peak->flops / 1e12, peak->bytes_per_second / 1e12);
+  else std::printf("the limits of this device are not in the table of bench/gpu_bench.cpp: no shares of them\n");
+  std::printf("%-9s %-5s %10s  %12s  %14s\n", "what", "model", "tokens/s", "of the limit", "against PyTorch");
+  const auto add = [&](const char* what, const char* model, double tokens_per_second, double share) {
+    nlohmann::json row{{"what", what}, {"model", model}, {"tokens_per_second", tokens_per_second}};
+    if (peak) row["share_of_limit"] = share;
+    if (const auto at = peer.find(std::string(what) + " " + model); at != peer.end()) {
+      row["pytorch_tokens_per_second"] = at->second;
+      row["times_pytorch"] = tokens_per_second / at->second;
+    }
+    print_row(row);
+    std::fflush(stdout);
+    report["rows"].push_back(std::move(row));
+  };
+  for (const Shape& shape : shapes) {
+    const ModelConfig config = config_of(shape);
+    const std::vector<float> weights = weights_of(config, ParameterLayout(config));
+    const Training training = train(device, config, weights, shape.rows, sequence_tokens, measured_steps);
+    add("training", shape.name, training.tokens_per_second, peak ? training.flops / peak->flops : 0);
+    const double tokens_per_second = decode(device, config, weights, answer_tokens);
+    const double weight_bytes = 2 * static_cast<double>(config.matmul_parameters());
+    add("decoding", shape.name, tokens_per_second, peak ? tokens_per_second * weight_bytes / peak->bytes_per_second : 0);
+  }
+  if (peer.empty()) std::printf("PyTorch is not installed here, or failed: nothing to compare with\n");
+  if (!json_file.empty()) {
+    std::ofstream file(json_file);
+    file << report.dump(2) << '\n';
+    if (!file.flush()) {
+      std::fprintf(stderr, "gpu bench: cannot write %s\n", json_file.c_str());
+      return 1;
+    }
+  }
+  return 0;
+}
+
+// Every kernel of a step and of decoding once, on little: for compute-sanitizer.
+int run_small(Device& device) {
+  const ModelConfig config = small_config();
+  const std::vector<float> weights = weights_of(config, ParameterLayout(config));
+  const Training training = train(device, config, weights, 200, 100, 1);
+  const double tokens_per_second = decode(device, config, weights, 8);
+  std::printf("a small step: loss %.3f, decoding %.0f tokens/s\n", training.loss, tokens_per_second);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Trains and decodes Qwen3 shapes on a CUDA device, with random weights, and says how fast."};
+  int number = 0;
+  bool small = false;
+  std::string peer;
+  std::string json;
+  app.add_option("--device", number, "which CUDA device")->check(CLI::NonNegativeNumber)->type_name("N");
+  app.add_flag("--small", small, "only a small training step and a small answer, for compute-sanitizer");
+  app.add_option("--peer", peer, "what bench/gpu_torch.py printed")->check(CLI::ExistingFile)->type_name("FILE");
+  app.add_option("--json", json, "writes the figures there too")->type_name("FILE");
+  CLI11_PARSE(app, argc, argv);
+  const auto device = need(make_cuda_device(number));
+  return small ? run_small(*device) : measure(*device, peer, json);
+}

@@ -1,0 +1,113 @@
+// Tiles of bf16 numbers in shared memory, and products of them by tensor cores (PTX ISA: mma.sync m16n8k16, ldmatrix; from sm_80 on).
+//
+// Who holds what in a warp, with g = lane / 4 and t = lane % 4: of a 16 × 8 result a thread has {row g, columns 2t and 2t + 1} and
+// {row g + 8, the same columns}. Two such results side by side are, rounded, the left operand (16 × 16) of a next product.
+#pragma once
+
+#include "gpu/cuda/kernel.cuh"
+
+namespace outlast::gpu {
+
+struct Left {   // 16 rows × 16
+  std::uint32_t at[4];
+};
+struct Right {  // 16 × 8 columns, of two neighbours
+  std::uint32_t first[2];
+  std::uint32_t second[2];
+};
+
+__device__ inline std::uint32_t shared_address(const void* at) { return static_cast<std::uint32_t>(__cvta_generic_to_shared(at)); }
+
+__device__ inline void load_matrices(std::uint32_t (&to)[4], const bf16* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(shared_address(row))
+               : "memory");
+}
+__device__ inline void load_matrices_transposed(std::uint32_t (&to)[4], const bf16* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(shared_address(row))
+               : "memory");
+}
+
+// sums += left · right
+__device__ inline void multiply(float (&sums)[4], const Left& left, const std::uint32_t (&right)[2]) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+               : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+               : "r"(left.at[0]), "r"(left.at[1]), "r"(left.at[2]), "r"(left.at[3]), "r"(right[0]), "r"(right[1]));
+}
+
+__device__ inline std::uint32_t packed(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<const std::uint32_t*>(&pair);
+}
+
+// Two results side by side as a left operand.
+__device__ inline Left as_left(const float (&a)[4], const float (&b)[4]) { return {{packed(a[0], a[1]), packed(a[2], a[3]), packed(b[0], b[1]), packed(b[2], b[3])}}; }
+
+// Rows of `dim` numbers in shared memory; the stride is an odd number of 16 bytes, so that eight rows lie in different banks.
+template <int dim>
+struct Tile {
+  static constexpr int stride = dim + 8;
+  static constexpr std::size_t bytes_of(int rows) { return static_cast<std::size_t>(rows) * stride * sizeof(bf16); }
+
+  bf16* data;
+
+  // Rows [row, row + 16) and columns [column, column + 16), as they lie.
+  __device__ Left left(int row, int column) const {
+    const unsigned lane = threadIdx.x % warp_size;
+    Left left;
+    load_matrices(left.at, data + (row + static_cast<int>(lane % 16)) * stride + column + static_cast<int>(lane / 16) * 8);
+    return left;
+  }
+  // The tile's transpose as the right operand: columns are the tile's rows [row, row + 16), what is summed over its columns
+  // [column, column + 16).
+  __device__ Right right_of_rows(int row, int column) const {
+    const int lane = static_cast<int>(threadIdx.x % warp_size);
+    std::uint32_t at[4];
+    load_matrices(at, data + (row + lane % 8 + lane / 16 * 8) * stride + column + lane / 8 % 2 * 8);
+    return {{at[0], at[1]}, {at[2], at[3]}};
+  }
+  // The tile as the right operand: what is summed over its rows [row, row + 16), columns its columns [column, column + 16).
+  __device__ Right right(int row, int column) const {
+    const int lane = static_cast<int>(threadIdx.x % warp_size);
+    std::uint32_t at[4];
+    load_matrices_transposed(at, data + (row + lane % 16) * stride + column + lane / 16 * 8);
+    return {{at[0], at[1]}, {at[2], at[3]}};
+  }
+
+  // Fills `rows` rows by all threads of the block: `from(row)` is where a row of `numbers` numbers lies, of which there are `filled`;
+  // the rest becomes zero. `packs`: whether all rows lie so that 16 bytes can be read at once.
+  template <int threads, class From>
+  __device__ void fill(int rows, int filled, int numbers, bool packs, const From& from) const {
+    constexpr int packs_in_row = dim / pack_size;
+    for (int i = static_cast<int>(threadIdx.x); i < rows * packs_in_row; i += threads) {
+      const int row = i / packs_in_row;
+      const int column = i % packs_in_row * pack_size;
+      Pack<pack_size> pack;
+      if (row < filled && packs && column < numbers) {
+        pack = *reinterpret_cast<const Pack<pack_size>*>(from(row) + column);
+      } else {
+#pragma unroll
+        for (int at = 0; at < pack_size; ++at) pack.at[at] = row < filled && column + at < numbers ? from(row)[column + at] : __float2bfloat16_rn(0.0F);
+      }
+      *reinterpret_cast<Pack<pack_size>*>(data + row * stride + column) = pack;
+    }
+  }
+};
+
+// The largest and the sum over the four threads that have a row's columns.
+__device__ inline float most_of_row(float number) {
+  number = fmaxf(number, __shfl_xor_sync(whole_warp, number, 1));
+  return fmaxf(number, __shfl_xor_sync(whole_warp, number, 2));
+}
+__device__ inline float sum_of_row(float number) {
+  number += __shfl_xor_sync(whole_warp, number, 1);
+  return number + __shfl_xor_sync(whole_warp, number, 2);
+}
+
+// Two neighbouring numbers of a result to where they belong.
+__device__ inline void store_pair(bf16* to, float first, float second) { *reinterpret_cast<__nv_bfloat162*>(to) = __floats2bfloat162_rn(first, second); }
+
+}  // namespace outlast::gpu
