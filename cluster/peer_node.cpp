@@ -22,7 +22,7 @@ constexpr int connect_timeout_ms = 1'000;
 // their way on it. Not by ZeroMQ's heartbeats: a ping that waits at a receiver whose queue is full, when the connection
 // breaks, ends the receiving process (libzmq 4.3.4 asserts !_io_error when it answers such a ping).
 constexpr int unacknowledged_ms_max = 3'000;
-constexpr int goodbye_linger_ms = 1'000;         // so that a goodbye leaves
+constexpr int goodbye_linger_ms = 200;           // so that a goodbye leaves
 constexpr std::size_t received_bytes_max = 256;  // nothing is ever received here
 constexpr std::size_t copied_bytes_max = 512;    // larger messages lend their memory to ZeroMQ
 

@@ -139,6 +139,7 @@ asio::awaitable<Result<void>> ServerConnection::write_rest(iovec* pieces, std::s
   }
   clear_deadline();
   if (written) co_return Result<void>{};
+  if (!write_stalled_) caller_left();
   answer_ = Answer::cut;
   stream_.close();
   if (write_stalled_)

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>
@@ -71,11 +72,14 @@ class RawPeer {
       if (const auto* body = std::get_if<T>(&message->body)) return std::pair(*message, *body);
     }
   }
-  // Says what brings a link up. The node's number is then known.
+  // Says what brings a link up, when the node has said it on every channel: its connections stand then, and its number is known.
   bool greet() {
-    const auto heard = receive<peer::Hello>();
-    if (!heard) return false;
-    theirs_ = heard->first.from;
+    for (std::set<std::uint8_t> channels; channels.size() < peer::channel_count;) {
+      const auto heard = receive<peer::Hello>();
+      if (!heard) return false;
+      theirs_ = heard->first.from;
+      channels.insert(heard->second.channel);
+    }
     for (std::uint8_t c = 0; c < peer::channel_count; ++c) {
       send({session, theirs_, hello(c)});
       send({session, theirs_, peer::Welcome{1, c}});

@@ -108,6 +108,27 @@ TEST_CASE("the handler learns that the caller has left", "[http][server]") {
   CHECK(fixture.loop.run_until([&seen] { return seen.ended == 2; }));
 }
 
+TEST_CASE("a write that finds the caller gone tells that it has left", "[http][server]") {
+  Gate* gate = nullptr;  // the fixture's
+  int left = 0;
+  std::optional<int> left_at_failure;
+  ServerFixture fixture([&](Request&, Response& response) -> asio::awaitable<void> {
+    response.on_disconnect([&left] { ++left; });
+    (void)co_await response.start(200, {});
+    (void)co_await response.write("begun");
+    co_await gate->wait();
+    if (!co_await response.write("more")) left_at_failure = left;
+  });
+  gate = &fixture.add_gate();
+  RawPeer peer(fixture.loop, fixture.port);
+  peer.send(get());
+  REQUIRE(peer.wait_for("begun"));
+  peer.reset();
+  gate->open();
+  REQUIRE(fixture.loop.run_until([&left_at_failure] { return left_at_failure.has_value(); }));
+  CHECK(*left_at_failure == 1);
+}
+
 TEST_CASE("a connection goes on after an answer during which it was watched", "[http][server]") {
   int handled = 0;
   ServerFixture fixture([&handled](Request& request, Response& response) -> asio::awaitable<void> {
