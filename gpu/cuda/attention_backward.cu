@@ -96,20 +96,8 @@ __global__ void __launch_bounds__(threads) keys_backward(Places places, unsigned
       __syncthreads();
       float p[at_once / 8][4] = {};    // keys by queries
       float d_p[at_once / 8][4] = {};
-#pragma unroll
-      for (int at = 0; at < dim; at += 16) {
-        const Left left_k = k.left(warp_row, at);
-        const Left left_v = v.left(warp_row, at);
-#pragma unroll
-        for (int n = 0; n < at_once / 8; n += 2) {
-          const Right right_q = q.right_of_rows(n * 8, at);
-          multiply(p[n], left_k, right_q.first);
-          multiply(p[n + 1], left_k, right_q.second);
-          const Right right_d = d_out.right_of_rows(n * 8, at);
-          multiply(d_p[n], left_v, right_d.first);
-          multiply(d_p[n + 1], left_v, right_d.second);
-        }
-      }
+      add_product(p, k, warp_row, q);
+      add_product(d_p, v, warp_row, d_out);
 #pragma unroll
       for (int n = 0; n < at_once / 8; ++n) {
 #pragma unroll
@@ -120,20 +108,8 @@ __global__ void __launch_bounds__(threads) keys_backward(Places places, unsigned
           d_p[n][i] = p[n][i] * (d_p[n][i] - dots[of]) * places.scale;
         }
       }
-#pragma unroll
-      for (int at = 0; at < at_once; at += 16) {
-        const Left left_p = as_left(p[at / 8], p[at / 8 + 1]);
-        const Left left_d = as_left(d_p[at / 8], d_p[at / 8 + 1]);
-#pragma unroll
-        for (int n = 0; n < dim / 8; n += 2) {
-          const Right right_d = d_out.right(at, n * 8);
-          multiply(d_v[n], left_p, right_d.first);
-          multiply(d_v[n + 1], left_p, right_d.second);
-          const Right right_q = q.right(at, n * 8);
-          multiply(d_k[n], left_d, right_q.first);
-          multiply(d_k[n + 1], left_d, right_q.second);
-        }
-      }
+      add_weighted_rows(d_v, p, d_out);
+      add_weighted_rows(d_k, d_p, q);
     }
   }
 #pragma unroll
@@ -201,20 +177,8 @@ __global__ void __launch_bounds__(threads) queries_backward(Places places, unsig
     __syncthreads();
     float p[tile_rows / 8][4] = {};
     float d_p[tile_rows / 8][4] = {};
-#pragma unroll
-    for (int at = 0; at < dim; at += 16) {
-      const Left left_q = q.left(warp_row, at);
-      const Left left_d = d_out.left(warp_row, at);
-#pragma unroll
-      for (int n = 0; n < tile_rows / 8; n += 2) {
-        const Right right_k = k.right_of_rows(n * 8, at);
-        multiply(p[n], left_q, right_k.first);
-        multiply(p[n + 1], left_q, right_k.second);
-        const Right right_v = v.right_of_rows(n * 8, at);
-        multiply(d_p[n], left_d, right_v.first);
-        multiply(d_p[n + 1], left_d, right_v.second);
-      }
-    }
+    add_product(p, q, warp_row, k);
+    add_product(d_p, d_out, warp_row, v);
 #pragma unroll
     for (int n = 0; n < tile_rows / 8; ++n) {
 #pragma unroll
@@ -224,16 +188,7 @@ __global__ void __launch_bounds__(threads) queries_backward(Places places, unsig
         d_p[n][i] = probability * (d_p[n][i] - dot[i / 2]) * places.scale;
       }
     }
-#pragma unroll
-    for (int at = 0; at < tile_rows; at += 16) {
-      const Left left = as_left(d_p[at / 8], d_p[at / 8 + 1]);
-#pragma unroll
-      for (int n = 0; n < dim / 8; n += 2) {
-        const Right right = k.right(at, n * 8);
-        multiply(d_q[n], left, right.first);
-        multiply(d_q[n + 1], left, right.second);
-      }
-    }
+    add_weighted_rows(d_q, d_p, k);
   }
 #pragma unroll
   for (int half = 0; half < 2; ++half) {

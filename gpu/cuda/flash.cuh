@@ -61,16 +61,7 @@ __global__ void __launch_bounds__(threads) attend(Places places, unsigned tiles,
     v.template fill<threads>(tile_rows, filled, head_dim, places.packs, [&](int at) { return source.v(key + at); });
     __syncthreads();
     float scores[tile_rows / 8][4] = {};
-#pragma unroll
-    for (int at = 0; at < dim; at += 16) {
-      const Left left = q.left(warp_row, at);
-#pragma unroll
-      for (int n = 0; n < tile_rows / 8; n += 2) {
-        const Right right = k.right_of_rows(n * 8, at);
-        multiply(scores[n], left, right.first);
-        multiply(scores[n + 1], left, right.second);
-      }
-    }
+    add_product(scores, q, warp_row, k);
     // A query sees the keys up to its own; the last key of the tile may be beyond.
     const int own = range.before + from + row - key;
 #pragma unroll
@@ -104,16 +95,7 @@ __global__ void __launch_bounds__(threads) attend(Places places, unsigned tiles,
         out[n][2 * half + 1] *= shrink;
       }
     }
-#pragma unroll
-    for (int at = 0; at < tile_rows; at += 16) {
-      const Left left = as_left(scores[at / 8], scores[at / 8 + 1]);
-#pragma unroll
-      for (int n = 0; n < dim / 8; n += 2) {
-        const Right right = v.right(at, n * 8);
-        multiply(out[n], left, right.first);
-        multiply(out[n + 1], left, right.second);
-      }
-    }
+    add_weighted_rows(out, scores, v);
   }
   const float wholes[2] = {sum_of_row(sum[0]), sum_of_row(sum[1])};
 #pragma unroll

@@ -97,6 +97,37 @@ struct Tile {
   }
 };
 
+// Products of a warp, whose rows are the 16 of its results. sums += the rows [row, row + 16) of `left` · `right`ᵀ: columns are the
+// first 8 · `columns` rows of `right`.
+template <int columns, int dim>
+__device__ inline void add_product(float (&sums)[columns][4], const Tile<dim>& left, int row, const Tile<dim>& right) {
+#pragma unroll
+  for (int at = 0; at < dim; at += 16) {
+    const Left rows = left.left(row, at);
+#pragma unroll
+    for (int n = 0; n < columns; n += 2) {
+      const Right both = right.right_of_rows(n * 8, at);
+      multiply(sums[n], rows, both.first);
+      multiply(sums[n + 1], rows, both.second);
+    }
+  }
+}
+// sums += weights · the first 8 · `rows` rows of `right`
+template <int columns, int rows, int dim>
+__device__ inline void add_weighted_rows(float (&sums)[columns][4], const float (&weights)[rows][4], const Tile<dim>& right) {
+  static_assert(columns == dim / 8);
+#pragma unroll
+  for (int at = 0; at < rows; at += 2) {
+    const Left left = as_left(weights[at], weights[at + 1]);
+#pragma unroll
+    for (int n = 0; n < columns; n += 2) {
+      const Right both = right.right(at * 8, n * 8);
+      multiply(sums[n], left, both.first);
+      multiply(sums[n + 1], left, both.second);
+    }
+  }
+}
+
 // The largest and the sum over the four threads that have a row's columns.
 __device__ inline float most_of_row(float number) {
   number = fmaxf(number, __shfl_xor_sync(whole_warp, number, 1));
