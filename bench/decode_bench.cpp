@@ -8,6 +8,7 @@
 #include <numeric>
 #include <vector>
 
+#include "bench/measuring.hpp"
 #include "core/check.hpp"
 #include "gpu/cpu/cpu_device.hpp"
 #include "gpu/cpu/vector_math.hpp"
@@ -16,27 +17,17 @@
 
 using namespace outlast;
 using namespace outlast::gpu;
+using bench::need;
+using bench::seconds_since;
+using bench::Steady;
 
 namespace {
-
-using Steady = std::chrono::steady_clock;
 
 constexpr std::size_t vocabulary = 8'192;
 constexpr std::size_t prompt_tokens = 32;
 constexpr std::size_t answer_tokens = 256;
 constexpr std::size_t together = 16;
 constexpr int runs = 5;  // the best counts: other work on the machine only takes away
-
-template <class T>
-T need(Result<T> result) {
-  if (!result) {
-    std::fprintf(stderr, "decode bench: %s\n", result.error().message.c_str());
-    std::exit(1);
-  }
-  return std::move(*result);
-}
-
-double seconds_since(Steady::time_point began) { return std::chrono::duration<double>(Steady::now() - began).count(); }
 
 ModelConfig student() {
   ModelConfig config;

@@ -16,6 +16,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "bench/measuring.hpp"
 #include "core/check.hpp"
 #include "gpu/cuda/cuda.hpp"
 #include "gpu/decode/decode_engine.hpp"
@@ -24,10 +25,11 @@
 
 using namespace outlast;
 using namespace outlast::gpu;
+using bench::need;
+using bench::seconds_since;
+using bench::Steady;
 
 namespace {
-
-using Steady = std::chrono::steady_clock;
 
 constexpr std::size_t sequence_tokens = 2'048;
 constexpr std::size_t prompt_tokens = 32;
@@ -35,17 +37,6 @@ constexpr std::size_t answer_tokens = 256;
 constexpr int warm_up_steps = 2;
 constexpr int measured_steps = 8;
 constexpr int decode_runs = 3;  // the best counts
-
-template <class T>
-T need(Result<T> result) {
-  if (!result) {
-    std::fprintf(stderr, "gpu bench: %s\n", result.error().message.c_str());
-    std::exit(1);
-  }
-  return std::move(*result);
-}
-
-double seconds_since(Steady::time_point began) { return std::chrono::duration<double>(Steady::now() - began).count(); }
 
 // Dense bf16 with sums in fp32, and memory, by NVIDIA's data sheets of these GPUs ("NVIDIA H100 Tensor Core GPU", and so on; those of H100
 // and H200 state twice the dense figure, with sparsity). The first whose name is within the device's counts.

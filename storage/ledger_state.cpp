@@ -351,7 +351,6 @@ Result<Applied> LedgerState::apply(const proto::EntryHeader& header,
   return Applied{};
 }
 
-
 Result<Applied> LedgerState::apply(const proto::LedgerEntry& entry) {
   return std::visit(
       [this, &entry]<class Body>(const Body& body) -> Result<Applied> {

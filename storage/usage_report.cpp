@@ -7,11 +7,6 @@
 #include "storage/rows.hpp"
 
 namespace outlast::storage {
-namespace {
-
-
-}  // namespace
-
 std::optional<UsageDimension> parse_usage_dimension(std::string_view name) {
   const auto* at =
       std::find(std::begin(usage_dimension_names), std::end(usage_dimension_names), name);

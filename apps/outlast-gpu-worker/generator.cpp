@@ -59,7 +59,6 @@ const char* reason_name(gpu::FinishReason reason) {
   return "error";
 }
 
-
 }  // namespace
 
 struct Generator::Loaded {

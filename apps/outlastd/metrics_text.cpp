@@ -3,7 +3,6 @@
 #include "apps/outlastd/cluster_metrics.hpp"
 #include "apps/outlastd/metrics_writer.hpp"
 
-
 namespace outlast::apps {
 namespace {
 

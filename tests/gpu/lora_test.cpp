@@ -7,11 +7,10 @@
 #include "gpu/gpu_error.hpp"
 #include "gpu/model/lora_adapter.hpp"
 #include "gpu/train/trainer.hpp"
-#include "tests/gpu/decoder_fixture.hpp"
 #include "tests/gpu/finite_differences.hpp"
 #include "tests/gpu/rank_threads.hpp"
 #include "tests/gpu/scratch_folder.hpp"
-#include "tests/gpu/train_fixture.hpp"
+#include "tests/gpu/train_run.hpp"
 
 namespace outlast::gpu::lora_test {
 namespace {
@@ -91,8 +90,6 @@ ModelConfig model_of(Architecture architecture) {
   return config;
 }
 
-std::vector<float> weights_of(const ModelConfig& config) { return random_weights(config, ParameterLayout(config), 5); }
-
 TEST_CASE("an adapter that has learned nothing changes no logit", "[gpu][lora]") {
   const ModelConfig config = tiny();
   Adapted begins(config, some_lora(), weights_of(config), random_adapter(config, some_lora(), 1));
@@ -148,21 +145,10 @@ TEST_CASE("gradients of an adapter are the slopes of the loss", "[gpu][lora]") {
   }
 }
 
-struct LoraRun {
-  explicit LoraRun(LoraOptions lora = some_lora(), TrainOptions options = quick(), std::size_t threads = 1, std::vector<float> weights = weights_of(tiny()))
-      : device(need(CpuDevice::make(threads))) {
-    options.lora = lora;
-    trainer = need(Trainer::make(*device, tiny(), weights, samples, options));
-  }
-  std::vector<double> go(int steps) {
-    std::vector<double> losses;
-    for (int i = 0; i < steps; ++i) losses.push_back(need(trainer->step()).loss);
-    return losses;
-  }
-  std::unique_ptr<CpuDevice> device;
-  std::vector<Sample> samples = counting(50);
-  std::unique_ptr<Trainer> trainer;
-};
+TrainOptions with_lora(LoraOptions lora = some_lora(), TrainOptions options = quick()) {
+  options.lora = lora;
+  return options;
+}
 
 TEST_CASE("an adapter learns, and the model it is merged into knows what it learned", "[gpu][lora]") {
   TrainOptions options = quick();
@@ -170,7 +156,7 @@ TEST_CASE("an adapter learns, and the model it is merged into knows what it lear
   LoraOptions lora = some_lora();
   lora.rank = 16;
   lora.alpha = 32;
-  LoraRun run(lora, options);
+  TrainRun run(with_lora(lora, options));
   const EvalReport before = need(run.trainer->evaluate(run.samples));
   run.go(150);
   const EvalReport after = need(run.trainer->evaluate(run.samples));
@@ -186,12 +172,12 @@ TEST_CASE("an adapter learns, and the model it is merged into knows what it lear
 
 TEST_CASE("an adapter's run that goes on from a checkpoint is the run that never stopped, to the bit", "[gpu][lora]") {
   const ScratchFolder folder;
-  LoraRun whole;
+  TrainRun whole(with_lora());
   const auto losses = whole.go(9);
-  LoraRun first;
+  TrainRun first(with_lora());
   first.go(4);
   REQUIRE(first.trainer->save(folder.path()));
-  LoraRun second;
+  TrainRun second(with_lora());
   REQUIRE(need(second.trainer->resume(folder.path())));
   CHECK(second.trainer->steps_done() == 4);
   CHECK(std::vector<double>(losses.begin() + 4, losses.end()) == second.go(5));
@@ -202,43 +188,43 @@ TEST_CASE("an adapter's run that goes on from a checkpoint is the run that never
 
 TEST_CASE("checkpoints of an adapter and of a whole model are not taken for each other", "[gpu][lora]") {
   const ScratchFolder folder;
-  const auto refusal = [&folder](LoraRun run) {
+  const auto refusal = [&folder](const TrainRun& run) {
     const auto resumed = run.trainer->resume(folder.path());
     REQUIRE_FALSE(resumed);
     CHECK(is(resumed.error(), GpuError::invalid));
     return resumed.error().message;
   };
-  LoraRun adapter;
+  TrainRun adapter(with_lora());
   adapter.go(1);
   REQUIRE(adapter.trainer->save(folder.path()));
-  CHECK(refusal(LoraRun(LoraOptions{})).find("of a run with LoRA, and this one learns every weight") != std::string::npos);
+  CHECK(refusal(TrainRun()).find("of a run with LoRA, and this one learns every weight") != std::string::npos);
   LoraOptions other = some_lora();
   other.alpha = 7;
-  CHECK(refusal(LoraRun(other)).find("other settings") != std::string::npos);
+  CHECK(refusal(TrainRun(with_lora(other))).find("other settings") != std::string::npos);
   other = some_lora();
   other.targets[0] = false;
-  CHECK(refusal(LoraRun(other)).find("other settings") != std::string::npos);
+  CHECK(refusal(TrainRun(with_lora(other))).find("other settings") != std::string::npos);
   auto weights = weights_of(tiny());
   weights[0] += 1;
-  CHECK(refusal(LoraRun(some_lora(), quick(), 1, weights)).find("beside other weights") != std::string::npos);
+  CHECK(refusal(TrainRun(with_lora(), 1, weights)).find("beside other weights") != std::string::npos);
   std::filesystem::remove_all(folder.path("step-00000001"));
-  LoraRun whole{LoraOptions{}};
+  TrainRun whole;
   whole.go(1);
   REQUIRE(whole.trainer->save(folder.path()));
-  CHECK(refusal(LoraRun()).find("of a run that learns every weight, and this one has LoRA") != std::string::npos);
+  CHECK(refusal(TrainRun(with_lora())).find("of a run that learns every weight, and this one has LoRA") != std::string::npos);
 }
 
 TEST_CASE("micro-batches, recomputation and threads change nothing of an adapter but rounding", "[gpu][lora]") {
-  const auto reference = LoraRun().go(6);
+  const auto reference = TrainRun(with_lora()).go(6);
   TrainOptions options = quick();
   options.rows = GENERATE(13U, 200U);
   options.keep = GENERATE(Keep::everything, Keep::inputs);
-  const auto losses = LoraRun(some_lora(), options, GENERATE(1U, 3U)).go(6);
+  const auto losses = TrainRun(with_lora(some_lora(), options), GENERATE(1U, 3U)).go(6);
   for (std::size_t i = 0; i < losses.size(); ++i) CHECK(losses[i] == Approx(reference[i]).epsilon(1e-4));
 }
 
 TEST_CASE("ranks have an adapter's loss curve of one", "[gpu][lora][collective]") {
-  const auto reference = LoraRun().go(6);
+  const auto reference = TrainRun(with_lora()).go(6);
   const auto of_ranks = on_ranks(2, [](Collective& ranks) -> std::vector<double> {
     TrainOptions options = quick();
     options.lora = some_lora();

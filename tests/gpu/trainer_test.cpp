@@ -4,30 +4,14 @@
 
 #include "gpu/gpu_error.hpp"
 #include "gpu/train/trainer.hpp"
-#include "tests/gpu/decoder_fixture.hpp"
 #include "tests/gpu/scratch_folder.hpp"
-#include "tests/gpu/train_fixture.hpp"
+#include "tests/gpu/train_run.hpp"
 
 namespace outlast::gpu::trainer_test {
 namespace {
 
-struct Run {
-  explicit Run(TrainOptions options = quick(), std::size_t threads = 1) : device(need(CpuDevice::make(threads))) {
-    const ModelConfig config = tiny();
-    trainer = need(Trainer::make(*device, config, random_weights(config, ParameterLayout(config), 5), samples, options));
-  }
-  std::vector<double> go(int steps) {
-    std::vector<double> losses;
-    for (int i = 0; i < steps; ++i) losses.push_back(need(trainer->step()).loss);
-    return losses;
-  }
-  std::unique_ptr<CpuDevice> device;
-  std::vector<Sample> samples = counting(50);
-  std::unique_ptr<Trainer> trainer;
-};
-
 TEST_CASE("a student learns to count", "[gpu]") {
-  Run run;
+  TrainRun run;
   const EvalReport before = need(run.trainer->evaluate(run.samples));
   run.go(150);
   const EvalReport after = need(run.trainer->evaluate(run.samples));
@@ -39,21 +23,21 @@ TEST_CASE("a student learns to count", "[gpu]") {
 }
 
 TEST_CASE("the same run gives the same numbers, and another seed others", "[gpu]") {
-  CHECK(Run().go(5) == Run().go(5));
+  CHECK(TrainRun().go(5) == TrainRun().go(5));
   TrainOptions other = quick();
   other.seed = 2;
-  CHECK(Run().go(5) != Run(other).go(5));
+  CHECK(TrainRun().go(5) != TrainRun(other).go(5));
 }
 
 TEST_CASE("a run that goes on from a checkpoint is the run that never stopped, to the bit", "[gpu]") {
   const ScratchFolder folder;
-  Run whole;
+  TrainRun whole;
   const auto losses = whole.go(9);
-  Run first;
+  TrainRun first;
   first.go(4);
   REQUIRE(first.trainer->save(folder.path()));
   first.go(2);  // lost with the process
-  Run second;
+  TrainRun second;
   REQUIRE(need(second.trainer->resume(folder.path())));
   CHECK(second.trainer->steps_done() == 4);
   const auto rest = second.go(5);
@@ -63,14 +47,14 @@ TEST_CASE("a run that goes on from a checkpoint is the run that never stopped, t
 
 TEST_CASE("a checkpoint that was never finished is not seen, and is cleared away", "[gpu]") {
   const ScratchFolder folder;
-  Run run;
+  TrainRun run;
   CHECK_FALSE(need(run.trainer->resume(folder.path())));
   run.go(1);
   REQUIRE(run.trainer->save(folder.path()));
   run.go(1);
   REQUIRE(run.trainer->save(folder.path()));
   std::filesystem::create_directories(folder.path("step-00000009.unfinished"));
-  Run other;
+  TrainRun other;
   REQUIRE(need(other.trainer->resume(folder.path())));
   CHECK(other.trainer->steps_done() == 2);
   REQUIRE(prune_checkpoints(folder.path(), 1));
@@ -81,14 +65,14 @@ TEST_CASE("a checkpoint that was never finished is not seen, and is cleared away
 
 TEST_CASE("a step is saved again without a moment in which it is not there", "[gpu]") {
   const ScratchFolder folder;
-  Run run;
+  TrainRun run;
   run.go(1);
   REQUIRE(run.trainer->save(folder.path()));
   REQUIRE(run.trainer->save(folder.path()));
   CHECK_FALSE(std::filesystem::exists(folder.path("step-00000001.unfinished")));
-  CHECK(need(Run().trainer->resume(folder.path())));
+  CHECK(need(TrainRun().trainer->resume(folder.path())));
   REQUIRE(write_whole_file(folder.path("file"), ""));
-  const auto unreadable = Run().trainer->resume(folder.path("file"));
+  const auto unreadable = TrainRun().trainer->resume(folder.path("file"));
   REQUIRE_FALSE(unreadable);
   CHECK(is(unreadable.error(), GpuError::io));
 }
@@ -96,7 +80,7 @@ TEST_CASE("a step is saved again without a moment in which it is not there", "[g
 TEST_CASE("samples that nobody learned from are evaluated, with or without a teacher's words", "[gpu]") {
   TrainOptions options = quick();
   options.positions = 20;
-  Run run(options);
+  TrainRun run(options);
   auto samples = counting(3);
   samples[0].tokens.insert(samples[0].tokens.end(), 16, 1);
   samples[0].weights.insert(samples[0].weights.end(), 16, 1.0F);
@@ -113,12 +97,12 @@ TEST_CASE("samples that nobody learned from are evaluated, with or without a tea
 
 TEST_CASE("a checkpoint of another run is refused", "[gpu]") {
   const ScratchFolder folder;
-  Run run;
+  TrainRun run;
   run.go(1);
   REQUIRE(run.trainer->save(folder.path()));
   TrainOptions other = quick();
   other.schedule.peak = 2e-2;
-  const auto resumed = Run(other).trainer->resume(folder.path());
+  const auto resumed = TrainRun(other).trainer->resume(folder.path());
   REQUIRE_FALSE(resumed);
   CHECK(is(resumed.error(), GpuError::invalid));
   auto samples = counting(50);
@@ -127,17 +111,17 @@ TEST_CASE("a checkpoint of another run is refused", "[gpu]") {
   auto of_other_data = need(Trainer::make(*device, tiny(), random_weights(tiny(), ParameterLayout(tiny()), 5), samples, quick()));
   CHECK_FALSE(of_other_data->resume(folder.path()));
   REQUIRE(write_whole_file(folder.path("step-00000001/place.json"), "{}"));
-  const auto broken = Run().trainer->resume(folder.path());
+  const auto broken = TrainRun().trainer->resume(folder.path());
   REQUIRE_FALSE(broken);
   CHECK(is(broken.error(), GpuError::malformed));
 }
 
 TEST_CASE("micro-batches, recomputation and threads change nothing but rounding", "[gpu]") {
-  const auto reference = Run().go(6);
+  const auto reference = TrainRun().go(6);
   TrainOptions options = quick();
   options.rows = GENERATE(13U, 200U);
   options.keep = GENERATE(Keep::everything, Keep::inputs);
-  const auto losses = Run(options, GENERATE(1U, 2U, 3U)).go(6);
+  const auto losses = TrainRun(options, GENERATE(1U, 2U, 3U)).go(6);
   for (std::size_t i = 0; i < losses.size(); ++i) CHECK(losses[i] == Approx(reference[i]).epsilon(1e-4));
 }
 
