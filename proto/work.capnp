@@ -81,6 +81,7 @@ struct Start @0xb2f06c81d94e7a3c {
     train @0 :Train;
     evaluate @1 :Evaluate;
     generate @2 :Generate;
+    trainAdapter @3 :Train;  # with loraRank: a worker that does not know LoRA refuses it, where it would learn every weight
   }
 }
 

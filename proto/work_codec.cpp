@@ -153,7 +153,7 @@ Generate read(schema::Generate::Reader in) {
 }
 
 void write(const Start& start, schema::Start::Builder out) {
-  if (const auto* const train = std::get_if<Train>(&start)) write(*train, out.initTrain());
+  if (const auto* const train = std::get_if<Train>(&start)) write(*train, train->lora_rank == 0 ? out.initTrain() : out.initTrainAdapter());
   if (const auto* const evaluate = std::get_if<Evaluate>(&start)) write(*evaluate, out.initEvaluate());
   if (const auto* const generate = std::get_if<Generate>(&start)) write(*generate, out.initGenerate());
 }
@@ -162,6 +162,7 @@ Start read(schema::Start::Reader in) {
     case schema::Start::TRAIN: return read(in.getTrain());
     case schema::Start::EVALUATE: return read(in.getEvaluate());
     case schema::Start::GENERATE: return read(in.getGenerate());
+    case schema::Start::TRAIN_ADAPTER: return read(in.getTrainAdapter());
   }
   throw Unfit{FrameError::unknown_kind, "work of a kind that this version does not know"};
 }

@@ -2,9 +2,12 @@
 
 #include <cmath>
 
+#include <capnp/serialize.h>
 #include <catch2/catch.hpp>
 
 #include "core/random.hpp"
+#include "proto/frame.hpp"
+#include "proto/work.capnp.h"
 
 namespace outlast::work::work_codec_test {
 namespace {
@@ -104,6 +107,19 @@ TEST_CASE("an event of a kind that came later reads as a note", "[proto][work]")
   const auto decoded = decode_events((*encode(events))->bytes());
   REQUIRE(decoded);
   CHECK(decoded->events[0].kind == EventKind::note);
+}
+
+TEST_CASE("training of an adapter is work of its own kind, which a worker without LoRA refuses", "[proto][work]") {
+  const auto kind_of = [](const Train& train) {
+    const auto frame = *encode(Start(train));
+    const AlignedBytes aligned(frame->bytes());
+    capnp::FlatArrayMessageReader reader(kj::arrayPtr(reinterpret_cast<const capnp::word*>(aligned.data()), aligned.word_count()));
+    return reader.getRoot<schema::Start>().which();
+  };
+  Train train = some_training();
+  CHECK(kind_of(train) == schema::Start::TRAIN_ADAPTER);
+  train.lora_rank = 0;
+  CHECK(kind_of(train) == schema::Start::TRAIN);
 }
 
 TEST_CASE("work beyond its limits is refused by both sides", "[proto][work]") {
