@@ -275,9 +275,13 @@ std::string ClusterPart::status_json() const {
     else json.string(shard.replicas.front());
     json.key("epoch").number(shard.owner ? shard.owner->epoch : std::uint64_t{0});
     json.key("entries").number(tails[shard.shard]).key("replicas").begin_array();
-    for (const auto& [name, applied] : replicas[shard.shard]) {
-      json.begin_object().key("node").string(name).key("entries").number(applied);
-      json.key("lag_entries").number(tails[shard.shard] - applied).end_object();
+    std::map<std::string, std::optional<std::uint64_t>> of_shard(replicas[shard.shard].begin(), replicas[shard.shard].end());
+    for (const std::string& name : shard.replicas) of_shard.try_emplace(name);  // that nothing was heard of yet
+    for (const auto& [name, applied] : of_shard) {
+      json.begin_object().key("node").string(name);
+      if (applied) json.key("entries").number(*applied).key("lag_entries").number(tails[shard.shard] - *applied);
+      else json.key("entries").null().key("lag_entries").null();
+      json.end_object();
     }
     json.end_array().end_object();
   }

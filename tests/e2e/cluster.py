@@ -166,7 +166,7 @@ class ClusterNode(Node):
     def ledger(self):
         """{shard: entries} of every shard that this node replicates."""
         mine = [shard["shard"] for shard in self.status()["shards"]
-                if self.name in (replica["node"] for replica in shard["replicas"])]
+                if any(replica["node"] == self.name and replica["entries"] is not None for replica in shard["replicas"])]
         return {shard: self.shard_entries(shard) for shard in mine}
 
 

@@ -85,6 +85,11 @@ def figures(node, name):
     return {shard: int(value) for shard, value in found}
 
 
+def told_of(node, other):
+    """What a node tells of the entries of another's replicas."""
+    return {replica["entries"] for shard in node.status()["shards"] for replica in shard["replicas"] if replica["node"] == other}
+
+
 def copied(node):
     """The shards that it has taken from a peer since it started."""
     log = node.daemon.log_path.read_text(errors="replace")
@@ -111,6 +116,7 @@ def test_a_node_that_was_away_for_too_long_takes_copies_from_a_peer(trimmed):
     busy = {shard for shard, entries in had.items() if shard != "control" and entries > 5}
     assert busy
     victim.kill()
+    wait_for(lambda: told_of(trimmed["n1"], "n3") == {None}, "n1 has nothing heard of n3's replicas any more", 20)
     # What it may have applied after it was asked.
     had = {shard: max(figures(node, "outlast_shard_entries")[shard] for node in trimmed.others("n3")) for shard in busy}
     trim_beyond(trimmed, had)
