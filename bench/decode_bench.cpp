@@ -8,7 +8,11 @@
 #include <numeric>
 #include <vector>
 
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
 #include "bench/measuring.hpp"
+#include "bench/student.hpp"
 #include "core/check.hpp"
 #include "gpu/cpu/cpu_device.hpp"
 #include "gpu/cpu/vector_math.hpp"
@@ -23,35 +27,10 @@ using bench::Steady;
 
 namespace {
 
-constexpr std::size_t vocabulary = 8'192;
 constexpr std::size_t prompt_tokens = 32;
 constexpr std::size_t answer_tokens = 256;
 constexpr std::size_t together = 16;
 constexpr int runs = 5;  // the best counts: other work on the machine only takes away
-
-ModelConfig student() {
-  ModelConfig config;
-  config.vocabulary = vocabulary;
-  config.hidden = 320;
-  config.intermediate = 1'024;
-  config.layers = 6;
-  config.heads = 6;
-  config.kv_heads = 2;
-  config.head_dim = 64;
-  config.positions = 2'048;
-  return config;
-}
-
-// All bytes, and pairs of them.
-std::shared_ptr<const Tokenizer> tokenizer() {
-  TokenizerModel model;
-  for (int byte = 0; byte < 256; ++byte) model.tokens.emplace_back(1, static_cast<char>(byte));
-  for (TokenId pair = 0; model.tokens.size() < vocabulary; ++pair) {
-    model.merges.emplace_back(pair / 256, pair % 256);
-    model.tokens.push_back(model.tokens[pair / 256] + model.tokens[pair % 256]);
-  }
-  return std::make_shared<const Tokenizer>(std::move(model));
-}
 
 // Several sums at once: one alone would wait for itself.
 OUTLAST_KERNEL float streamed_sum(const float* numbers, std::size_t count) {
@@ -85,10 +64,10 @@ double bandwidth_of(const Array& weights) {
 }
 
 // Tokens a second of `count` requests at once, prompts not counted.
-double tokens_per_second(DecodeEngine& engine, std::size_t count, std::uint64_t seed) {
+double tokens_per_second(DecodeEngine& engine, const ModelConfig& config, std::size_t count, std::uint64_t seed) {
   for (std::size_t i = 0; i < count; ++i) {
     DecodeRequest request;
-    for (std::size_t at = 0; at < prompt_tokens; ++at) request.prompt.push_back(static_cast<TokenId>(noise(seed + i, at) % vocabulary));
+    for (std::size_t at = 0; at < prompt_tokens; ++at) request.prompt.push_back(static_cast<TokenId>(noise(seed + i, at) % config.vocabulary));
     request.tokens_max = answer_tokens;
     need(engine.submit(std::move(request)));
   }
@@ -108,8 +87,13 @@ double tokens_per_second(DecodeEngine& engine, std::size_t count, std::uint64_t 
 
 }  // namespace
 
-int main() {
-  const ModelConfig config = student();
+int main(int argc, char** argv) {
+  CLI::App app{"Decodes with a student of ten million parameters on this machine's processors, and says how fast."};
+  bool json = false;
+  app.add_flag("--json", json, "prints one JSON object");
+  CLI11_PARSE(app, argc, argv);
+
+  const ModelConfig config = bench::student();
   const ParameterLayout layout(config);
   const auto device = need(CpuDevice::make(0));
   const auto memory = need(device->allocate(layout.count(), Dtype::f32));
@@ -119,7 +103,7 @@ int main() {
   limits.sequences = together;
   limits.positions = prompt_tokens + answer_tokens;
   limits.pages = together * limits.positions / limits.page_rows;
-  const auto engine = need(DecodeEngine::make(*device, config, view_weights(config, layout, memory->array()), tokenizer(), limits));
+  const auto engine = need(DecodeEngine::make(*device, config, view_weights(config, layout, memory->array()), bench::tokenizer_of(config.vocabulary), limits));
 
   const double weight_bytes = static_cast<double>(config.matmul_parameters()) * sizeof(float);
   double bandwidth = 0;
@@ -127,10 +111,15 @@ int main() {
   double all = 0;
   for (int run = 0; run < runs; ++run) {
     bandwidth = std::max(bandwidth, bandwidth_of(memory->array()));
-    alone = std::max(alone, tokens_per_second(*engine, 1, 1'000 * static_cast<std::uint64_t>(run)));
-    all = std::max(all, tokens_per_second(*engine, together, 1'000 * static_cast<std::uint64_t>(run) + 1));
+    alone = std::max(alone, tokens_per_second(*engine, config, 1, 1'000 * static_cast<std::uint64_t>(run)));
+    all = std::max(all, tokens_per_second(*engine, config, together, 1'000 * static_cast<std::uint64_t>(run) + 1));
   }
   const double limit = bandwidth / weight_bytes;
+  if (json) {
+    const nlohmann::json figures{{"alone_tokens_per_s", alone}, {"together_tokens_per_s", all}, {"share_of_bandwidth", alone / limit}};
+    std::printf("%s\n", figures.dump().c_str());
+    return 0;
+  }
   std::printf("%.1f million parameters, %.1f MB; a plain sum reads %.1f GB/s: %.0f times the weights a second\n", static_cast<double>(config.parameters()) / 1e6,
               weight_bytes / 1e6, bandwidth / 1e9, limit);
   std::printf("alone      %8.0f tokens/s  %.2f of reading the weights once a token\n", alone, alone / limit);

@@ -17,6 +17,7 @@
 #include <nlohmann/json.hpp>
 
 #include "bench/measuring.hpp"
+#include "bench/student.hpp"
 #include "core/check.hpp"
 #include "gpu/cuda/cuda.hpp"
 #include "gpu/decode/decode_engine.hpp"
@@ -102,15 +103,6 @@ std::vector<float> weights_of(const ModelConfig& config, const ParameterLayout& 
   return weights;
 }
 
-std::vector<Sample> samples_of(std::size_t count, std::size_t tokens, std::size_t vocabulary) {
-  std::vector<Sample> samples(count);
-  for (std::size_t number = 0; number < count; ++number) {
-    for (std::size_t i = 0; i < tokens; ++i) samples[number].tokens.push_back(static_cast<std::int32_t>(noise(number, i) % vocabulary));
-    samples[number].weights.assign(tokens, 1.0F);
-  }
-  return samples;
-}
-
 struct Training {
   double tokens_per_second = 0;
   double flops = 0;  // a second
@@ -118,7 +110,7 @@ struct Training {
 };
 
 Training train(Device& device, const ModelConfig& config, std::span<const float> weights, std::size_t rows, std::size_t tokens, int steps) {
-  const std::vector<Sample> samples = samples_of(4 * rows / tokens, tokens, config.vocabulary);
+  const std::vector<Sample> samples = bench::samples_of(4 * rows / tokens, tokens, config.vocabulary);
   TrainOptions options;
   options.rows = rows;
   options.batch_samples = rows / tokens;
@@ -142,17 +134,6 @@ Training train(Device& device, const ModelConfig& config, std::span<const float>
   return training;
 }
 
-// All bytes, and tokens with a byte more.
-std::shared_ptr<const Tokenizer> tokenizer_of(std::size_t tokens) {
-  TokenizerModel model;
-  for (int byte = 0; byte < 256; ++byte) model.tokens.emplace_back(1, static_cast<char>(byte));
-  for (TokenId pair = 0; model.tokens.size() < tokens; ++pair) {
-    model.merges.emplace_back(pair / 256, pair % 256);
-    model.tokens.push_back(model.tokens[pair / 256] + model.tokens[pair % 256]);
-  }
-  return std::make_shared<const Tokenizer>(std::move(model));
-}
-
 // Of one request, its prompt not counted.
 double decode(Device& device, const ModelConfig& config, std::span<const float> weights, std::size_t answer) {
   const ParameterLayout layout(config);
@@ -162,7 +143,7 @@ double decode(Device& device, const ModelConfig& config, std::span<const float> 
   limits.rows = std::max<std::size_t>(prompt_tokens, limits.sequences);
   limits.positions = prompt_tokens + answer;
   limits.pages = 2 * limits.positions / limits.page_rows;
-  const auto engine = need(DecodeEngine::make(device, config, view_weights(config, layout, memory->array()), tokenizer_of(config.vocabulary), limits));
+  const auto engine = need(DecodeEngine::make(device, config, view_weights(config, layout, memory->array()), bench::tokenizer_of(config.vocabulary), limits));
   double best = 0;
   for (int run = 0; run < decode_runs; ++run) {
     DecodeRequest request;
