@@ -1,4 +1,4 @@
-// Collective: what the ranks of one run do together with their numbers. The seam behind which Gloo moves them between CPUs, and
+// Collective: what the ranks of one run do together with their numbers. The seam behind which TCP moves them between CPUs, and
 // NCCL between GPUs.
 //
 // Every rank calls the same operations in the same order with arrays of the same sizes, and gets the same answer. Errors of all

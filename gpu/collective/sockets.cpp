@@ -34,6 +34,16 @@ Failure cannot(const std::string& what, const std::string& address, std::uint16_
   return fail(GpuError::io, "cannot " + what + " " + address + " port " + std::to_string(port) + ": " + std::strerror(errno));
 }
 
+Result<Descriptor> open_connection(const std::string& address, std::uint16_t port, int flags) {
+  const auto where = resolve(address, port);
+  if (!where) return fail(where.error());
+  Descriptor socket(::socket((*where)->ai_family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0));
+  const int yes = 1;
+  ::setsockopt(socket.number(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+  if (::connect(socket.number(), (*where)->ai_addr, (*where)->ai_addrlen) != 0 && errno != EINPROGRESS) return cannot("connect to", address, port);
+  return socket;
+}
+
 }  // namespace
 
 void Descriptor::reset() {
@@ -58,14 +68,15 @@ Result<Listener> listen_at(const std::string& address, std::uint16_t port) {
   return listener;
 }
 
-Result<Descriptor> connect_to(const std::string& address, std::uint16_t port) {
-  const auto where = resolve(address, port);
-  if (!where) return fail(where.error());
-  Descriptor socket(::socket((*where)->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (::connect(socket.number(), (*where)->ai_addr, (*where)->ai_addrlen) != 0) return cannot("connect to", address, port);
-  const int yes = 1;
-  ::setsockopt(socket.number(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-  return socket;
+Result<Descriptor> connect_to(const std::string& address, std::uint16_t port) { return open_connection(address, port, 0); }
+
+Result<Descriptor> begin_connect(const std::string& address, std::uint16_t port) { return open_connection(address, port, SOCK_NONBLOCK); }
+
+bool is_loopback(const std::string& address) {
+  const auto where = resolve(address, 0);
+  if (!where) return false;
+  if ((*where)->ai_family == AF_INET6) return IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6*>((*where)->ai_addr)->sin6_addr);
+  return ntohl(reinterpret_cast<const sockaddr_in*>((*where)->ai_addr)->sin_addr.s_addr) >> 24U == IN_LOOPBACKNET;
 }
 
 Result<Descriptor> make_event() {

@@ -1,4 +1,4 @@
-// What a rendezvous needs of TCP.
+// What a rendezvous and a collective need of TCP.
 #pragma once
 
 #include <cstdint>
@@ -36,6 +36,9 @@ struct Listener {
 // Numeric addresses. Errors: io.
 Result<Listener> listen_at(const std::string& address, std::uint16_t port);
 Result<Descriptor> connect_to(const std::string& address, std::uint16_t port);
+// Does not block, nor does the socket: the first write waits for the connection.
+Result<Descriptor> begin_connect(const std::string& address, std::uint16_t port);
+bool is_loopback(const std::string& address);
 // An event that a thread in poll() hears of.
 Result<Descriptor> make_event();
 void raise_event(const Descriptor& event);

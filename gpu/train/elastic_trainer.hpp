@@ -39,7 +39,7 @@ struct ElasticEvents {
 // One owner.
 class ElasticTrainer {
  public:
-  // How the ranks of a generation are connected, such as by GlooCollective::make(). Errors: peer_lost, and others that end the run.
+  // How the ranks of a generation are connected, such as by TcpCollective::make(). Errors: peer_lost, and others that end the run.
   using Connect = std::function<Result<std::unique_ptr<Collective>>(const Generation& generation)>;
   struct Job {
     Device& device;

@@ -1,4 +1,7 @@
+#include <sys/socket.h>
+
 #include <barrier>
+#include <sstream>
 
 #include "core/random.hpp"
 #include "gpu/gpu_error.hpp"
@@ -79,7 +82,7 @@ TEST_CASE("parts follow each other and cover all", "[gpu][collective]") {
 }
 
 TEST_CASE("a rank that does not come is waited for no longer than was said", "[gpu][collective]") {
-  GlooOptions options;
+  TcpCollectiveOptions options;
   options.patience = 300ms;
   std::barrier<> noticed(3);
   const auto errors = on_ranks(
@@ -98,6 +101,72 @@ TEST_CASE("a rank that does not come is waited for no longer than was said", "[g
       options);
   CHECK(std::count(errors.begin(), errors.end(), "peer_lost, and no more use") == 2);
   CHECK(std::count(errors.begin(), errors.end(), "none, and no more use") == 1);
+}
+
+// Before others hear where this rank listens, strangers are there: more than may be let to say who they are at one time, most of whom
+// say nothing, some what a rank would with another secret.
+class BesetRendezvous final : public Rendezvous {
+ public:
+  explicit BesetRendezvous(Rendezvous& inner) : inner_(inner) {}
+  Result<Generation> join(std::chrono::milliseconds patience) override { return inner_.join(patience); }
+  Result<void> put(std::uint64_t generation, const std::string& key, const std::string& value) override {
+    std::istringstream words(value);
+    std::string address;
+    std::uint16_t port = 0;
+    words >> address >> port;
+    std::string hello = value.substr(value.find("outlast rank"));
+    hello.back() = hello.back() == '0' ? '1' : '0';
+    for (int i = 0; i < 40; ++i) {
+      auto stranger = connect_to(address, port);
+      if (!stranger) return fail(stranger.error());
+      if (i % 4 == 0) [[maybe_unused]] const auto sent = ::send(stranger->number(), hello.data(), hello.size() - (i % 8 == 0 ? 0 : 1), MSG_NOSIGNAL);
+      strangers_.push_back(std::move(*stranger));
+    }
+    return inner_.put(generation, key, value);
+  }
+  Result<std::string> get(std::uint64_t generation, const std::string& key, std::chrono::milliseconds patience) override { return inner_.get(generation, key, patience); }
+  Result<void> leave(std::uint64_t generation, std::chrono::milliseconds patience) override { return inner_.leave(generation, patience); }
+  void watch(std::uint64_t generation, std::function<void()> ended) override { inner_.watch(generation, std::move(ended)); }
+  void unwatch() override { inner_.unwatch(); }
+
+ private:
+  Rendezvous& inner_;
+  std::vector<Descriptor> strangers_;
+};
+
+TEST_CASE("strangers who connect to a rank are not let in, and keep no rank out", "[gpu][collective]") {
+  const auto sums = on_ranks(
+      3,
+      [](Collective& collective) {
+        std::vector<float> numbers{static_cast<float>(collective.rank()), 1};
+        return collective.all_reduce_sum(floats(numbers)) ? numbers : std::vector<float>();
+      },
+      {}, [](Rendezvous& rendezvous) { return std::make_unique<BesetRendezvous>(rendezvous); });
+  for (const auto& of_rank : sums) CHECK(of_rank == std::vector<float>{3, 3});
+}
+
+TEST_CASE("ranks that do not do the same hear of it", "[gpu][collective]") {
+  const auto errors = on_ranks(2, [](Collective& collective) {
+    std::vector<float> own(1'000 + collective.rank());
+    std::vector<float> taken(1'000);  // of the first rank's message, as long as it is; of the second one's it is not
+    const auto done = collective.pass_on(floats(own), floats(taken));
+    return done ? std::string("none") : done.error().message;
+  });
+  CHECK(std::count_if(errors.begin(), errors.end(), [](const std::string& error) { return error.find("elsewhere in the run") != std::string::npos; }) == 1);
+}
+
+TEST_CASE("ranks do not send over a network unless that is wanted", "[gpu][collective]") {
+  const auto server = need(RendezvousServer::make("127.0.0.1", 0, roll_of(2)));
+  const auto client = need(RendezvousClient::make("127.0.0.1", server->port(), run_of_tests));
+  for (const std::string address : {"0.0.0.0", "10.1.2.3", "::", "fd00::1"}) {
+    INFO(address);
+    TcpCollectiveOptions options;
+    options.address = address;
+    const auto made = TcpCollective::make(*client, {1, 0, 2}, options);
+    REQUIRE_FALSE(made);
+    CHECK(is(made.error(), GpuError::invalid));
+    CHECK(made.error().message.find("not encrypted") != std::string::npos);
+  }
 }
 
 }  // namespace

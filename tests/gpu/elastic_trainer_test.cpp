@@ -125,9 +125,7 @@ std::vector<RankStory> survivors_of(const RankProcesses::Plan& plan) {
   return survivors;
 }
 
-// Run by hand: where a second rank dies while ranks connect, Gloo's own thread may abort a survivor (docs/decisions/0015-ranks-of-a-run.md),
-// in about one of twenty runs on a busy machine.
-TEST_CASE("ranks are lost one after the other, until one is left", "[.slow][gpu][collective]") {
+TEST_CASE("ranks are lost one after the other, until one is left", "[gpu][collective]") {
   const auto survivors = survivors_of({3, steps, {}, 0, {strike(0, "reduce_scatter", 5 * buckets + 1, "before", SIGKILL),
                                                         strike(2, "reduce_scatter", 12 * buckets + 1, "before", SIGKILL)}});
   REQUIRE(survivors.size() == 1);
@@ -135,7 +133,7 @@ TEST_CASE("ranks are lost one after the other, until one is left", "[.slow][gpu]
   CHECK(survivors[0].formed.back().origin == "copies");
 }
 
-TEST_CASE("two ranks that are no neighbours are lost together", "[.slow][gpu][collective]") {
+TEST_CASE("two ranks that are no neighbours are lost together", "[gpu][collective]") {
   const int at = 9 * buckets + 2;
   const auto survivors = survivors_of({4, steps, {}, 0, {strike(0, "reduce_scatter", at, "before", SIGKILL), strike(2, "reduce_scatter", at, "before", SIGKILL)}});
   REQUIRE(survivors.size() == 2);
@@ -145,7 +143,7 @@ TEST_CASE("two ranks that are no neighbours are lost together", "[.slow][gpu][co
   }
 }
 
-TEST_CASE("a rank is lost while the others recover from a loss", "[.slow][gpu][collective]") {
+TEST_CASE("a rank is lost while the others recover from a loss", "[gpu][collective]") {
   const std::string operation = GENERATE("all_reduce:2:before", "all_reduce:3:after", "pass_on:11:before", "pass_on:11:after");
   INFO(operation);
   const auto survivors = survivors_of({4, steps, {}, 0, {strike(0, "reduce_scatter", 9 * buckets + 2, "before", SIGKILL), "2:" + operation + ":9"}});
@@ -156,7 +154,7 @@ TEST_CASE("a rank is lost while the others recover from a loss", "[.slow][gpu][c
   }
 }
 
-TEST_CASE("a rank is lost while ranks connect", "[.slow][gpu][collective]") {
+TEST_CASE("a rank is lost while ranks connect", "[gpu][collective]") {
   const std::string when = GENERATE("put:1:before", "put:1:after", "put:2:before", "put:2:after");
   INFO(when);
   const auto survivors = survivors_of({4, steps, {}, 0, {"3:" + when + ":9", strike(0, "reduce_scatter", 9 * buckets + 2, "before", SIGKILL)}});
@@ -167,7 +165,7 @@ TEST_CASE("a rank is lost when all work is done and others still wait to leave",
   CHECK(survivors_of({3, steps, {}, 0, {"1:leave:1:before:9"}}).size() == 2);
 }
 
-TEST_CASE("when neighbours are lost together the newest checkpoint is what is left, or the beginning", "[.slow][gpu][collective]") {
+TEST_CASE("when neighbours are lost together the newest checkpoint is what is left, or the beginning", "[gpu][collective]") {
   const ScratchFolder folder;
   const bool saves = GENERATE(true, false);
   const int at = 9 * buckets + 2;

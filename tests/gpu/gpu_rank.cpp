@@ -9,7 +9,7 @@
 #include <sstream>
 
 #include "core/clock.hpp"
-#include "gpu/collective/gloo_collective.hpp"
+#include "gpu/collective/tcp_collective.hpp"
 #include "gpu/collective/rendezvous_client.hpp"
 #include "gpu/cpu/cpu_device.hpp"
 #include "gpu/train/elastic_trainer.hpp"
@@ -162,9 +162,9 @@ Result<void> run(std::span<char*> arguments) {
   FaultyRendezvous rendezvous(**client, faults);
   const auto connect = [&rendezvous, &faults](const Generation& generation) -> Result<std::unique_ptr<Collective>> {
     if (generation.number == 1) faults.keep_those_of(generation.rank);
-    auto gloo = GlooCollective::make(rendezvous, generation, {});
-    if (!gloo) return gloo;
-    return std::make_unique<FaultyCollective>(std::move(*gloo), faults);
+    auto ring = TcpCollective::make(rendezvous, generation, {});
+    if (!ring) return ring;
+    return std::make_unique<FaultyCollective>(std::move(*ring), faults);
   };
   ElasticOptions options;
   options.folder = arguments[3];

@@ -1,11 +1,13 @@
 // Ranks as threads of one process.
 #pragma once
 
+#include <functional>
 #include <future>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "gpu/collective/gloo_collective.hpp"
+#include "gpu/collective/tcp_collective.hpp"
 #include "gpu/collective/rendezvous_client.hpp"
 #include "gpu/collective/rendezvous_server.hpp"
 #include "tests/gpu/decoder_fixture.hpp"
@@ -25,19 +27,21 @@ inline RollOptions roll_of(std::size_t ranks) {
 
 inline Array floats(std::vector<float>& numbers) { return {numbers.data(), numbers.size(), Dtype::f32}; }
 
-// What a rank finds out, it returns: Catch's checks are for one thread.
+// What a rank finds out, it returns: Catch's checks are for one thread. `around`: what the collective is given in place of its rendezvous.
 template <class Work>
-auto on_ranks(std::size_t ranks, const Work& work, const GlooOptions& options = {}) {
+auto on_ranks(std::size_t ranks, const Work& work, const TcpCollectiveOptions& options = {},
+              const std::function<std::unique_ptr<Rendezvous>(Rendezvous&)>& around = {}) {
   const auto server = need(RendezvousServer::make("127.0.0.1", 0, roll_of(ranks)));
   using Found = decltype(work(std::declval<Collective&>()));
   std::vector<std::future<Result<Found>>> running;
   for (std::size_t i = 0; i < ranks; ++i) {
-    running.push_back(std::async(std::launch::async, [&server, &options, &work]() -> Result<Found> {
+    running.push_back(std::async(std::launch::async, [&server, &options, &work, &around]() -> Result<Found> {
       const auto client = RendezvousClient::make("127.0.0.1", server->port(), run_of_tests);
       if (!client) return fail(client.error());
       const auto generation = (*client)->join(rank_patience);
       if (!generation) return fail(generation.error());
-      const auto collective = GlooCollective::make(**client, *generation, options);
+      const std::unique_ptr<Rendezvous> outer = around ? around(**client) : nullptr;
+      const auto collective = TcpCollective::make(outer ? *outer : **client, *generation, options);
       if (!collective) return fail(collective.error());
       Found found = work(**collective);
       if (Result<void> left = (*client)->leave(generation->number, rank_patience); !left) return fail(left.error());

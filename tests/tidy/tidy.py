@@ -45,7 +45,6 @@ THIRD_PARTY = {
     "simdjson.h": ["gateway", "cluster", "gpu"],
     "pcre2.h": ["gpu"],
     "utf8proc.h": ["gpu"],
-    "gloo/": ["gpu"],
     "cublasLt.h": ["gpu"],
     "cuda_bf16.h": ["gpu"],
     "cuda_runtime_api.h": ["gpu"],
