@@ -39,25 +39,6 @@ constexpr int warm_up_steps = 2;
 constexpr int measured_steps = 8;
 constexpr int decode_runs = 3;  // the best counts
 
-// Dense bf16 with sums in fp32, and memory, by NVIDIA's data sheets of these GPUs ("NVIDIA H100 Tensor Core GPU", and so on; those of H100
-// and H200 state twice the dense figure, with sparsity). The first whose name is within the device's counts.
-struct Peak {
-  const char* name;
-  double flops;
-  double bytes_per_second;
-};
-constexpr Peak peaks[] = {
-    {"H200 NVL", 835e12, 4.8e12},  {"H200", 989e12, 4.8e12},          {"H100 NVL", 835e12, 3.9e12},        {"H100 PCIe", 756e12, 2.0e12},
-    {"H100", 989e12, 3.35e12},     {"A100-SXM4-80GB", 312e12, 2.039e12}, {"A100 80GB PCIe", 312e12, 1.935e12}, {"A100", 312e12, 1.555e12},
-};
-
-std::optional<Peak> peak_of(const std::string& device) {
-  for (const Peak& peak : peaks) {
-    if (device.find(peak.name) != std::string::npos) return peak;
-  }
-  return std::nullopt;
-}
-
 struct Shape {
   const char* name;
   std::uint32_t hidden;
@@ -186,12 +167,12 @@ void print_row(const nlohmann::json& row) {
 }
 
 int measure(Device& device, const std::string& peer_file, const std::string& json_file) {
-  const auto peak = peak_of(device.name());
+  const auto peak = cuda_peak(device.name());
   const auto peer = read_peer(peer_file);
   nlohmann::json report{{"device", device.name()}, {"sequence_tokens", sequence_tokens}, {"rows", nlohmann::json::array()}};
   std::printf("%s\n", device.name().c_str());
   if (peak) std::printf("limits: %.0f TFLOP/s in bf16, %.2f TB/s\n", peak->flops / 1e12, peak->bytes_per_second / 1e12);
-  else std::printf("the limits of this device are not in the table of bench/gpu_bench.cpp: no shares of them\n");
+  else std::printf("the limits of this device are not in the table of gpu/cuda/peaks.cpp: no shares of them\n");
   std::printf("%-9s %-5s %10s  %12s  %14s\n", "what", "model", "tokens/s", "of the limit", "against PyTorch");
   const auto add = [&](const char* what, const char* model, double tokens_per_second, double share) {
     nlohmann::json row{{"what", what}, {"model", model}, {"tokens_per_second", tokens_per_second}};

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -38,6 +39,11 @@ class Device : public Operations {
   // Of weights in use and of activations: f32 on a CPU, bf16 on CUDA. Statistics, losses and optimizer state are f32.
   [[nodiscard]] virtual Dtype compute_dtype() const = 0;
   [[nodiscard]] virtual DeviceMemory memory() const = 0;
+  // Multiplications and additions a second of its matrix products in the compute type, at best: what MFU is a share of. Measured by a
+  // CPU when it is first asked, for some ten milliseconds; by the data sheet of a GPU. 0: not known.
+  [[nodiscard]] virtual double peak_flops() = 0;
+  // Of the hottest of its chips, by their own sensors. Any thread.
+  [[nodiscard]] virtual std::optional<float> temperature_c() const = 0;
 
   // All zero. Errors: too_large, with what is free.
   virtual Result<std::unique_ptr<Memory>> allocate(std::size_t count, Dtype dtype) = 0;

@@ -1,11 +1,11 @@
 // What work on the device needs of whoever asked for it, and the kinds of work. Each runs to its end on the device's thread.
 #pragma once
 
-#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "core/result.hpp"
 #include "gpu/device.hpp"
@@ -32,8 +32,8 @@ class JobContext {
 
 inline double number(std::uint64_t value) { return static_cast<double>(value); }
 
-inline void emit(JobContext& context, work::EventKind kind, std::string text, std::initializer_list<work::Figure> figures) {
-  context.emit({kind, std::move(text), figures, {}, 0});
+inline void emit(JobContext& context, work::EventKind kind, std::string text, std::vector<work::Figure> figures) {
+  context.emit({kind, std::move(text), std::move(figures), {}, 0});
 }
 
 // Beyond these an ask is refused before a file is read: what it would take is no run but a mistake.

@@ -271,10 +271,12 @@ class Run {
     const auto done = trainer_->step();
     if (!done) return fail(done.error());
     const gpu::DeviceMemory memory = device_.memory();
-    emit(context_, EventKind::step, {},
-         {{"step", number(done->step)}, {"steps", number(steps_)}, {"loss", done->loss}, {"rate", done->rate}, {"gradient_norm", done->gradient_norm},
-          {"tokens", number(done->rows)}, {"seconds", done->seconds}, {"tokens_per_second", number(done->rows) / done->seconds},
-          {"flops_per_second", done->flops / done->seconds}, {"memory_bytes", number(memory.total_bytes - memory.free_bytes)}});
+    std::vector<work::Figure> figures{{"step", number(done->step)}, {"steps", number(steps_)}, {"loss", done->loss}, {"rate", done->rate}, {"gradient_norm", done->gradient_norm},
+                                      {"tokens", number(done->rows)}, {"seconds", done->seconds}, {"tokens_per_second", number(done->rows) / done->seconds},
+                                      {"flops_per_second", done->flops / done->seconds}, {"memory_bytes", number(memory.total_bytes - memory.free_bytes)}};
+    if (const double peak = device_.peak_flops(); peak > 0) figures.push_back({"mfu", done->flops / done->seconds / peak});
+    if (const auto celsius = device_.temperature_c()) figures.push_back({"temperature_c", *celsius});
+    emit(context_, EventKind::step, {}, std::move(figures));
     const bool last = done->step == steps_;
     const auto due = [&](std::uint64_t every) { return every != 0 && done->step % every == 0 && !last; };
     if (due(work_.evaluate_every)) {

@@ -163,6 +163,7 @@ work::Status WorkerJobs::status() {
   work::Status status;
   status.memory_bytes = memory_.total_bytes;
   status.memory_free_bytes = memory_.free_bytes;
+  if (const auto celsius = device_.temperature_c()) status.temperature_c = *celsius;
   status.running = running_;
   status.waiting = static_cast<std::uint32_t>(waiting_.size());
   status.software = "outlast " OUTLAST_VERSION;

@@ -111,8 +111,9 @@ void WorkDisplay::show_step(const work::Event& event) {
   rate_ = kept * rate_ + (1 - kept) * event.figure("tokens_per_second");
   ++steps_seen_;
   const double seconds_left = (steps - step) * event.figure("tokens") / rate_;
+  const double mfu = event.figure("mfu");
   progress(bar(step / steps) + " step " + formatted("%.0f", step) + "/" + formatted("%.0f", steps) + "  loss " + formatted("%.4f", loss_) + "  " + count_text(rate_) +
-               " tokens/s  " + duration_text(seconds_left) + " left",
+               " tokens/s  " + (std::isnan(mfu) ? "" : "MFU " + percent_text(mfu) + "  ") + duration_text(seconds_left) + " left",
            step == steps);
 }
 

@@ -3,12 +3,14 @@
 #include <sys/sysinfo.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <new>
 #include <string>
 
+#include "gpu/cpu/processor.hpp"
 #include "gpu/gpu_error.hpp"
 
 namespace outlast::gpu {
@@ -61,6 +63,23 @@ DeviceMemory CpuDevice::memory() const {
   ::sysinfo(&info);
   return {std::uint64_t{info.totalram} * info.mem_unit, available_bytes()};
 }
+
+double CpuDevice::peak_flops() {
+  if (peak_flops_ > 0) return peak_flops_;
+  constexpr std::size_t size = 1'024;
+  constexpr int runs = 4;  // the best counts, and the first one warms up
+  const std::vector<float> a(size * size, 1.0F);
+  std::vector<float> out(size * size);
+  for (int run = 0; run < runs; ++run) {
+    const auto began = std::chrono::steady_clock::now();
+    product_bt({out.data(), size}, {a.data(), size}, {a.data(), size}, size, size, size, 0);
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - began;
+    peak_flops_ = std::max(peak_flops_, 2.0 * size * size * size / taken.count());
+  }
+  return peak_flops_;
+}
+
+std::optional<float> CpuDevice::temperature_c() const { return processor_temperature_c("/sys/class/hwmon"); }
 
 Result<std::unique_ptr<Memory>> CpuDevice::allocate(std::size_t count, Dtype dtype) {
   const std::size_t bytes = (count * size_of(dtype) + cache_line - 1) / cache_line * cache_line;

@@ -19,6 +19,8 @@ class CpuDevice final : public Device {
   [[nodiscard]] std::string name() const override { return "cpu"; }
   [[nodiscard]] Dtype compute_dtype() const override { return Dtype::f32; }
   [[nodiscard]] DeviceMemory memory() const override;
+  [[nodiscard]] double peak_flops() override;
+  [[nodiscard]] std::optional<float> temperature_c() const override;
   Result<std::unique_ptr<Memory>> allocate(std::size_t count, Dtype dtype) override;
   void upload(const Array& to, std::span<const std::byte> from) override;
   Result<void> download(std::span<std::byte> to, const Array& from) override;
@@ -62,6 +64,7 @@ class CpuDevice final : public Device {
   // A thread's own memory of at least `count` numbers, which grows to the largest that was asked for and stays.
   float* scratch_of(std::size_t thread, std::size_t count);
 
+  double peak_flops_ = 0;  // 0: not measured yet
   Threads threads_;
   const Blas& blas_;
   std::vector<std::vector<float>> scratch_;

@@ -68,6 +68,11 @@ __global__ void sum_columns(float* sums, const T* numbers, std::size_t rows, std
   sums[column] += whole;
 }
 
+std::string bus_of(int number) {
+  char bus[32] = {};
+  return cudaDeviceGetPCIBusId(bus, sizeof bus, number) == cudaSuccess ? bus : "";
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Device>> make_cuda_device(int number) {
@@ -77,7 +82,7 @@ Result<std::unique_ptr<Device>> make_cuda_device(int number) {
 }
 
 CudaDevice::CudaDevice(int number, const cudaDeviceProp& properties)
-    : number_(number), model_(properties.name), processors_(static_cast<unsigned>(properties.multiProcessorCount)) {}
+    : number_(number), model_(properties.name), bus_(bus_of(number)), processors_(static_cast<unsigned>(properties.multiProcessorCount)) {}
 
 Result<std::unique_ptr<CudaDevice>> CudaDevice::make(int number) {
   int count = 0;
@@ -131,6 +136,10 @@ DeviceMemory CudaDevice::memory() const {
   if (cudaSetDevice(number_) != cudaSuccess || cudaMemGetInfo(&free, &total) != cudaSuccess) return {};
   return {total, free};
 }
+
+double CudaDevice::peak_flops() { return cuda_peak(model_).value_or(CudaPeak()).flops; }
+
+std::optional<float> CudaDevice::temperature_c() const { return cuda_temperature_c(bus_); }
 
 cudaStream_t CudaDevice::stream() {
   keep(cudaSetDevice(number_), "choosing the device");

@@ -24,6 +24,8 @@ class CudaDevice final : public Device {
   [[nodiscard]] std::string name() const override;
   [[nodiscard]] Dtype compute_dtype() const override { return Dtype::bf16; }
   [[nodiscard]] DeviceMemory memory() const override;
+  [[nodiscard]] double peak_flops() override;
+  [[nodiscard]] std::optional<float> temperature_c() const override;
   Result<std::unique_ptr<Memory>> allocate(std::size_t count, Dtype dtype) override;
   void upload(const Array& to, std::span<const std::byte> from) override;
   Result<void> download(std::span<std::byte> to, const Array& from) override;
@@ -77,6 +79,7 @@ class CudaDevice final : public Device {
 
   const int number_;
   const std::string model_;
+  const std::string bus_;
   const unsigned processors_;
   cudaStream_t stream_ = nullptr;
   void* workspace_ = nullptr;     // of products_

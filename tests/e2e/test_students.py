@@ -53,6 +53,7 @@ def test_a_narrow_task_is_learned_from_chance_to_ninety_five_of_a_hundred(task, 
     folder, output = student
     steps = events_of(output, "step")
     assert [event["step"] for event in steps] == list(range(1, len(steps) + 1))
+    assert all(event["mfu"] > 0 and event["memory_bytes"] > 0 and event["tokens_per_second"] > 0 for event in steps)
     assert steps[0]["loss"] > 5 > 0.5 > steps[-1]["loss"]
     plan = events_of(output, "plan")[0]
     assert plan["samples"] == 4000 and plan["held_out_samples"] == 500
