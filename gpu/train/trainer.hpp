@@ -33,7 +33,7 @@ namespace outlast::gpu {
 struct TrainOptions {
   std::size_t rows = 4'096;          // tokens of a micro-batch
   std::size_t batch_samples = 32;    // of one step
-  std::size_t chunk_rows = 256;      // rows whose logits exist at once
+  std::size_t chunk_rows = 512;      // rows whose logits exist at once; on a CPU half of it is a fifth slower
   Keep keep = Keep::everything;
   Schedule schedule;
   double decay = 0.1;
