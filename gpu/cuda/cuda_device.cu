@@ -6,6 +6,7 @@
 
 #include "gpu/cuda/cuda.hpp"
 #include "gpu/cuda/kernel.cuh"
+#include "gpu/cuda/management.hpp"
 #include "gpu/gpu_error.hpp"
 
 namespace outlast::gpu {
