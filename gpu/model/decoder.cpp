@@ -394,12 +394,19 @@ void Decoder::forward_to_mlp(const DecoderWeights& all, std::size_t layer, const
   device_.run(SwiGlu{rows_of(states.mlp, config_.intermediate), gate_up, config_.intermediate});
 }
 
+Array Decoder::states(const DecoderWeights& weights, const DecoderBatch& batch, const Array& rows) {
+  const std::size_t hidden = config_.hidden;
+  check(rows.count > 0 && rows.count <= limits_.loss_rows, "states are asked for within the decoder's limits");
+  const Array all = forward(weights, batch);
+  const Array gathered = arrays_->gathered.part(0, rows.count * hidden);
+  device_.run(Gather{gathered, all, rows, hidden});
+  return gathered;
+}
+
 Array Decoder::logits(const DecoderWeights& weights, const DecoderBatch& batch, const Array& rows, std::size_t tokens) {
   const std::size_t hidden = config_.hidden;
-  check(rows.count > 0 && rows.count <= std::min(limits_.loss_rows, limits_.chunk_rows) && tokens <= config_.vocabulary, "logits are asked for within the decoder's limits");
-  const Array states = forward(weights, batch);
-  const Array gathered = arrays_->gathered.part(0, rows.count * hidden);
-  device_.run(Gather{gathered, states, rows, hidden});
+  check(rows.count <= limits_.chunk_rows && tokens <= config_.vocabulary, "logits are asked for within the decoder's limits");
+  const Array gathered = states(weights, batch, rows);
   const Array logits = arrays_->logits.part(0, rows.count * tokens);
   device_.run(Linear{logits, gathered, weights.head.part(0, tokens * hidden), {}, hidden, tokens});
   return logits;

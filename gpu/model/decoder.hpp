@@ -72,6 +72,8 @@ class Decoder {
 
   // The last layer's states after the final norm: c [rows, hidden], valid until the next call.
   Array forward(const DecoderWeights& weights, const DecoderBatch& batch);
+  // Of these, those of some rows (i32 [count], at most the limit's loss_rows): c [count, hidden], valid until the next call.
+  Array states(const DecoderWeights& weights, const DecoderBatch& batch, const Array& rows);
   // What may follow some of the rows (i32 [count], at most the limit's loss_rows and chunk_rows), of the first `tokens` of the
   // vocabulary: c [count, tokens], valid until the next call.
   Array logits(const DecoderWeights& weights, const DecoderBatch& batch, const Array& rows, std::size_t tokens);

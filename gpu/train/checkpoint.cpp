@@ -150,6 +150,7 @@ Result<void> Trainer::write_checkpoint(const std::string& folder, PieceFeed& mom
   JsonWriter json(text);
   json.begin_object().key("step").number(step_).key("data").number(data_hash_).key("run").raw(options_.fingerprint());
   if (options_.lora.rank > 0) json.key("frozen").number(frozen_hash_);
+  if (teacher_) json.key("teacher").number(teacher_hash_);
   json.key("model").raw(model_config_json(config_)).end_object();
   if (Result<void> written = write_whole_file((beside / "place.json").string(), text); !written) return written;
   if (Result<void> placed = put_in_place(beside, place); !placed) return placed;
@@ -196,6 +197,9 @@ Result<Trainer::Stored> Trainer::find_newest(const std::string& folder) const {
     return fail(GpuError::invalid, place.string() + " is of an adapter beside other weights; begin from the same model, or choose another folder");
   if (data != data_hash_ || !same(run, options_.fingerprint()))
     return fail(GpuError::invalid, place.string() + " is of a run with other settings or data; give the same, or choose another folder");
+  std::uint64_t teacher = 0;
+  if (teacher_ && (root["teacher"].get(teacher) != simdjson::SUCCESS || teacher != teacher_hash_))
+    return fail(GpuError::invalid, place.string() + " is of a run with another teacher; give the same, or choose another folder");
   auto file = SafetensorsFile::open((place / "state.safetensors").string());
   if (!file) return fail(std::move(file.error()));
   for (const char* const name : state_names) {

@@ -1,6 +1,7 @@
 #include "gpu/train/sample.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include <simdjson.h>
@@ -15,6 +16,46 @@ namespace dom = simdjson::dom;
 using simdjson::SUCCESS;
 
 constexpr std::size_t messages_max = 4'096;
+constexpr double log_p_least = -1e4;            // what is less likely is as good as impossible
+constexpr double probability_sum_max = 1.01;    // logarithms may come from half precision
+
+Result<dom::element> parse_line(dom::parser& parser, std::string_view line) {
+  if (line.size() > sample_line_bytes_max) return malformed("it has more than " + std::to_string(sample_line_bytes_max >> 20) + " MiB");
+  dom::element root;
+  const auto parsed = parser.parse(line.data(), line.size()).get(root);
+  if (parsed != SUCCESS) return malformed(std::string("it is not JSON: ") + simdjson::error_message(parsed));
+  return root;
+}
+
+// One entry of "teacher"; the message says what is wrong with it.
+Result<TopTokens> parse_top_tokens(const dom::element& entry, std::size_t tokens) {
+  TopTokens top;
+  if (entry.is_null()) return top;
+  dom::array ids;
+  dom::array log_ps;
+  if (entry["tokens"].get(ids) != SUCCESS || entry["logprobs"].get(log_ps) != SUCCESS) return malformed("lacks an array 'tokens' or 'logprobs', and is not null");
+  if (ids.size() != log_ps.size() || ids.size() == 0 || ids.size() > top_tokens_max) {
+    return malformed("has " + std::to_string(ids.size()) + " tokens and " + std::to_string(log_ps.size()) + " logprobs; it has as many of each, 1 to " +
+                     std::to_string(top_tokens_max));
+  }
+  for (const dom::element one : ids) {
+    std::uint64_t id = 0;
+    if (one.get(id) != SUCCESS || id >= tokens) return malformed("has a token that is no id below " + std::to_string(tokens) + ", the tokenizer's size");
+    top.tokens.push_back(static_cast<std::int32_t>(id));
+  }
+  auto sorted = top.tokens;
+  std::sort(sorted.begin(), sorted.end());
+  if (const auto twice = std::adjacent_find(sorted.begin(), sorted.end()); twice != sorted.end()) return malformed("has token " + std::to_string(*twice) + " twice");
+  double sum = 0;
+  for (const dom::element one : log_ps) {
+    double log_p = 0;
+    if (one.get(log_p) != SUCCESS) return malformed("has a logprob that is no number");
+    sum += std::exp(log_p);
+    top.log_p.push_back(static_cast<float>(std::clamp(log_p, log_p_least, 0.0)));
+  }
+  if (!(sum <= probability_sum_max)) return malformed("has probabilities that add up to more than 1; logprobs are natural logarithms, of temperature 1");
+  return top;
+}
 
 }  // namespace
 
@@ -27,6 +68,14 @@ double Sample::weight_sum() const { return weights.empty() ? 0 : std::accumulate
 std::size_t longest_of(std::span<const Sample> samples) {
   std::size_t most = 1;
   for (const Sample& sample : samples) most = std::max(most, sample.tokens.size());
+  return most;
+}
+
+std::size_t top_k_of(std::span<const Sample> samples) {
+  std::size_t most = 0;
+  for (const Sample& sample : samples) {
+    for (const TopTokens& top : sample.teacher) most = std::max(most, top.tokens.size());
+  }
   return most;
 }
 
@@ -47,11 +96,10 @@ Result<void> check_samples(std::span<const Sample> samples, std::size_t tokens, 
 }
 
 Result<std::vector<ChatMessage>> parse_chat_line(std::string_view line) {
-  if (line.size() > sample_line_bytes_max) return malformed("it has more than " + std::to_string(sample_line_bytes_max >> 20) + " MiB");
   dom::parser parser;
-  dom::element root;
-  const auto parsed = parser.parse(line.data(), line.size()).get(root);
-  if (parsed != SUCCESS) return malformed(std::string("it is not JSON: ") + simdjson::error_message(parsed));
+  const auto parsed = parse_line(parser, line);
+  if (!parsed) return fail(parsed.error());
+  const dom::element root = *parsed;
   dom::array messages;
   if (root["messages"].get(messages) != SUCCESS) return malformed("it has no array 'messages'");
   std::vector<ChatMessage> chat;
@@ -66,7 +114,24 @@ Result<std::vector<ChatMessage>> parse_chat_line(std::string_view line) {
   return chat;
 }
 
-Result<Sample> make_sample(TokenEncoder& encoder, const std::vector<ChatMessage>& messages, const SampleOptions& options) {
+Result<std::vector<TopTokens>> parse_teacher_line(std::string_view line, std::size_t tokens) {
+  dom::parser parser;
+  const auto parsed = parse_line(parser, line);
+  if (!parsed) return fail(parsed.error());
+  std::vector<TopTokens> teacher;
+  dom::element said;
+  if ((*parsed)["teacher"].get(said) != SUCCESS || said.is_null()) return teacher;
+  dom::array entries;
+  if (said.get(entries) != SUCCESS || entries.size() == 0) return malformed("its 'teacher' is no array, or an empty one");
+  for (const dom::element entry : entries) {
+    auto top = parse_top_tokens(entry, tokens);
+    if (!top) return malformed("entry " + std::to_string(teacher.size() + 1) + " of its 'teacher' " + top.error().message);
+    teacher.push_back(std::move(*top));
+  }
+  return teacher;
+}
+
+Result<Sample> make_sample(TokenEncoder& encoder, const std::vector<ChatMessage>& messages, const SampleOptions& options, std::vector<TopTokens> teacher) {
   if (messages.empty() || messages.back().role != "assistant") return fail(GpuError::invalid, "a sample ends with what the assistant should say");
   ChatOptions chat;
   chat.format = options.format;
@@ -87,7 +152,17 @@ Result<Sample> make_sample(TokenEncoder& encoder, const std::vector<ChatMessage>
   sample.tokens.assign(encoded->tokens.begin() + static_cast<std::ptrdiff_t>(from), encoded->tokens.begin() + static_cast<std::ptrdiff_t>(size));
   for (std::size_t i = from; i < size; ++i) sample.weights.push_back(encoded->learn[i] != 0 ? 1.0F : 0.0F);
   sample.cut = from > 0;
-  if (sample.loss_rows() == 0) return fail(GpuError::invalid, "a sample has nothing to learn");
+  const std::size_t loss_rows = sample.loss_rows();
+  if (loss_rows == 0) return fail(GpuError::invalid, "a sample has nothing to learn");
+  if (teacher.empty()) return sample;
+  if (teacher.size() != loss_rows) {
+    return fail(GpuError::invalid, "its 'teacher' has " + std::to_string(teacher.size()) + " entries, and " + std::to_string(loss_rows) +
+                                       " tokens bear loss: those of what the assistant says, and the end of each turn");
+  }
+  sample.teacher.resize(sample.tokens.size());
+  for (std::size_t i = 0, next = 0; i < sample.tokens.size(); ++i) {
+    if (sample.weights[i] != 0) sample.teacher[i] = std::move(teacher[next++]);
+  }
   return sample;
 }
 
@@ -105,7 +180,10 @@ Result<SampleFile> read_samples(const std::string& path, TokenEncoder& encoder, 
     };
     auto chat = parse_chat_line(line);
     if (!chat) return wrong(chat.error());
-    auto sample = make_sample(encoder, *chat, options);
+    Result<std::vector<TopTokens>> teacher;
+    if (options.teacher_tokens > 0) teacher = parse_teacher_line(line, options.teacher_tokens);
+    if (!teacher) return wrong(teacher.error());
+    auto sample = make_sample(encoder, *chat, options, std::move(*teacher));
     if (!sample) return wrong(sample.error());
     if (sample->cut) ++read.cut;
     read.chats.push_back(std::move(*chat));

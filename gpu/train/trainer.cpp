@@ -14,13 +14,7 @@
 namespace outlast::gpu {
 namespace {
 
-std::size_t top_k_of(std::span<const Sample> samples) {
-  std::size_t most = 0;
-  for (const Sample& sample : samples) {
-    for (const TopTokens& top : sample.teacher) most = std::max(most, top.tokens.size());
-  }
-  return most;
-}
+constexpr float temperature_max = 100;  // beyond, a distribution is flat in single precision
 
 DecoderLimits limits_of(const TrainOptions& options, std::size_t positions) {
   DecoderLimits limits;
@@ -30,6 +24,7 @@ DecoderLimits limits_of(const TrainOptions& options, std::size_t positions) {
   limits.positions = positions;
   limits.keep = options.keep;
   limits.lora = options.lora;
+  limits.teacher_head = options.teacher.has_value();
   return limits;
 }
 
@@ -43,8 +38,12 @@ Result<void> check_options(const TrainOptions& options, const ModelConfig& confi
     return fail(GpuError::invalid, "a step has at least one sample, one token and one row of logits");
   if (options.tokens > config.vocabulary)
     return fail(GpuError::invalid, "the tokenizer has " + std::to_string(options.tokens) + " tokens and the model " + std::to_string(config.vocabulary));
-  if (!(options.loss.temperature > 0) || !share(options.loss.mix) || !share(options.loss.cross_entropy))
-    return fail(GpuError::invalid, "a loss's temperature is above 0, and its shares are from 0 to 1");
+  if (!(options.loss.temperature > 0 && options.loss.temperature <= temperature_max) || !share(options.loss.mix) || !share(options.loss.cross_entropy))
+    return fail(GpuError::invalid, "a loss's temperature is above 0 and at most 100, and its shares are from 0 to 1");
+  if (options.teacher && options.loss.kind == LossKind::cross_entropy)
+    return fail(GpuError::invalid, "a teacher goes with a loss that compares distributions");
+  if (options.teacher && options.teacher->vocabulary < tokens_of(options, config))
+    return fail(GpuError::invalid, "the teacher has " + std::to_string(options.teacher->vocabulary) + " tokens and the student " + std::to_string(tokens_of(options, config)));
   return check_lora(config, options.lora);
 }
 
@@ -89,6 +88,7 @@ std::string TrainOptions::fingerprint() const {
     }
     json.end_array().end_object();
   }
+  if (teacher) json.key("teacher").raw(model_config_json(*teacher));
   json.end_object();
   return text;
 }
@@ -103,6 +103,7 @@ TrainMemory train_memory(const ModelConfig& config, const TrainOptions& options,
   memory.optimizer = (count + ranks - 1) / ranks * 8;
   memory.copies = BuddyCopies::bytes_of(count, ranks);
   memory.activations = Decoder::bytes_of(config, limits_of(options, positions), compute) + BatchOnDevice::bytes_of(options.rows, top_k);
+  if (options.teacher) memory.teacher = TeacherModel::bytes_of(*options.teacher, options.rows, positions, compute);
   return memory;
 }
 
@@ -113,14 +114,17 @@ Result<void> check_fits(const ModelConfig& config, const TrainOptions& options, 
   const TrainMemory memory = memory_of(options);
   if (memory.total() <= free) return {};
   std::string text = "the run takes " + mib(memory.total()) + " (weights " + mib(memory.weights) + ", gradients " + mib(memory.gradients) + ", optimizer " +
-                     mib(memory.optimizer) + ", activations " + mib(memory.activations) + (ranks > 1 ? ", copies " + mib(memory.copies) : "") + ") and " + device.name() + " has " + mib(free) + " free; ";
+                     mib(memory.optimizer) + ", activations " + mib(memory.activations) + (ranks > 1 ? ", copies " + mib(memory.copies) : "") +
+                     (options.teacher ? ", teacher " + mib(memory.teacher) : "") + ") and " + device.name() + " has " + mib(free) + " free; ";
   TrainOptions smaller = options;
   smaller.keep = Keep::inputs;
   while (smaller.rows / 2 >= positions && memory_of(smaller).total() > free) smaller.rows /= 2;
   if (memory_of(smaller).total() <= free) {
     text += "it fits with recomputation and micro-batches of " + std::to_string(smaller.rows) + " tokens";
-  } else if (memory.total() - memory.activations > free) {
-    text += "weights, gradients and optimizer alone take " + mib(memory.total() - memory.activations) + ": a smaller model fits";
+  } else if (memory.total() - memory.teacher <= free) {
+    text += "a smaller teacher fits";
+  } else if (memory.total() - memory.teacher - memory.activations > free) {
+    text += "weights, gradients and optimizer alone take " + mib(memory.total() - memory.teacher - memory.activations) + ": a smaller model fits";
   } else {
     text += "shorter samples or a smaller model fit";
   }
@@ -135,7 +139,8 @@ Trainer::Trainer(Device& device, const ModelConfig& config, std::span<const Samp
 Trainer::~Trainer() = default;
 
 Result<std::unique_ptr<Trainer>> Trainer::make(Device& device, const ModelConfig& config, std::span<const float> weights, std::span<const Sample> samples,
-                                               const TrainOptions& options, Collective* ranks) {
+                                               const TrainOptions& options, Collective* ranks,
+                                               std::span<const float> teacher) {
   if (samples.empty()) return fail(GpuError::invalid, "there are no samples to learn from");
   if (Result<void> good = check_options(options, config); !good) return fail(std::move(good.error()));
   const std::size_t positions = std::max(longest_of(samples), options.positions);
@@ -143,11 +148,11 @@ Result<std::unique_ptr<Trainer>> Trainer::make(Device& device, const ModelConfig
   if (Result<void> fits = check_fits(config, options, positions, top_k_of(samples), device, ranks == nullptr ? 1 : ranks->ranks()); !fits) return fail(std::move(fits.error()));
   std::unique_ptr<Trainer> trainer(new Trainer(device, config, samples, options, ranks));
   check(weights.size() == ParameterLayout(config).count(), "weights are of the model's layout");
-  if (Result<void> allocated = trainer->allocate(weights); !allocated) return fail(std::move(allocated.error()));
+  if (Result<void> allocated = trainer->allocate(weights, teacher); !allocated) return fail(std::move(allocated.error()));
   return trainer;
 }
 
-Result<void> Trainer::allocate(std::span<const float> weights) {
+Result<void> Trainer::allocate(std::span<const float> weights, std::span<const float> teacher) {
   const std::size_t count = layout_.count();
   const bool has_copy = device_.compute_dtype() != Dtype::f32;
   for (auto* const memory : {&weights_, &gradients_}) {
@@ -181,6 +186,12 @@ Result<void> Trainer::allocate(std::span<const float> weights) {
     frozen_hash_ = hash_of(weights);
     weight_views_ = view_adapter(config_, options_.lora, layout_, in_use, view_weights(config_, ParameterLayout(config_), frozen_->array()));
     gradient_views_ = view_adapter(config_, options_.lora, layout_, gradients_->array());
+  }
+  if (options_.teacher) {
+    auto made = TeacherModel::make(device_, *options_.teacher, teacher, options_.rows, positions_);
+    if (!made) return fail(std::move(made.error()));
+    teacher_ = std::move(*made);
+    teacher_hash_ = hash_of(teacher);
   }
   put_beginning(weights);
   return {};
@@ -248,6 +259,7 @@ Result<StepReport> Trainer::step() {
   const double of_model = (options_.lora.rank == 0 ? 6.0 : 4.0) * static_cast<double>(config_.matmul_parameters());
   const double of_adapter = 6.0 * static_cast<double>(lora_parameters(config_, options_.lora));
   report.flops = (of_model + of_adapter) * sums.rows + 12.0 * config_.layers * config_.q_width() * sums.attended;
+  if (teacher_) report.flops += teacher_->flops(sums.rows, sums.attended);
   return report;
 }
 
@@ -273,7 +285,7 @@ Result<void> Trainer::add_gradients(std::span<const Sample* const> samples, doub
   for (std::size_t number = 0; number < micro_batches.size(); ++number) {
     const MicroBatch& micro = micro_batches[number];
     batch_->load(micro);
-    const LossBatch loss = loss_of(options_.loss);
+    const LossBatch loss = loss_of_batch();
     const bool is_last = number + 1 == micro_batches.size();
     const Array losses = decoder_->loss_and_gradients(weight_views_, gradient_views_, batch_->batch(), loss, is_last ? send_layer : nullptr);
     const auto of_rows = numbers_of<float>(device_, losses);
@@ -303,10 +315,11 @@ Result<void> Trainer::add_square_of_gradient(Sums& sums) {
   return {};
 }
 
-LossBatch Trainer::loss_of(const LossShape& shape) const {
+LossBatch Trainer::loss_of_batch() {
   LossBatch loss = batch_->loss();
   loss.tokens = tokens_of(options_, config_);
-  loss.shape = shape;
+  loss.shape = options_.loss;
+  if (teacher_) loss.teacher = teacher_->look_at(batch_->batch(), loss.rows);
   return loss;
 }
 

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -27,6 +28,7 @@
 #include "gpu/train/sample.hpp"
 #include "gpu/train/schedule.hpp"
 #include "gpu/train/shard_plan.hpp"
+#include "gpu/train/teacher_model.hpp"
 
 namespace outlast::gpu {
 
@@ -46,6 +48,7 @@ struct TrainOptions {
   std::size_t tokens = 0;            // the tokenizer's size; 0: the whole vocabulary
   std::size_t positions = 0;         // of the longest sample that is evaluated; 0: as long as the longest to learn from
   LoraOptions lora;                  // with a rank: an adapter is learned, and the weights stay as they are
+  std::optional<ModelConfig> teacher;  // whose distribution is learned by `loss`; none: what samples say of theirs, where they do
 
   // What makes two runs the same run: a checkpoint is resumed with these only.
   [[nodiscard]] std::string fingerprint() const;
@@ -59,7 +62,7 @@ struct StepReport {
   std::size_t rows = 0;
   std::size_t loss_rows = 0;
   double seconds = 0;
-  double flops = 0;        // by the formula of facts: 6 for each matmul parameter and row (4 where it is frozen), and attention's
+  double flops = 0;        // 6 for each matmul parameter and row (4 where it is frozen, 2 of a teacher's), and attention's
 };
 
 // Bytes on the device by what they are for; known before anything is allocated. With LoRA the weights are once there in the compute
@@ -70,9 +73,10 @@ struct TrainMemory {
   std::uint64_t optimizer = 0;
   std::uint64_t activations = 0;  // and the batch
   std::uint64_t copies = 0;       // for the loss of a rank
-  [[nodiscard]] std::uint64_t total() const { return weights + gradients + optimizer + activations + copies; }
+  std::uint64_t teacher = 0;      // its weights and activations
+  [[nodiscard]] std::uint64_t total() const { return weights + gradients + optimizer + activations + copies + teacher; }
 };
-// `positions`: of the longest sample; `top_k`: of the widest teacher.
+// `positions`: of the longest sample; `top_k`: of what samples say of teachers, top_k_of().
 TrainMemory train_memory(const ModelConfig& config, const TrainOptions& options, std::size_t positions, std::size_t top_k, Dtype compute,
                          std::size_t ranks = 1);
 // Whether it fits. Errors: too_large, with the numbers and what would fit.
@@ -83,9 +87,10 @@ Result<void> check_fits(const ModelConfig& config, const TrainOptions& options, 
 class Trainer {
  public:
   // `weights`: of the model, ParameterLayout(config); an adapter begins by the options' seed. `samples` and `device` outlive it, and so do `ranks`, until they are left: none for one
-  // rank alone. Errors: too_large, invalid.
+  // rank alone. `teacher`: the weights of the options' teacher, where there is one. Errors: too_large, invalid.
   static Result<std::unique_ptr<Trainer>> make(Device& device, const ModelConfig& config, std::span<const float> weights,
-                                               std::span<const Sample> samples, const TrainOptions& options, Collective* ranks = nullptr);
+                                               std::span<const Sample> samples, const TrainOptions& options, Collective* ranks = nullptr,
+                                               std::span<const float> teacher = {});
   ~Trainer();
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;
@@ -126,7 +131,7 @@ class Trainer {
   struct Stored;
 
   Trainer(Device& device, const ModelConfig& config, std::span<const Sample> samples, const TrainOptions& options, Collective* ranks);
-  Result<void> allocate(std::span<const float> weights);
+  Result<void> allocate(std::span<const float> weights, std::span<const float> teacher);
   Result<void> allocate_shard();
   void put_weights(std::span<const float> weights);
   void put_beginning(std::span<const float> weights);
@@ -136,7 +141,8 @@ class Trainer {
   Result<void> add_square_of_gradient(Sums& sums);
   Result<void> update(double rate, float gradient_scale);
   void update_bucket(const ShardPlan::Bucket& bucket, double rate, float gradient_scale);
-  [[nodiscard]] LossBatch loss_of(const LossShape& shape) const;
+  // Of the micro-batch that is loaded, with what the teacher says of it.
+  LossBatch loss_of_batch();
 
   // trainer_ranks.cpp
   void send_gradients_of_layer(std::size_t layer);
@@ -167,6 +173,7 @@ class Trainer {
   const std::size_t positions_;
   const std::uint64_t data_hash_;
   std::uint64_t frozen_hash_ = 0;      // with LoRA
+  std::uint64_t teacher_hash_ = 0;     // with a teacher
   std::unique_ptr<Memory> frozen_;     // c [the model's], with LoRA
   std::unique_ptr<Memory> weights_;    // f32 [n]
   std::unique_ptr<Memory> working_;    // c [n]; none where f32 is the compute type
@@ -178,6 +185,7 @@ class Trainer {
   DecoderWeights gradient_views_;
   std::unique_ptr<BatchOnDevice> batch_;
   std::unique_ptr<Decoder> decoder_;
+  std::unique_ptr<TeacherModel> teacher_;
   std::unique_ptr<CollectiveQueue> queue_;      // with several ranks
   std::unique_ptr<BuddyCopies> copies_;         // with several ranks
   std::unique_ptr<BuddyCopies> former_copies_;  // while those of a new generation are not whole everywhere
