@@ -16,6 +16,15 @@ struct Shape @0xb2f06c81d94e7a36 {
   headDim @5 :UInt32;
 }
 
+# How a teacher's distribution is learned.
+struct Distillation @0xb2f06c81d94e7a43 {
+  teacher @0 :Text;          # folder of the model that teaches; empty: the training file has what a teacher said
+  loss @1 :Text;             # forward-kl, reverse-kl, jsd or skew-kl; empty: nothing is learned of a teacher
+  temperature @2 :Float64;
+  mix @3 :Float64;           # beta of jsd, alpha of skew-kl
+  crossEntropy @4 :Float64;  # its share of the loss, from 0 to 1
+}
+
 struct Train @0xb2f06c81d94e7a37 {
   model @0 :Text;         # the folder to begin from; empty: a new model of `shape`
   shape @1 :Shape;
@@ -44,6 +53,7 @@ struct Train @0xb2f06c81d94e7a37 {
   loraRank @23 :UInt32;       # 0: none, every weight is learned
   loraAlpha @24 :Float64;     # 0: twice the rank
   loraTargets @25 :List(Text);  # names of projections; none: all
+  distillation @26 :Distillation;
 }
 
 struct Evaluate @0xb2f06c81d94e7a38 {
@@ -82,6 +92,7 @@ struct Start @0xb2f06c81d94e7a3c {
     evaluate @1 :Evaluate;
     generate @2 :Generate;
     trainAdapter @3 :Train;  # with loraRank: a worker that does not know LoRA refuses it, where it would learn every weight
+    distil @4 :Train;        # with a loss of `distillation`, and with loraRank or without: a worker that knows no teacher refuses it
   }
 }
 

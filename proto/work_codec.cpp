@@ -66,6 +66,12 @@ void write(const Train& train, schema::Train::Builder out) {
   out.setLoraRank(train.lora_rank);
   out.setLoraAlpha(train.lora_alpha);
   write_words(out.initLoraTargets(count_of(train.lora_targets.size(), lora_targets_max, "targets of LoRA")), train.lora_targets);
+  auto distillation = out.initDistillation();
+  distillation.setTeacher(path_of(train.distillation.teacher));
+  distillation.setLoss(text_of(train.distillation.loss, word_bytes_max));
+  distillation.setTemperature(train.distillation.temperature);
+  distillation.setMix(train.distillation.mix);
+  distillation.setCrossEntropy(train.distillation.cross_entropy);
 }
 
 Train read(schema::Train::Reader in) {
@@ -97,6 +103,9 @@ Train read(schema::Train::Reader in) {
   train.lora_rank = in.getLoraRank();
   train.lora_alpha = in.getLoraAlpha();
   train.lora_targets = read_words(in.getLoraTargets(), lora_targets_max, "targets of LoRA");
+  const auto distillation = in.getDistillation();
+  train.distillation = {read_path(distillation.getTeacher()), string_of(distillation.getLoss(), word_bytes_max), distillation.getTemperature(), distillation.getMix(),
+                        distillation.getCrossEntropy()};
   return train;
 }
 
@@ -152,8 +161,14 @@ Generate read(schema::Generate::Reader in) {
   return generate;
 }
 
+// A kind of its own for what an earlier version would pass over.
+schema::Train::Builder init_train(const Train& train, schema::Start::Builder out) {
+  if (!train.distillation.loss.empty()) return out.initDistil();
+  return train.lora_rank == 0 ? out.initTrain() : out.initTrainAdapter();
+}
+
 void write(const Start& start, schema::Start::Builder out) {
-  if (const auto* const train = std::get_if<Train>(&start)) write(*train, train->lora_rank == 0 ? out.initTrain() : out.initTrainAdapter());
+  if (const auto* const train = std::get_if<Train>(&start)) write(*train, init_train(*train, out));
   if (const auto* const evaluate = std::get_if<Evaluate>(&start)) write(*evaluate, out.initEvaluate());
   if (const auto* const generate = std::get_if<Generate>(&start)) write(*generate, out.initGenerate());
 }
@@ -163,6 +178,7 @@ Start read(schema::Start::Reader in) {
     case schema::Start::EVALUATE: return read(in.getEvaluate());
     case schema::Start::GENERATE: return read(in.getGenerate());
     case schema::Start::TRAIN_ADAPTER: return read(in.getTrainAdapter());
+    case schema::Start::DISTIL: return read(in.getDistil());
   }
   throw Unfit{FrameError::unknown_kind, "work of a kind that this version does not know"};
 }

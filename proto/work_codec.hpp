@@ -43,6 +43,16 @@ struct Shape {
   bool operator==(const Shape&) const = default;
 };
 
+// How a teacher's distribution is learned (LossShape in gpu/operations.hpp).
+struct Distillation {
+  std::string teacher;       // folder of the model that teaches; empty: the training file has what a teacher said
+  std::string loss;          // forward-kl, reverse-kl, jsd or skew-kl; empty: nothing is learned of a teacher
+  double temperature = 0;
+  double mix = 0;            // beta of jsd, alpha of skew-kl
+  double cross_entropy = 0;  // its share of the loss, from 0 to 1
+  bool operator==(const Distillation&) const = default;
+};
+
 struct Train {
   std::string model;       // folder to begin from; empty: a new model of `shape`
   Shape shape;
@@ -70,6 +80,7 @@ struct Train {
   std::uint32_t lora_rank = 0;  // of an adapter beside `model` (gpu/model/lora.hpp); 0: none, every weight is learned
   double lora_alpha = 0;        // 0: twice the rank
   std::vector<std::string> lora_targets;  // names of projections; none: all
+  Distillation distillation;
   bool operator==(const Train&) const = default;
 };
 

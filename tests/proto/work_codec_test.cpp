@@ -40,6 +40,7 @@ Train some_training() {
   train.lora_rank = 16;
   train.lora_alpha = 24;
   train.lora_targets = {"q_proj", "v_proj"};
+  train.distillation = {"/models/large", "skew-kl", 2, 0.1, 0.25};
   return train;
 }
 
@@ -70,7 +71,11 @@ Events some_events() {
 }  // namespace
 
 TEST_CASE("work that a worker is asked for is what was asked", "[proto][work]") {
-  for (const Start& start : {Start(some_training()), Start(Evaluate{"/m", "/d", 128, 64}), Start(some_generation())}) {
+  Train adapter = some_training();
+  adapter.distillation = {};
+  Train plain = adapter;
+  plain.lora_rank = 0;
+  for (const Start& start : {Start(some_training()), Start(plain), Start(adapter), Start(Evaluate{"/m", "/d", 128, 64}), Start(some_generation())}) {
     const auto frame = encode(start);
     REQUIRE(frame);
     const auto decoded = decode_start((*frame)->bytes());
@@ -109,7 +114,7 @@ TEST_CASE("an event of a kind that came later reads as a note", "[proto][work]")
   CHECK(decoded->events[0].kind == EventKind::note);
 }
 
-TEST_CASE("training of an adapter is work of its own kind, which a worker without LoRA refuses", "[proto][work]") {
+TEST_CASE("training of an adapter, and by a teacher, are work of their own kinds, which a worker that knows neither refuses", "[proto][work]") {
   const auto kind_of = [](const Train& train) {
     const auto frame = *encode(Start(train));
     const AlignedBytes aligned(frame->bytes());
@@ -117,9 +122,15 @@ TEST_CASE("training of an adapter is work of its own kind, which a worker withou
     return reader.getRoot<schema::Start>().which();
   };
   Train train = some_training();
-  CHECK(kind_of(train) == schema::Start::TRAIN_ADAPTER);
+  CHECK(kind_of(train) == schema::Start::DISTIL);
   train.lora_rank = 0;
+  CHECK(kind_of(train) == schema::Start::DISTIL);
+  train.distillation.teacher.clear();  // what it said stands in the samples
+  CHECK(kind_of(train) == schema::Start::DISTIL);
+  train.distillation = {};
   CHECK(kind_of(train) == schema::Start::TRAIN);
+  train.lora_rank = 8;
+  CHECK(kind_of(train) == schema::Start::TRAIN_ADAPTER);
 }
 
 TEST_CASE("work beyond its limits is refused by both sides", "[proto][work]") {
@@ -134,6 +145,12 @@ TEST_CASE("work beyond its limits is refused by both sides", "[proto][work]") {
   train.lora_targets.resize(lora_targets_max + 1);
   CHECK(too_large(train));
   train.lora_targets = {std::string(word_bytes_max + 1, 'x')};
+  CHECK(too_large(train));
+  train = some_training();
+  train.distillation.teacher.assign(path_bytes_max + 1, 'x');
+  CHECK(too_large(train));
+  train = some_training();
+  train.distillation.loss.assign(word_bytes_max + 1, 'x');
   CHECK(too_large(train));
   Generate generate = some_generation();
   generate.prompts.resize(prompts_max + 1);
