@@ -12,7 +12,7 @@ namespace {
 namespace fs = std::filesystem;
 
 std::vector<std::string> paths_of(const work::Start& work) {
-  if (const auto* const train = std::get_if<work::Train>(&work)) return {train->model, train->tokenizer, train->data, train->evaluation, train->output};
+  if (const auto* const train = std::get_if<work::Train>(&work)) return {train->model, train->tokenizer, train->data, train->evaluation, train->output, train->distillation.teacher};
   if (const auto* const evaluate = std::get_if<work::Evaluate>(&work)) return {evaluate->model, evaluate->data};
   if (const auto* const generate = std::get_if<work::Generate>(&work)) return {generate->model};
   return {};

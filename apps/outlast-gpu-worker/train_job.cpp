@@ -1,15 +1,19 @@
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <filesystem>
 #include <limits>
 #include <optional>
+#include <string_view>
+#include <utility>
 
 #include "apps/outlast-gpu-worker/job.hpp"
 #include "gpu/files/whole_file.hpp"
 #include "gpu/gpu_error.hpp"
 #include "gpu/model/lora_adapter.hpp"
 #include "gpu/model/model_folder.hpp"
+#include "gpu/train/teacher_model.hpp"
 #include "gpu/train/trainer.hpp"
 
 namespace outlast::worker {
@@ -34,6 +38,21 @@ Result<gpu::LoraOptions> lora_of(const work::Train& work) {
   auto targets = gpu::parse_lora_targets(work.lora_targets);
   if (!targets) return fail(std::move(targets.error()));
   return gpu::LoraOptions{work.lora_rank, work.lora_alpha == 0 ? 2.0 * work.lora_rank : work.lora_alpha, *targets};
+}
+
+// What is learned of a teacher; without a loss nothing, but what the samples say. Its bounds: gpu::Trainer::make().
+Result<gpu::LossShape> loss_of(const work::Distillation& how) {
+  using gpu::LossKind;
+  constexpr std::array<std::pair<std::string_view, LossKind>, 4> kinds{
+      {{"forward-kl", LossKind::forward_kl}, {"reverse-kl", LossKind::reverse_kl}, {"jsd", LossKind::jsd}, {"skew-kl", LossKind::skew_kl}}};
+  if (how == work::Distillation{}) return gpu::LossShape{};
+  const auto* const kind = std::find_if(kinds.begin(), kinds.end(), [&how](const auto& one) { return one.first == how.loss; });
+  if (kind == kinds.end()) return fail(GpuError::invalid, "a teacher is learned by the loss forward-kl, reverse-kl, jsd or skew-kl, and '" + how.loss + "' is none of them");
+  if (how.mix != 0 && kind->second != LossKind::jsd && kind->second != LossKind::skew_kl)
+    return fail(GpuError::invalid, how.loss + " has neither the beta of jsd nor the alpha of skew-kl");
+  // What a teacher said of a few tokens cannot be made flatter: the rest of its distribution is not known.
+  if (how.teacher.empty() && how.temperature != 1) return fail(GpuError::invalid, "what samples say of a teacher is of temperature 1; another needs the teacher itself");
+  return gpu::LossShape{kind->second, static_cast<float>(how.temperature), static_cast<float>(how.mix), static_cast<float>(how.cross_entropy)};
 }
 
 // A new model's configuration, by its shape and its tokenizer.
@@ -173,23 +192,47 @@ class Run {
     auto lora = lora_of(work_);
     if (!lora) return fail(std::move(lora.error()));
     lora_ = *lora;
+    const auto loss = loss_of(work_.distillation);
+    if (!loss) return fail(loss.error());
+    loss_ = *loss;
     if (!work_.resume && fs::exists(fs::path(work_.output) / "model.safetensors"))
       return fail(GpuError::invalid, work_.output + " has a model already; choose another folder");
     auto model = work_.model.empty() ? new_model(work_) : gpu::read_model_folder(work_.model);
     if (!model) return fail(std::move(model.error()));
     model_ = std::move(*model);
     if (Result<void> good = gpu::check_lora(model_.config, lora_); !good) return good;
+    if (Result<void> good = prepare_teacher(); !good) return good;
+    return read_data();
+  }
+
+  // Without its weights.
+  Result<void> prepare_teacher() {
+    if (work_.distillation.teacher.empty()) return {};
+    auto teacher = gpu::read_model_folder(work_.distillation.teacher);
+    if (!teacher) return fail(std::move(teacher.error()));
+    if (Result<void> same = gpu::check_same_tokens(*teacher->tokenizer, *model_.tokenizer); !same) return same;
+    if (teacher->format() != model_.format()) return fail(GpuError::invalid, "the teacher has another chat template than the student: one is of Qwen3, the other of Qwen2.5");
+    teacher_ = std::move(teacher->config);
+    return {};
+  }
+
+  Result<void> read_data() {
     const auto encoder = gpu::TokenEncoder::make(model_.tokenizer);
     if (!encoder) return fail(encoder.error());
-    const gpu::SampleOptions how{model_.format(), std::min<std::size_t>(work_.positions, work_.rows)};
-    auto data = gpu::read_samples(work_.data, **encoder, how);
-    if (!data) return fail(std::move(data.error()));
-    data_ = std::move(*data);
+    gpu::SampleOptions how{model_.format(), std::min<std::size_t>(work_.positions, work_.rows), 0};
     if (!work_.evaluation.empty()) {
       auto held_out = gpu::read_samples(work_.evaluation, **encoder, how);
       if (!held_out) return fail(std::move(held_out.error()));
       held_out_ = std::move(*held_out);
     }
+    const bool samples_teach = loss_.kind != gpu::LossKind::cross_entropy && !teacher_;
+    if (samples_teach) how.teacher_tokens = model_.tokenizer->size();
+    auto data = gpu::read_samples(work_.data, **encoder, how);
+    if (!data) return fail(std::move(data.error()));
+    data_ = std::move(*data);
+    top_k_ = gpu::top_k_of(data_.samples);
+    if (samples_teach && top_k_ == 0)
+      return fail(GpuError::invalid, "no line of " + work_.data + " has what a teacher said, which " + work_.distillation.loss + " compares with: give --teacher, or no --loss");
     return {};
   }
 
@@ -199,28 +242,25 @@ class Run {
     if (!options) return fail(std::move(options.error()));
     options->positions = gpu::longest_of(held_out_.samples);
     options->lora = lora_;
-    const gpu::ParameterLayout layout(model_.config);
+    options->loss = loss_;
+    options->teacher = teacher_;
     tell_plan(*options);
-    std::vector<float> weights;
-    if (work_.model.empty()) {
-      if (const auto fits = check(*options); !fits) return fits;  // before memory is taken for its weights
-      weights = gpu::random_weights(model_.config, layout, work_.seed);
-    } else {
-      auto read = read_weights();
-      if (!read) return fail(std::move(read.error()));
-      weights = std::move(*read);
-    }
-    auto trainer = gpu::Trainer::make(device_, model_.config, weights, data_.samples, *options);
+    if (const auto fits = check(*options); !fits) return fits;  // before memory is taken for weights
+    auto weights = work_.model.empty() ? gpu::random_weights(model_.config, gpu::ParameterLayout(model_.config), work_.seed) : read_weights(work_.model, model_.config);
+    if (!weights) return fail(std::move(weights.error()));
+    Result<std::vector<float>> teacher;
+    if (teacher_) teacher = read_weights(work_.distillation.teacher, *teacher_);
+    if (!teacher) return fail(std::move(teacher.error()));
+    auto trainer = gpu::Trainer::make(device_, model_.config, *weights, data_.samples, *options, nullptr, *teacher);
     if (!trainer) return fail(std::move(trainer.error()));
     trainer_ = std::move(*trainer);
     return resume();
   }
 
-  // Of the model to begin from.
-  Result<std::vector<float>> read_weights() const {
-    const auto files = gpu::WeightFiles::open(work_.model);
+  static Result<std::vector<float>> read_weights(const std::string& folder, const gpu::ModelConfig& config) {
+    const auto files = gpu::WeightFiles::open(folder);
     if (!files) return fail(files.error());
-    return gpu::load_weights(gpu::ParameterLayout(model_.config), **files);
+    return gpu::load_weights(gpu::ParameterLayout(config), **files);
   }
 
   [[nodiscard]] bool has_lora() const { return lora_.rank > 0; }
@@ -229,22 +269,24 @@ class Run {
   [[nodiscard]] gpu::Dtype best_dtype() const { return has_lora() ? gpu::Dtype::f32 : model_.config.dtype; }
 
   Result<void> check(const gpu::TrainOptions& options) const {
-    return gpu::check_fits(model_.config, options, std::max(gpu::longest_of(data_.samples), options.positions), 0, device_);
+    return gpu::check_fits(model_.config, options, std::max(gpu::longest_of(data_.samples), options.positions), top_k_, device_);
   }
 
   void tell_plan(const gpu::TrainOptions& options) const {
     const std::size_t longest = std::max(gpu::longest_of(data_.samples), options.positions);
-    const gpu::TrainMemory memory = gpu::train_memory(model_.config, options, longest, 0, device_.compute_dtype());
+    const gpu::TrainMemory memory = gpu::train_memory(model_.config, options, longest, top_k_, device_.compute_dtype());
     std::size_t tokens = 0;
     for (const gpu::Sample& sample : data_.samples) tokens += sample.tokens.size();
     const double parameters = number(model_.config.parameters());
-    emit(context_, EventKind::plan, device_.name(),
-         {{"parameters", parameters}, {"trained_parameters", trained_parameters()}, {"samples", number(data_.samples.size())}, {"tokens", number(tokens)}, {"longest_tokens", number(longest)},
-          {"cut_samples", number(data_.cut + held_out_.cut)}, {"held_out_samples", number(held_out_.samples.size())}, {"steps", number(steps_)},
-          {"memory_bytes", number(memory.total())}, {"weights_bytes", number(memory.weights)}, {"gradients_bytes", number(memory.gradients)},
-          {"optimizer_bytes", number(memory.optimizer)}, {"activations_bytes", number(memory.activations)},
-          {"bytes_per_parameter", number(memory.total() - memory.activations) / parameters},
-          {"bytes_per_token", number(memory.activations) / number(options.rows)}, {"free_bytes", number(device_.memory().free_bytes)}});
+    std::vector<work::Figure> figures{
+        {"parameters", parameters}, {"trained_parameters", trained_parameters()}, {"samples", number(data_.samples.size())}, {"tokens", number(tokens)}, {"longest_tokens", number(longest)},
+        {"cut_samples", number(data_.cut + held_out_.cut)}, {"held_out_samples", number(held_out_.samples.size())}, {"steps", number(steps_)},
+        {"memory_bytes", number(memory.total())}, {"weights_bytes", number(memory.weights)}, {"gradients_bytes", number(memory.gradients)},
+        {"optimizer_bytes", number(memory.optimizer)}, {"activations_bytes", number(memory.activations)},
+        {"bytes_per_parameter", number(memory.total() - memory.activations - memory.teacher) / parameters},
+        {"bytes_per_token", number(memory.activations) / number(options.rows)}, {"free_bytes", number(device_.memory().free_bytes)}};
+    if (teacher_) figures.insert(figures.end(), {{"teacher_bytes", number(memory.teacher)}, {"teacher_parameters", number(teacher_->parameters())}});
+    emit(context_, EventKind::plan, device_.name(), std::move(figures));
   }
 
   Result<void> resume() {
@@ -350,7 +392,7 @@ class Run {
   Result<void> write_student() {
     if (!has_lora()) return gpu::write_model_folder(work_.output, model_, best_.weights, work_.model);
     if (Result<void> saved = gpu::save_adapter(adapter_folder(), model_.config, lora_, best_.weights, work_.model); !saved) return saved;
-    auto weights = read_weights();
+    auto weights = read_weights(work_.model, model_.config);
     if (!weights) return fail(std::move(weights.error()));
     gpu::merge_adapter(model_.config, lora_, best_.weights, *weights);
     return gpu::write_model_folder(work_.output, model_, *weights, work_.model);
@@ -361,7 +403,10 @@ class Run {
   JobContext& context_;
   gpu::ModelFolder model_;
   gpu::LoraOptions lora_;
+  gpu::LossShape loss_;
+  std::optional<gpu::ModelConfig> teacher_;
   gpu::SampleFile data_;
+  std::size_t top_k_ = 0;  // of what samples say of a teacher
   gpu::SampleFile held_out_;
   std::unique_ptr<gpu::Trainer> trainer_;
   std::uint64_t steps_ = 0;

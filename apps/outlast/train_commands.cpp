@@ -2,6 +2,7 @@
 #include <cmath>
 #include <filesystem>
 #include <map>
+#include <optional>
 
 #include "apps/outlast/cli_error.hpp"
 #include "apps/outlast/command_line.hpp"
@@ -16,10 +17,18 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::uint32_t vocabulary_of_new = 2'048;
+constexpr double default_temperature = 2;
+constexpr double default_beta = 0.5;
+constexpr double default_alpha = 0.1;
+constexpr double default_cross_entropy = 0.5;
 
 struct TrainCommand {
   work::Train train;
   std::string size = "tiny";
+  std::optional<double> temperature;
+  std::optional<double> beta;
+  std::optional<double> alpha;
+  std::optional<double> cross_entropy;
   WorkerChoice worker;
 };
 
@@ -48,15 +57,38 @@ Result<void> check_paths(const work::Train& train) {
   }
   if (!train.model.empty() && !fs::exists(fs::path(train.model) / "config.json"))
     return fail(CliError::not_found, train.model + " has no config.json: it is not a model's folder");
+  if (const std::string& teacher = train.distillation.teacher; !teacher.empty() && !fs::exists(fs::path(teacher) / "config.json"))
+    return fail(CliError::not_found, teacher + " has no config.json: it is not a model's folder");
   if (!train.resume && fs::exists(fs::path(train.output) / "model.safetensors"))
     return fail(CliError::failed, train.output + " has a model already; choose another folder");
   return {};
 }
 
-// A new student without a tokenizer gets one of its own, made of what it is to learn.
+// What is learned of a teacher, if anything is. An option that the loss does not have is refused.
+Result<void> choose_loss(TrainCommand& command) {
+  work::Distillation& how = command.train.distillation;
+  if (how.loss.empty() && !how.teacher.empty()) how.loss = "forward-kl";
+  if (command.beta && how.loss != "jsd") return fail(CliError::usage, "--beta goes with --loss jsd");
+  if (command.alpha && how.loss != "skew-kl") return fail(CliError::usage, "--alpha goes with --loss skew-kl");
+  if (how.loss.empty()) {
+    if (command.cross_entropy) return fail(CliError::usage, "--cross-entropy goes with --teacher, or with --loss where the samples have what a teacher said");
+    return {};
+  }
+  how.temperature = how.teacher.empty() ? 1 : command.temperature.value_or(default_temperature);
+  if (how.loss == "jsd") how.mix = command.beta.value_or(default_beta);
+  if (how.loss == "skew-kl") how.mix = command.alpha.value_or(default_alpha);
+  how.cross_entropy = command.cross_entropy.value_or(default_cross_entropy);
+  return {};
+}
+
+// A new student without a tokenizer gets its teacher's, or one of its own, made of what it is to learn.
 Result<void> give_tokenizer(TrainCommand& command) {
   work::Train& train = command.train;
   if (!train.model.empty() || !train.tokenizer.empty()) return {};
+  if (!train.distillation.teacher.empty()) {
+    train.tokenizer = (fs::path(train.distillation.teacher) / "tokenizer.json").string();
+    return {};
+  }
   if (is_elsewhere(command.worker)) return fail(CliError::usage, "with --worker a new student needs --tokenizer (make one with 'outlast tokenizer train'), or --model to begin from");
   std::error_code error;
   fs::create_directories(train.output, error);
@@ -68,7 +100,8 @@ Result<void> give_tokenizer(TrainCommand& command) {
 
 Result<void> run_train(const GlobalOptions& global, TrainCommand command) {
   work::Train& train = command.train;
-  for (std::string* const path : {&train.model, &train.tokenizer, &train.data, &train.evaluation, &train.output}) *path = absolute(*path);
+  if (Result<void> chosen = choose_loss(command); !chosen) return chosen;
+  for (std::string* const path : {&train.model, &train.tokenizer, &train.data, &train.evaluation, &train.output, &train.distillation.teacher}) *path = absolute(*path);
   train.shape = train.model.empty() ? sizes().at(command.size) : work::Shape{};
   if (!is_elsewhere(command.worker)) {
     if (Result<void> good = check_paths(train); !good) return good;
@@ -111,6 +144,17 @@ Result<void> run_evaluate(const GlobalOptions& global, EvaluateCommand command) 
   return {};
 }
 
+void add_distillation_options(CLI::App& app, TrainCommand& command) {
+  work::Distillation& how = command.train.distillation;
+  CLI::Option* teacher = app.add_option("--teacher", how.teacher, "folder of a model with the student's tokenizer, whose distribution the student learns; a new student gets its tokenizer")->type_name("FOLDER");
+  app.add_option("--loss", how.loss, "what a teacher is learned by: forward-kl (without this), reverse-kl, jsd or skew-kl; without --teacher the samples have what a teacher said")
+      ->check(CLI::IsMember({"forward-kl", "reverse-kl", "jsd", "skew-kl"}));
+  app.add_option("--temperature", command.temperature, "of both distributions where they are compared; without it 2")->check(CLI::Range(0.01, 100.0))->needs(teacher);
+  app.add_option("--beta", command.beta, "of jsd, from 0 (forward-kl) to 1 (reverse-kl); without it 0.5")->check(CLI::Range(0.0, 1.0));
+  app.add_option("--alpha", command.alpha, "of skew-kl: so much of the teacher is mixed into the student; without it 0.1")->check(CLI::Range(0.0, 1.0));
+  app.add_option("--cross-entropy", command.cross_entropy, "the share of the loss that is the samples' own tokens, from 0 to 1; without it 0.5")->check(CLI::Range(0.0, 1.0));
+}
+
 void add_train(CommandLine& line) {
   auto command = std::make_shared<TrainCommand>();
   CLI::App* app = line.add_command(line.app, "train", "teaches a student what samples say", [&line, command] { return run_train(line.options, *command); });
@@ -151,6 +195,7 @@ void add_train(CommandLine& line) {
       ->check(CLI::IsMember({"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}))
       ->needs(rank)
       ->type_name("NAMES");
+  add_distillation_options(*app, *command);
   app->add_flag("--recompute", train.recompute, "computes activations again instead of keeping them: less memory, a third more time");
   app->add_option("--eval-every", train.evaluate_every, "steps between evaluations; 0: at the end");
   app->add_option("--save-every", train.save_every, "steps between checkpoints; 0: at the end")->capture_default_str();

@@ -93,11 +93,13 @@ void WorkDisplay::end_progress() {
 void WorkDisplay::show_plan(const work::Event& event) {
   const double parameters = event.figure("parameters");
   const double trained = event.figure("trained_parameters");  // a worker of an earlier version does not tell: it trains all
-  line((trained < parameters ? count_text(trained) + " trained beside " : std::string()) + count_text(parameters) + " parameters on " + event.text + ", " + count_text(event.figure("steps")) + " steps, " +
+  const double teachers = event.figure("teacher_parameters");  // NaN without one
+  line((trained < parameters ? count_text(trained) + " trained beside " : std::string()) + count_text(parameters) + " parameters " + (teachers > 0 ? "by a teacher of " + count_text(teachers) + " " : "") + "on " + event.text + ", " + count_text(event.figure("steps")) + " steps, " +
        count_text(event.figure("samples")) + " samples of " + count_text(event.figure("tokens")) + " tokens");
+  const double of_teacher = event.figure("teacher_bytes");  // NaN without one
   line("memory " + bytes_text(event.figure("memory_bytes")) + " of " + bytes_text(event.figure("free_bytes")) + ": weights " + bytes_text(event.figure("weights_bytes")) +
        ", gradients " + bytes_text(event.figure("gradients_bytes")) + ", optimizer " + bytes_text(event.figure("optimizer_bytes")) + ", activations " +
-       bytes_text(event.figure("activations_bytes")) + " (" + formatted("%.0f", event.figure("bytes_per_parameter")) + " B a parameter, " +
+       bytes_text(event.figure("activations_bytes")) + (of_teacher > 0 ? ", teacher " + bytes_text(of_teacher) : "") + " (" + formatted("%.0f", event.figure("bytes_per_parameter")) + " B a parameter, " +
        bytes_text(event.figure("bytes_per_token")) + " a token)");
   if (const double cut = event.figure("cut_samples"); cut > 0) line(count_text(cut) + " samples are longer than --positions or --rows allow, and lose their beginning");
 }

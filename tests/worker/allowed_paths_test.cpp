@@ -33,6 +33,10 @@ TEST_CASE("a worker uses what is within its folder, and nothing by any other way
   work::Train train;
   train.output = root + "/others/student";
   CHECK_FALSE(check_paths(train, root + "/mine"));
+  train.output = root + "/mine/student";
+  CHECK(check_paths(train, root + "/mine"));
+  train.distillation.teacher = root + "/others/model";
+  CHECK_FALSE(check_paths(train, root + "/mine"));
   work::Generate generate;
   generate.model = "/etc";
   CHECK_FALSE(check_paths(generate, root + "/mine"));
