@@ -233,6 +233,53 @@ def test_an_adapter_that_cannot_be_is_refused(task, model, tmp_path, arguments, 
     assert not (tmp_path / "x").exists()
 
 
+@pytest.fixture(scope="module")
+def smaller(task, student, tmp_path_factory):
+    """A model that knows nothing, with the tokens of the student and one layer less."""
+    folder = tmp_path_factory.mktemp("smaller") / "model"
+    outlast("train", task / "train.jsonl", "--to", folder, "--tokenizer", student[0] / "tokenizer.json", "--steps", 1)
+    config = json.loads((folder / "config.json").read_text())
+    config["num_hidden_layers"] = 1
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_smaller_student_learns_from_a_teacher_what_its_own_loss_never_sees(task, student, smaller, tmp_path):
+    teacher, _ = student
+    before = json.loads(outlast("eval", smaller, task / "held-out.jsonl", "--json").stdout)["exact"]
+    assert before <= 2 * CHANCE
+    folder = tmp_path / "student"
+    command = ["train", task / "train.jsonl", "--held-out", task / "held-out.jsonl", "--model", smaller, "--to", folder, "--teacher", teacher,
+               "--cross-entropy", 0, "--steps", 400, "--json"]
+    output = outlast(*command).stdout
+    plan = events_of(output, "plan")[0]
+    assert plan["parameters"] < plan["teacher_parameters"] and plan["teacher_bytes"] > 4 * plan["teacher_parameters"]
+    best = events_of(output, "evaluation")[-1]["exact"]
+    assert best >= 0.5, best
+    assert json.loads(outlast("eval", folder, task / "held-out.jsonl", "--json").stdout)["exact"] == best
+    changed = outlast(*[smaller if argument == teacher else argument for argument in command], "--resume", check=False)
+    assert changed.returncode == 1 and "other settings" in changed.stderr, changed.stderr
+
+
+@pytest.mark.parametrize("arguments, code, words", [
+    (["--temperature", 3], 2, "--teacher"),
+    (["--loss", "reverse-kl", "--temperature", 3], 2, "--teacher"),
+    (["--cross-entropy", 0.3], 2, "--teacher"),
+    (["--teacher", "TEACHER", "--beta", 0.3], 2, "--beta goes with --loss jsd"),
+    (["--teacher", "TEACHER", "--loss", "jsd", "--alpha", 0.3], 2, "--alpha goes with --loss skew-kl"),
+    (["--teacher", "TEACHER", "--loss", "hinge"], 2, "hinge"),
+    (["--teacher", "nowhere"], 4, "config.json"),
+    (["--loss", "forward-kl", "--tokenizer", "TEACHER/tokenizer.json"], 1, "has what a teacher said"),
+    (["--teacher", "TEACHER", "--tokenizer", "OTHER"], 1, "the same tokenizer: token"),
+])
+def test_a_lesson_that_cannot_be_is_refused(task, student, tmp_path, arguments, code, words):
+    outlast("tokenizer", "train", task / "train.jsonl", "--to", tmp_path / "other.json", "--vocabulary", 512)
+    arguments = [str(argument).replace("TEACHER", str(student[0])).replace("OTHER", str(tmp_path / "other.json")) for argument in arguments]
+    done = outlast("train", task / "train.jsonl", "--to", tmp_path / "x", *arguments, check=False)
+    assert done.returncode == code and words in done.stderr, done.stderr
+    assert not (tmp_path / "x").exists()
+
+
 def test_a_worker_that_is_killed_ends_the_command_in_words_and_loses_what_was_not_saved_only(task, tmp_path):
     command = train_command(task, tmp_path / "killed", "--json", steps=100_000)
     child = subprocess.Popen([str(BIN / "outlast"), *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
