@@ -30,13 +30,9 @@ constexpr std::size_t hello_bytes = greeting.size() + 2 * secret_bytes;  // the 
 Failure lost(std::string why) { return fail(GpuError::peer_lost, std::move(why)); }
 
 std::string new_secret() {
-  std::array<std::byte, secret_bytes> bytes;
-  secure_random(bytes);
-  std::string text;
-  for (const std::byte byte : bytes) {
-    for (const unsigned half : {std::to_integer<unsigned>(byte) >> 4U, std::to_integer<unsigned>(byte) & 15U}) text += "0123456789abcdef"[half];
-  }
-  return text;
+  std::array<std::uint8_t, secret_bytes> bytes;
+  secure_random(std::as_writable_bytes(std::span(bytes)));
+  return to_hex(bytes);
 }
 
 // Before the bytes of every message.

@@ -37,19 +37,11 @@ TrainOptions taught(LossKind kind = LossKind::forward_kl, float mix = 0, TrainOp
   return options;
 }
 
-// A student of a teacher of tiny()'s shape, with all that it needs.
-struct Class {
+// A student of a teacher of tiny()'s shape.
+struct Class : TrainRun {
   explicit Class(const TrainOptions& options = taught(), const ModelConfig& config = smaller(), const std::vector<float>& weights = weights_of(smaller()),
                  const std::vector<float>& teacher = learned_weights(), std::size_t threads = 1)
-      : device(need(CpuDevice::make(threads))), trainer(need(Trainer::make(*device, config, weights, samples, options, nullptr, teacher))) {}
-  std::vector<double> go(int steps) {
-    std::vector<double> losses;
-    for (int i = 0; i < steps; ++i) losses.push_back(need(trainer->step()).loss);
-    return losses;
-  }
-  std::unique_ptr<CpuDevice> device;
-  std::vector<Sample> samples = counting(50);
-  std::unique_ptr<Trainer> trainer;
+      : TrainRun(options, threads, weights, config, teacher) {}
 };
 
 TEST_CASE("a student that is its teacher has nothing to learn of it", "[gpu][teacher]") {
