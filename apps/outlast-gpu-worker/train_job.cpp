@@ -27,6 +27,7 @@ constexpr std::uint32_t vocabulary_multiple = 64;  // of a new model's: matrices
 constexpr std::size_t checkpoints_kept = 2;
 constexpr double new_model_range = 0.02;
 constexpr std::size_t figures_bytes_max = 256;
+constexpr double temperature_interval_s = 1;
 
 // What is learned beside a model; rank 0: nothing, but the model itself. Its bounds by the model: gpu::check_lora().
 Result<gpu::LoraOptions> lora_of(const work::Train& work) {
@@ -317,7 +318,7 @@ class Run {
                                       {"tokens", number(done->rows)}, {"seconds", done->seconds}, {"tokens_per_second", number(done->rows) / done->seconds},
                                       {"flops_per_second", done->flops / done->seconds}, {"memory_bytes", number(memory.total_bytes - memory.free_bytes)}};
     if (const double peak = device_.peak_flops(); peak > 0) figures.push_back({"mfu", done->flops / done->seconds / peak});
-    if (const auto celsius = device_.temperature_c()) figures.push_back({"temperature_c", *celsius});
+    if (const auto celsius = temperature_after(done->seconds)) figures.push_back({"temperature_c", *celsius});
     emit(context_, EventKind::step, {}, std::move(figures));
     const bool last = done->step == steps_;
     const auto due = [&](std::uint64_t every) { return every != 0 && done->step % every == 0 && !last; };
@@ -326,6 +327,14 @@ class Run {
     }
     if (due(work_.save_every)) return save();
     return {};
+  }
+
+  // Read once a second: a machine of many cores has as many sensors, and a step may take a few milliseconds.
+  std::optional<float> temperature_after(double seconds) {
+    temperature_age_s_ += seconds;
+    if (temperature_age_s_ < temperature_interval_s) return temperature_;
+    temperature_age_s_ = 0;
+    return temperature_ = device_.temperature_c();
   }
 
   Result<void> evaluate_now() {
@@ -413,6 +422,8 @@ class Run {
   std::string checkpoints_;
   Best best_;
   std::uint32_t without_better_ = 0;
+  std::optional<float> temperature_;
+  double temperature_age_s_ = temperature_interval_s;
   std::optional<std::uint64_t> evaluated_at_;
 };
 

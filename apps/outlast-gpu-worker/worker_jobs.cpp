@@ -159,11 +159,11 @@ void WorkerJobs::stop(const work::Job& job, const Answer& answer) {
 }
 
 work::Status WorkerJobs::status() {
-  const std::lock_guard lock(mutex_);
   work::Status status;
+  if (const auto celsius = device_.temperature_c()) status.temperature_c = *celsius;  // a sensor may be slow: without the mutex
+  const std::lock_guard lock(mutex_);
   status.memory_bytes = memory_.total_bytes;
   status.memory_free_bytes = memory_.free_bytes;
-  if (const auto celsius = device_.temperature_c()) status.temperature_c = *celsius;
   status.running = running_;
   status.waiting = static_cast<std::uint32_t>(waiting_.size());
   status.software = "outlast " OUTLAST_VERSION;
