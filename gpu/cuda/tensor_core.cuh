@@ -1,10 +1,10 @@
-// Tiles of bf16 numbers in shared memory, and products of them by tensor cores (PTX ISA: mma.sync m16n8k16, ldmatrix; from sm_80 on).
+// Tiles of bf16 numbers in shared memory, and products of them by tensor cores.
 //
 // Who holds what in a warp, with g = lane / 4 and t = lane % 4: of a 16 × 8 result a thread has {row g, columns 2t and 2t + 1} and
 // {row g + 8, the same columns}. Two such results side by side are, rounded, the left operand (16 × 16) of a next product.
 #pragma once
 
-#include "gpu/cuda/kernel.cuh"
+#include "gpu/cuda/ptx.cuh"
 
 namespace outlast::gpu {
 
@@ -15,28 +15,6 @@ struct Right {  // 16 × 8 columns, of two neighbours
   std::uint32_t first[2];
   std::uint32_t second[2];
 };
-
-__device__ inline std::uint32_t shared_address(const void* at) { return static_cast<std::uint32_t>(__cvta_generic_to_shared(at)); }
-
-__device__ inline void load_matrices(std::uint32_t (&to)[4], const bf16* row) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-               : "r"(shared_address(row))
-               : "memory");
-}
-__device__ inline void load_matrices_transposed(std::uint32_t (&to)[4], const bf16* row) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-               : "r"(shared_address(row))
-               : "memory");
-}
-
-// sums += left · right
-__device__ inline void multiply(float (&sums)[4], const Left& left, const std::uint32_t (&right)[2]) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-               : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-               : "r"(left.at[0]), "r"(left.at[1]), "r"(left.at[2]), "r"(left.at[3]), "r"(right[0]), "r"(right[1]));
-}
 
 __device__ inline std::uint32_t packed(float low, float high) {
   const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
@@ -107,8 +85,8 @@ __device__ inline void add_product(float (&sums)[columns][4], const Tile<dim>& l
 #pragma unroll
     for (int n = 0; n < columns; n += 2) {
       const Right both = right.right_of_rows(n * 8, at);
-      multiply(sums[n], rows, both.first);
-      multiply(sums[n + 1], rows, both.second);
+      multiply(sums[n], rows.at, both.first);
+      multiply(sums[n + 1], rows.at, both.second);
     }
   }
 }
@@ -122,8 +100,8 @@ __device__ inline void add_weighted_rows(float (&sums)[columns][4], const float 
 #pragma unroll
     for (int n = 0; n < columns; n += 2) {
       const Right both = right.right(at * 8, n * 8);
-      multiply(sums[n], left, both.first);
-      multiply(sums[n + 1], left, both.second);
+      multiply(sums[n], left.at, both.first);
+      multiply(sums[n + 1], left.at, both.second);
     }
   }
 }

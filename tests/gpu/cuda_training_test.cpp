@@ -47,8 +47,9 @@ TEST_CASE("CUDA: a student's loss falls as on a CPU", "[gpu][cuda]") {
   if (twins == nullptr) return;
   const ModelConfig config = GENERATE(tiny(), wider(), with_biases());
   CAPTURE(config.hidden, config.head_dim);
-  const Run cpu = train(twins->cpu(), config, 150);
-  const Run cuda = train(twins->cuda(), config, 150);
+  const int steps = twins->emulated() ? 21 : 150;
+  const Run cpu = train(twins->cpu(), config, steps);
+  const Run cuda = train(twins->cuda(), config, steps);
   // The first step is the same sum in other roundings; later ones drift apart, and come to the same end.
   CHECK(cuda.reports.front().loss == Approx(cpu.reports.front().loss).epsilon(0.01));
   CHECK(cuda.reports.front().gradient_norm == Approx(cpu.reports.front().gradient_norm).epsilon(0.05));
@@ -56,6 +57,8 @@ TEST_CASE("CUDA: a student's loss falls as on a CPU", "[gpu][cuda]") {
     CAPTURE(step);
     CHECK(cuda.reports[step].loss == Approx(cpu.reports[step].loss).epsilon(0.15).margin(0.15));
   }
+  CHECK(cuda.reports.back().loss < cuda.reports.front().loss);
+  if (twins->emulated()) return;
   CHECK(cpu.evaluation.loss < 0.2);
   CHECK(cuda.evaluation.loss < 0.2);
   CHECK(cuda.evaluation.tokens > 0.95);

@@ -103,6 +103,8 @@ class Twins {
 
   [[nodiscard]] CpuDevice& cpu() { return *cpu_; }
   [[nodiscard]] Device& cuda() { return *cuda_; }
+  // An emulated device is right and slow.
+  [[nodiscard]] bool emulated() const { return cuda_->name().find("(emulated)") != std::string::npos; }
 
  private:
   explicit Twins(std::unique_ptr<Device> cuda) : cpu_(need(CpuDevice::make(0))), cuda_(std::move(cuda)) {}
