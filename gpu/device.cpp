@@ -10,4 +10,15 @@ Array Arena::take(std::size_t count, Dtype dtype) {
   return array;
 }
 
+namespace {
+
+class CalledRepeats final : public Repeats {
+ public:
+  Array run(std::uint64_t /*key*/, const std::function<Array()>& work) override { return work(); }
+};
+
+}  // namespace
+
+std::unique_ptr<Repeats> Device::make_repeats() { return std::make_unique<CalledRepeats>(); }
+
 }  // namespace outlast::gpu

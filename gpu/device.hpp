@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -32,6 +33,19 @@ class Memory {
   [[nodiscard]] virtual Array array() const = 0;
 };
 
+// Operations that are run over and over, such as those of a step of decoding. One owner, the device's thread; the device outlives it.
+class Repeats {
+ public:
+  virtual ~Repeats() = default;
+  Repeats() = default;
+  Repeats(const Repeats&) = delete;
+  Repeats& operator=(const Repeats&) = delete;
+  // What `work` returns, which calls operations and no upload, download or allocation. Under the same key it is always the same
+  // operations, on the same arrays of the same sizes; only numbers in them differ. So a device may keep what it launched, and launch
+  // that at once the next time, without calling `work`.
+  virtual Array run(std::uint64_t key, const std::function<Array()>& work) = 0;
+};
+
 // One owner, one thread at a time.
 class Device : public Operations {
  public:
@@ -56,6 +70,9 @@ class Device : public Operations {
 
   // Errors: device, once, of any operation since the last call.
   virtual Result<void> synchronize() = 0;
+
+  // For a device that gains nothing by it, one that calls the work each time.
+  virtual std::unique_ptr<Repeats> make_repeats();
 };
 
 // All numbers of an array, on the host. Errors: device.

@@ -52,7 +52,15 @@ class CudaDevice final : public Device {
   void run(const AdamW& operation) override;
   void add_square_sum(const Array& sum, const Array& numbers) override;
 
+  // By CUDA graphs.
+  std::unique_ptr<Repeats> make_repeats() override;
+
+  [[nodiscard]] int number() const { return number_; }
+  // Where operations run, for what has to wait for them.
+  [[nodiscard]] cudaStream_t operations() const { return stream_; }
+
  private:
+  friend class CudaRepeats;
   CudaDevice(int number, const cudaDeviceProp& properties);
   Result<void> start();
 

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 
 namespace outlast::gpu {
 namespace {
+
+constexpr std::size_t repeated_longest_min = 256;  // keys
 
 std::size_t table_width_of(const SchedulerLimits& limits) { return (limits.positions + limits.page_rows - 1) / limits.page_rows; }
 
@@ -85,6 +88,12 @@ void DecodeBatch::load(std::span<const PlannedRows> plan) {
     tables_.resize((begins_.size() - 1) * width);
     if (rows.gives_token()) giving_rows_.push_back(begins_.back() - 1);
     batch_.longest = std::max(batch_.longest, sequence.computed + rows.rows);
+  }
+  repeats_as_.reset();
+  if (row_tokens_.size() == plan.size() && giving_rows_.size() == plan.size()) {
+    // A step is launched for as many keys as the longest sequence has: of powers of two there are few.
+    batch_.longest = std::min(std::bit_ceil(std::max(batch_.longest, repeated_longest_min)), limits_.positions);
+    repeats_as_ = plan.size() << 32U | batch_.longest;
   }
   batch_.tokens = put(tokens_on_, row_tokens_);
   batch_.positions = put(positions_on_, row_positions_);

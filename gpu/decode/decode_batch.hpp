@@ -1,7 +1,9 @@
 // DecodeBatch: a step's rows on their way to the device, the paged cache that they go on from, and the logits on their way back.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -24,6 +26,8 @@ class DecodeBatch {
   // Valid until the next call.
   void load(std::span<const PlannedRows> plan);
   [[nodiscard]] const DecoderBatch& batch() const { return batch_; }
+  // Of a step in which each sequence goes on by one token: those of the same number differ in numbers alone (Repeats).
+  [[nodiscard]] std::optional<std::uint64_t> repeats_as() const { return repeats_as_; }
   // i32 [count]: the rows from which a token follows; perhaps none.
   [[nodiscard]] const Array& giving() const { return giving_; }
   // Fetches c [count, tokens]; row by row. Errors: device.
@@ -54,6 +58,7 @@ class DecodeBatch {
   std::vector<float> logits_;  // [sequences, tokens]
   DecoderBatch batch_;
   Array giving_;
+  std::optional<std::uint64_t> repeats_as_;
 };
 
 }  // namespace outlast::gpu

@@ -88,6 +88,7 @@ Result<std::unique_ptr<DecodeEngine>> DecodeEngine::make(Device& device, const M
   if (!decoder) return fail(std::move(decoder.error()));
   engine->batch_ = std::move(*batch);
   engine->decoder_ = std::move(*decoder);
+  engine->repeats_ = device.make_repeats();
   return engine;
 }
 
@@ -155,7 +156,9 @@ Result<void> DecodeEngine::compute(std::span<const PlannedRows> plan) {
     decoder_->forward(weights_, batch_->batch());
     return device_.synchronize();
   }
-  const Array logits = decoder_->logits(weights_, batch_->batch(), batch_->giving(), tokens_);
+  const auto forward = [this] { return decoder_->logits(weights_, batch_->batch(), batch_->giving(), tokens_); };
+  const auto key = batch_->repeats_as();
+  const Array logits = key ? repeats_->run(*key, forward) : forward();
   if (Result<void> fetched = batch_->fetch(logits); !fetched) return fetched;
   return device_.synchronize();
 }

@@ -136,6 +136,7 @@ class DecodeEngine {
   Sampler sampler_;
   std::unique_ptr<Decoder> decoder_;
   std::unique_ptr<DecodeBatch> batch_;
+  std::unique_ptr<Repeats> repeats_;  // goes before what its steps work on
   std::unordered_map<RequestId, std::unique_ptr<Answer>> answers_;
   std::deque<DecodeEvent> ended_;  // that no step has told of yet
   std::vector<Giving> giving_;

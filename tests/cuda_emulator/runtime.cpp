@@ -1,12 +1,15 @@
 // CUDA's runtime: devices, memory, streams.
 #include <algorithm>
+#include <atomic>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <cstdio>
 #include <deque>
 #include <functional>
+#include <iterator>
 #include <mutex>
 #include <set>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -22,14 +25,13 @@ constexpr int unwritten = 0xFF;
 thread_local int current_device = 0;
 thread_local cudaError_t last_error = cudaSuccess;
 
-struct Allocations {
+struct Streams {
   std::mutex mutex;
-  std::set<void*> locked;
-  std::set<cudaStream_t> streams;
+  std::set<cudaStream_t> all;
 };
-Allocations& allocations() {
-  static Allocations all;
-  return all;
+Streams& streams() {
+  static Streams streams;
+  return streams;
 }
 
 cudaError_t told(cudaError_t status) {
@@ -50,26 +52,72 @@ cudaError_t allocate(void** data, std::size_t bytes) {
 struct EmulatedStream {
   int device = 0;
   std::recursive_mutex mutex;  // held while it works
-  std::deque<std::function<void()>> work;
+  std::deque<std::function<bool()>> work;
+  EmulatedGraph* recording = nullptr;
 
-  void drain() {
+  // As far as it gets; false: something waits.
+  bool advance() {
     const std::lock_guard lock(mutex);
+    if (recording != nullptr) cuda_emulator::stop("a stream is waited for while it records a graph");
     while (!work.empty()) {
-      const std::function<void()> next = std::move(work.front());
+      const std::function<bool()> next = work.front();
+      if (!next()) return false;
       work.pop_front();
-      next();
     }
+    return true;
+  }
+  void drain() {
+    while (!advance()) std::this_thread::yield();
   }
 };
+
+struct EmulatedGraph {
+  std::vector<std::function<bool()>> work;
+};
+
+struct EmulatedEvent {
+  cudaStream_t stream = nullptr;  // which recorded it last
+  std::atomic<std::uint64_t> recorded{0};
+  std::atomic<std::uint64_t> reached{0};
+  // Whether all is done that was on the stream when it was recorded.
+  bool is_reached(std::uint64_t number) {
+    if (reached < number) (void)stream->advance();
+    return reached >= number;
+  }
+};
+
+namespace {
+
+std::vector<cudaStream_t> streams_of_device() {
+  const std::lock_guard lock(streams().mutex);
+  std::vector<cudaStream_t> mine;
+  std::copy_if(streams().all.begin(), streams().all.end(), std::back_inserter(mine), [](const EmulatedStream* stream) { return stream->device == current_device; });
+  return mine;
+}
+
+bool is_recording() {
+  const auto mine = streams_of_device();
+  return std::any_of(mine.begin(), mine.end(), [](const EmulatedStream* stream) { return stream->recording != nullptr; });
+}
+
+}  // namespace
 
 namespace cuda_emulator {
 
 void failed(cudaError_t status) { (void)told(status); }
 
-void enqueue(cudaStream_t stream, std::function<void()> work) {
+void enqueue_trying(cudaStream_t stream, std::function<bool()> work) {
   if (stream == nullptr) stop("the default stream is used");
   const std::lock_guard lock(stream->mutex);
-  stream->work.push_back(std::move(work));
+  if (stream->recording != nullptr) stream->recording->work.push_back(std::move(work));
+  else stream->work.push_back(std::move(work));
+}
+
+void enqueue(cudaStream_t stream, std::function<void()> work) {
+  enqueue_trying(stream, [work = std::move(work)] {
+    work();
+    return true;
+  });
 }
 
 }  // namespace cuda_emulator
@@ -81,6 +129,7 @@ const char* cudaGetErrorName(cudaError_t status) {
     case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
     case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
     case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
+    case cudaErrorNotReady: return "cudaErrorNotReady";
   }
   return "cudaErrorUnknown";
 }
@@ -114,23 +163,17 @@ cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   return cudaSuccess;
 }
 
-cudaError_t cudaMalloc(void** data, std::size_t bytes) { return allocate(data, bytes); }
+cudaError_t cudaMalloc(void** data, std::size_t bytes) {
+  if (is_recording()) cuda_emulator::stop("memory is allocated while a graph is recorded");
+  return allocate(data, bytes);
+}
 cudaError_t cudaFree(void* data) {
   (void)cudaDeviceSynchronize();
   std::free(data);
   return cudaSuccess;
 }
-cudaError_t cudaMallocHost(void** data, std::size_t bytes) {
-  const cudaError_t status = allocate(data, bytes);
-  if (status == cudaSuccess) {
-    const std::lock_guard lock(allocations().mutex);
-    allocations().locked.insert(*data);
-  }
-  return status;
-}
+cudaError_t cudaMallocHost(void** data, std::size_t bytes) { return allocate(data, bytes); }
 cudaError_t cudaFreeHost(void* data) {
-  const std::lock_guard lock(allocations().mutex);
-  allocations().locked.erase(data);
   std::free(data);
   return cudaSuccess;
 }
@@ -149,8 +192,8 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
   if (flags != cudaStreamNonBlocking) return told(cudaErrorInvalidValue);
   *stream = new EmulatedStream;
   (*stream)->device = current_device;
-  const std::lock_guard lock(allocations().mutex);
-  allocations().streams.insert(*stream);
+  const std::lock_guard lock(streams().mutex);
+  streams().all.insert(*stream);
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
@@ -159,19 +202,60 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   stream->drain();
-  const std::lock_guard lock(allocations().mutex);
-  allocations().streams.erase(stream);
+  const std::lock_guard lock(streams().mutex);
+  streams().all.erase(stream);
   delete stream;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceSynchronize() {
-  std::vector<cudaStream_t> mine;
-  {
-    const std::lock_guard lock(allocations().mutex);
-    std::copy_if(allocations().streams.begin(), allocations().streams.end(), std::back_inserter(mine),
-                 [](const EmulatedStream* stream) { return stream->device == current_device; });
-  }
-  for (EmulatedStream* const stream : mine) stream->drain();
+  for (EmulatedStream* const stream : streams_of_device()) stream->drain();
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
+  if (flags != cudaEventDisableTiming) return told(cudaErrorInvalidValue);
+  *event = new EmulatedEvent;
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  event->stream = stream;
+  const std::uint64_t number = ++event->recorded;
+  cuda_emulator::enqueue(stream, [event, number] { event->reached = number; });
+  return cudaSuccess;
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) { return event->is_reached(event->recorded) ? cudaSuccess : cudaErrorNotReady; }
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned /*flags*/) {
+  cuda_emulator::enqueue_trying(stream, [event, number = event->recorded.load()] { return event->is_reached(number); });
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode /*mode*/) {
+  if (stream->recording != nullptr) return told(cudaErrorInvalidValue);
+  stream->recording = new EmulatedGraph;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  *graph = std::exchange(stream->recording, nullptr);
+  return *graph != nullptr ? cudaSuccess : told(cudaErrorInvalidValue);
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long /*flags*/) {
+  *executable = new EmulatedGraph(*graph);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  for (const auto& work : executable->work) cuda_emulator::enqueue_trying(stream, work);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  delete executable;
   return cudaSuccess;
 }
 

@@ -33,8 +33,9 @@ inline ModelConfig small_config(Architecture architecture, std::size_t tokens) {
 }
 
 struct SmallModel {
-  explicit SmallModel(Architecture architecture = Architecture::qwen3, std::size_t threads = 2)
-      : config(small_config(architecture, small.tokenizer->size())), layout(config), device(need(CpuDevice::make(threads))), flat(*device, numbers()),
+  explicit SmallModel(Architecture architecture = Architecture::qwen3, std::size_t threads = 2) : SmallModel(architecture, need(CpuDevice::make(threads))) {}
+  SmallModel(Architecture architecture, std::unique_ptr<Device> on)
+      : config(small_config(architecture, small.tokenizer->size())), layout(config), device(std::move(on)), flat(load_weights_on(*device, numbers())),
         weights(view_weights(config, layout, flat)) {}
 
   std::vector<float> numbers() const {
@@ -58,7 +59,7 @@ struct SmallModel {
     std::fill(bears.begin() + static_cast<std::ptrdiff_t>(prompt), bears.end(), 1.0F);
     PackedBatch packed(*device, {{tokens.begin(), tokens.end()}}, bears);
     packed.loss.tokens = small.tokenizer->size();
-    auto losses = numbers_of(decoder->scores(weights, packed.batch, packed.loss).losses);
+    auto losses = need(gpu::numbers_of<float>(*device, decoder->scores(weights, packed.batch, packed.loss).losses));
     for (float& loss : losses) loss = -loss;
     return losses;
   }
@@ -66,7 +67,7 @@ struct SmallModel {
   SmallTokenizer small;
   ModelConfig config;
   ParameterLayout layout;
-  std::unique_ptr<CpuDevice> device;
+  std::unique_ptr<Device> device;
   Loaded flat;
   DecoderWeights weights;
 };

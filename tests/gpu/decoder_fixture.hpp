@@ -35,6 +35,14 @@ class Loaded {
   std::unique_ptr<Memory> memory_;
 };
 
+// In the device's compute type.
+inline Loaded load_weights_on(Device& device, const std::vector<float>& weights) {
+  if (device.compute_dtype() == Dtype::f32) return {device, weights};
+  std::vector<std::uint16_t> bits;
+  for (const float number : weights) bits.push_back(to_bf16(number));
+  return {device, bits};
+}
+
 inline std::vector<float> numbers_of(const Array& array) { return {array.as<float>(), array.as<float>() + array.count}; }
 
 // The largest difference, as a share of the largest number.
