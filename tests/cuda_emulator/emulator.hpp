@@ -74,6 +74,7 @@ class Launcher {
 // Puts work on a stream; it is done when somebody waits. What waits for others itself is tried until it says that it is done.
 void enqueue(cudaStream_t stream, std::function<void()> work);
 void enqueue_trying(cudaStream_t stream, std::function<bool()> work);
+int device_of_this_thread();
 // What cudaGetLastError() tells next.
 void failed(cudaError_t status);
 

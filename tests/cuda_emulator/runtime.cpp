@@ -105,6 +105,7 @@ bool is_recording() {
 namespace cuda_emulator {
 
 void failed(cudaError_t status) { (void)told(status); }
+int device_of_this_thread() { return current_device; }
 
 void enqueue_trying(cudaStream_t stream, std::function<bool()> work) {
   if (stream == nullptr) stop("the default stream is used");

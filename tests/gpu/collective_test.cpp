@@ -1,5 +1,6 @@
 #include <sys/socket.h>
 
+#include <array>
 #include <barrier>
 #include <sstream>
 
@@ -135,13 +136,15 @@ class BesetRendezvous final : public Rendezvous {
 };
 
 TEST_CASE("strangers who connect to a rank are not let in, and keep no rank out", "[gpu][collective]") {
-  const auto sums = on_ranks(
-      3,
-      [](Collective& collective) {
-        std::vector<float> numbers{static_cast<float>(collective.rank()), 1};
-        return collective.all_reduce_sum(floats(numbers)) ? numbers : std::vector<float>();
-      },
-      {}, [](Rendezvous& rendezvous) { return std::make_unique<BesetRendezvous>(rendezvous); });
+  std::array<std::unique_ptr<BesetRendezvous>, 3> beset;
+  const auto connect = [&beset](Rendezvous& rendezvous, const Generation& generation) {
+    beset[generation.rank] = std::make_unique<BesetRendezvous>(rendezvous);
+    return TcpCollective::make(*beset[generation.rank], generation, {});
+  };
+  const auto sums = on_ranks_by(connect, beset.size(), [](Collective& collective) {
+    std::vector<float> numbers{static_cast<float>(collective.rank()), 1};
+    return collective.all_reduce_sum(floats(numbers)) ? numbers : std::vector<float>();
+  });
   for (const auto& of_rank : sums) CHECK(of_rank == std::vector<float>{3, 3});
 }
 

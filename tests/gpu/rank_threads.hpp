@@ -27,21 +27,21 @@ inline RollOptions roll_of(std::size_t ranks) {
 
 inline Array floats(std::vector<float>& numbers) { return {numbers.data(), numbers.size(), Dtype::f32}; }
 
-// What a rank finds out, it returns: Catch's checks are for one thread. `around`: what the collective is given in place of its rendezvous.
+using Connecting = std::function<Result<std::unique_ptr<Collective>>(Rendezvous&, const Generation&)>;
+
+// What a rank finds out, it returns: Catch's checks are for one thread.
 template <class Work>
-auto on_ranks(std::size_t ranks, const Work& work, const TcpCollectiveOptions& options = {},
-              const std::function<std::unique_ptr<Rendezvous>(Rendezvous&)>& around = {}) {
+auto on_ranks_by(const Connecting& connect, std::size_t ranks, const Work& work) {
   const auto server = need(RendezvousServer::make("127.0.0.1", 0, roll_of(ranks)));
   using Found = decltype(work(std::declval<Collective&>()));
   std::vector<std::future<Result<Found>>> running;
   for (std::size_t i = 0; i < ranks; ++i) {
-    running.push_back(std::async(std::launch::async, [&server, &options, &work, &around]() -> Result<Found> {
+    running.push_back(std::async(std::launch::async, [&server, &connect, &work]() -> Result<Found> {
       const auto client = RendezvousClient::make("127.0.0.1", server->port(), run_of_tests);
       if (!client) return fail(client.error());
       const auto generation = (*client)->join(rank_patience);
       if (!generation) return fail(generation.error());
-      const std::unique_ptr<Rendezvous> outer = around ? around(**client) : nullptr;
-      const auto collective = TcpCollective::make(outer ? *outer : **client, *generation, options);
+      const auto collective = connect(**client, *generation);
       if (!collective) return fail(collective.error());
       Found found = work(**collective);
       if (Result<void> left = (*client)->leave(generation->number, rank_patience); !left) return fail(left.error());
@@ -51,6 +51,11 @@ auto on_ranks(std::size_t ranks, const Work& work, const TcpCollectiveOptions& o
   std::vector<Found> found;
   for (auto& one : running) found.push_back(need(one.get()));
   return found;
+}
+
+template <class Work>
+auto on_ranks(std::size_t ranks, const Work& work, const TcpCollectiveOptions& options = {}) {
+  return on_ranks_by([&options](Rendezvous& rendezvous, const Generation& generation) { return TcpCollective::make(rendezvous, generation, options); }, ranks, work);
 }
 
 }  // namespace outlast::gpu

@@ -44,6 +44,7 @@ THIRD_PARTY = {
     "boost/beast": ["http"],
     "boost/context": ["tests"],
     "simdjson.h": ["gateway", "cluster", "gpu"],
+    "nccl.h": ["gpu", "tests"],
     "pcre2.h": ["gpu"],
     "utf8proc.h": ["gpu"],
     "cublasLt.h": ["gpu", "tests"],
