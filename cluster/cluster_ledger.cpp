@@ -32,6 +32,12 @@ Result<Views> views_of(const Hosts& hosts) {
   return views;
 }
 
+Result<storage::VerifyReport> verify_host(const ShardHost& host) {
+  const auto view = host.whole_snapshot();
+  if (view == nullptr) return fail(LedgerError::stopped, "the node is stopping");
+  return storage::verify_ledger(*view);
+}
+
 // What one shard knows of a budget, added to what others do.
 void add(BudgetStatus& sum, const BudgetStatus& part) {
   sum.used += part.used;
@@ -184,6 +190,13 @@ std::shared_ptr<ShardHost> ClusterLedger::host_of(ShardId shard) const {
   return nullptr;
 }
 
+Result<std::shared_ptr<ShardHost>> ClusterLedger::replica_of(ShardId shard) const {
+  auto host = host_of(shard);
+  if (host) return host;
+  return fail(LedgerError::unavailable, "this node has no replica of shard " + label_of_shard(shard) +
+                                            "; `outlast cluster status` shows the nodes that have one");
+}
+
 Result<Hosts> ClusterLedger::all_hosts() const {
   Hosts hosts = dependencies_.hosts();
   if (hosts.size() == std::size_t{dependencies_.shards} + 1) return hosts;
@@ -245,22 +258,25 @@ Result<void> ClusterLedger::read_recent(std::uint64_t entries,
 
 Result<void> ClusterLedger::read_shard(ShardId shard, std::uint64_t from,
                                        const std::function<bool(const storage::StoredEntry&)>& visit) const {
-  const auto host = host_of(shard);
-  if (!host) return fail(LedgerError::unavailable, "this node has no replica of shard " + name_of_shard(shard));
-  return storage::read_entries(*host->snapshot(), from, visit);
+  const auto host = replica_of(shard);
+  if (!host) return fail(host.error());
+  return storage::read_entries(*(*host)->snapshot(), from, visit);
 }
 
-// All good, or the first shard that is not.
+Result<storage::VerifyReport> ClusterLedger::verify_shard(ShardId shard) const {
+  const auto host = replica_of(shard);
+  if (!host) return fail(host.error());
+  return verify_host(**host);
+}
+
 Result<storage::VerifyReport> ClusterLedger::verify() const {
   storage::VerifyReport whole;
   whole.ok = true;
   for (const auto& host : dependencies_.hosts()) {
-    const auto view = host->whole_snapshot();
-    if (view == nullptr) return fail(LedgerError::stopped, "the node is stopping");
-    auto report = storage::verify_ledger(*view);
+    auto report = verify_host(*host);
     if (!report) return report;
     if (!report->ok) {
-      report->problem = "shard " + name_of_shard(host->options().shard) + ": " + report->problem;
+      report->problem = "shard " + label_of_shard(host->options().shard) + ": " + report->problem;
       return report;
     }
     whole.entries += report->entries;

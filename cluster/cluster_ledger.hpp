@@ -63,9 +63,11 @@ class ClusterLedger final : public storage::LedgerStore {
   // Of every shard that is here, so many.
   Result<void> read_recent(std::uint64_t entries,
                            const std::function<void(const storage::StoredEntry&)>& visit) const override;
-  // Of one shard.
+  // Of one shard, as this and the next one. Error: unavailable, when it has no replica on this node.
   Result<void> read_shard(ShardId shard, std::uint64_t from,
                           const std::function<bool(const storage::StoredEntry&)>& visit) const;
+  Result<storage::VerifyReport> verify_shard(ShardId shard) const;
+  // Of every shard that is here: the first that is damaged, or sums, with the control shard's head.
   Result<storage::VerifyReport> verify() const override;
   // The control shard's.
   [[nodiscard]] std::unique_ptr<storage::LedgerView> view() const override;
@@ -76,6 +78,7 @@ class ClusterLedger final : public storage::LedgerStore {
   void record(ShardId shard, proto::EntryBody body, std::function<void(Result<void>)> done);
   [[nodiscard]] Result<std::vector<std::shared_ptr<ShardHost>>> all_hosts() const;
   [[nodiscard]] std::shared_ptr<ShardHost> host_of(ShardId shard) const;
+  [[nodiscard]] Result<std::shared_ptr<ShardHost>> replica_of(ShardId shard) const;
 
   const ClusterLedgerDependencies dependencies_;
 };

@@ -27,6 +27,20 @@ bool parse_shard(std::string_view name, ShardId& shard) {
   return name == name_of_shard(shard);
 }
 
+std::string label_of_shard(ShardId shard) { return shard == control_shard ? "control" : std::to_string(shard); }
+
+bool parse_shard_label(std::string_view label, ShardId& shard) {
+  if (label == "control") {
+    shard = control_shard;
+    return true;
+  }
+  unsigned number = 0;
+  const auto [end, error] = std::from_chars(label.data(), label.data() + label.size(), number);
+  if (error != std::errc() || end != label.data() + label.size() || number >= shards_max) return false;
+  shard = static_cast<ShardId>(number);
+  return label == label_of_shard(shard);
+}
+
 ShardId shard_of(std::string_view organisation, ShardId shards) {
   const Digest digest = Sha256().update(organisation).finish();
   std::uint64_t hash = 0;

@@ -8,7 +8,7 @@ namespace {
 class EntryWriter {
  public:
   explicit EntryWriter(std::string& out) : json_(out) {}
-  void write(const StoredEntry& entry);
+  void write(const StoredEntry& entry, std::string_view ledger_shard);
 
   void operator()(const proto::IncarnationStarted& body) {
     text("incarnation", body.incarnation.to_string());
@@ -214,10 +214,11 @@ const AttemptLine* line_of(const proto::EntryBody& body) {
   return std::get_if<AttemptLine>(&body);
 }
 
-void EntryWriter::write(const StoredEntry& entry) {
+void EntryWriter::write(const StoredEntry& entry, std::string_view ledger_shard) {
   const RequestId request_id = request_id_of(entry.body);
   const AttemptLine* line = line_of(entry.body);
   json_.begin_object();
+  if (!ledger_shard.empty()) text("ledger_shard", ledger_shard);
   json_.key("index").number(entry.header.index);
   json_.key("epoch").number(entry.header.epoch);
   json_.key("time_ms").number(entry.header.time_ms);
@@ -242,8 +243,8 @@ void EntryWriter::write(const StoredEntry& entry) {
 
 }  // namespace
 
-void append_entry_json(std::string& out, const StoredEntry& entry) {
-  EntryWriter(out).write(entry);
+void append_entry_json(std::string& out, const StoredEntry& entry, std::string_view ledger_shard) {
+  EntryWriter(out).write(entry, ledger_shard);
 }
 
 }  // namespace outlast::storage

@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <optional>
 #include <span>
@@ -21,7 +20,6 @@
 #include "apps/report/usage_json.hpp"
 #include "core/crypto.hpp"
 #include "core/json_writer.hpp"
-#include "storage/entry_json.hpp"
 
 namespace outlast::apps {
 namespace {
@@ -30,8 +28,6 @@ namespace asio = boost::asio;
 using actors::ask;
 
 constexpr std::string_view api_prefix = "/admin/v1/";
-constexpr std::uint64_t entries_per_answer_max = 10'000;
-constexpr auto report_timeout = std::chrono::minutes(10);  // verify reads the whole ledger
 constexpr std::size_t key_name_max = 200;
 
 }  // namespace
@@ -137,7 +133,7 @@ asio::awaitable<AdminApi::Answer> AdminApi::route(const http::Request& request) 
   if (name == "reconcile" && post) return reconcile(request.query(), std::string(request.body));
   if (name == "reprice" && post) return reprice(request.query(), std::string(request.body));
   if (name == "ledger/entries" && get) return entries(request.query());
-  if (name == "ledger/verify" && post) return verify();
+  if (name == "ledger/verify" && post) return verify(request.query());
   if (name == "ledger/backup" && post) return backup(request.body);
   if (name == "ledger/heads" && get) {
     const auto heads = [](AdminApi* api) -> asio::awaitable<Answer> { co_return api->ledger_heads(); };
@@ -181,6 +177,7 @@ asio::awaitable<AdminApi::Answer> AdminApi::status() {
   Answer answer;
   JsonWriter json(answer.body);
   json.begin_object().key("node").string(daemon_.config().name);
+  if (daemon_.cluster() != nullptr) json.key("cluster").string(daemon_.config().cluster.name);
   json.key("state").string(daemon_.draining() ? "draining" : "ready");
   json.key("version").string(OUTLAST_VERSION).key("pid").number(static_cast<std::int64_t>(getpid()));
   json.key("uptime_s").number((daemon_.clock().wall_ms() - daemon_.started_ms()) / 1000);
@@ -292,67 +289,6 @@ asio::awaitable<AdminApi::Answer> AdminApi::revoke_key(std::string id) {
   Answer answer;
   JsonWriter(answer.body).begin_object().key("id").string(id).key("revoked").boolean(true).end_object();
   co_return answer;
-}
-
-Result<void> AdminApi::read_entries(const std::optional<std::string>& shard, std::uint64_t from,
-                                    const std::function<bool(const storage::StoredEntry&)>& visit) {
-  if (daemon_.cluster() == nullptr) {
-    if (shard) return fail(storage::LedgerError::invalid, "a node on its own has one ledger; leave out shard");
-    return daemon_.ledger().read(from, visit);
-  }
-  // An index counts within its shard, so a page of all of them would say nothing of where the next one begins.
-  std::uint64_t number = 0;
-  const bool control = shard == "control";
-  const bool whole = shard && !shard->empty() &&
-                     std::from_chars(shard->data(), shard->data() + shard->size(), number).ptr == shard->data() + shard->size();
-  if (!control && (!whole || number >= cluster::shards_max)) {
-    return fail(storage::LedgerError::invalid, "say which ledger: shard=control, shard=0 and so on; 'outlast cluster status' lists them");
-  }
-  const auto id = control ? cluster::control_shard : static_cast<cluster::ShardId>(number);
-  return daemon_.cluster()->node().ledger().read_shard(id, from, visit);
-}
-
-asio::awaitable<AdminApi::Answer> AdminApi::entries(std::string_view query) {
-  const auto from = number_parameter(query, "from");
-  const auto limit = number_parameter(query, "limit");
-  if (!from || !limit) {
-    auto [status, body] = refused(from ? limit.error() : from.error());
-    co_return Answer{status, std::move(body)};
-  }
-  std::uint64_t left = std::min<std::uint64_t>(static_cast<std::uint64_t>(limit->value_or(1000)), entries_per_answer_max);
-  std::uint64_t next = static_cast<std::uint64_t>(from->value_or(0));
-  Answer answer;
-  answer.type = "application/x-ndjson";
-  const auto visit = [&](const storage::StoredEntry& entry) {
-    if (left == 0) return false;
-    storage::append_entry_json(answer.body, entry);
-    answer.body += '\n';
-    next = entry.header.index + 1;
-    return --left > 0;
-  };
-  if (const auto read = read_entries(parameter(query, "shard"), next, visit); !read) {
-    auto [status, body] = refused(read.error());
-    co_return Answer{status, std::move(body)};
-  }
-  answer.next_index = std::to_string(next);
-  co_return answer;
-}
-
-asio::awaitable<AdminApi::Answer> AdminApi::verify() {
-  const auto actors = co_await children();
-  Result<storage::VerifyReport> report = fail(ConfigError::invalid, "");
-  if (actors) {
-    auto reply = co_await ask<actors::VerifyReply>(loop_, daemon_.system(), actors->accountant, report_timeout,
-                                                   actors::verify_atom::value);
-    report = flatten(std::move(reply));
-  } else {
-    report = fail(actors.error());
-  }
-  if (!report) {
-    auto [status, body] = refused(report.error());
-    co_return Answer{status, std::move(body)};
-  }
-  co_return Answer{200, verify_json(*report)};
 }
 
 asio::awaitable<AdminApi::Answer> AdminApi::breakers(const http::Request& request, std::string_view name) {

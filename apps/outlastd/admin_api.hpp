@@ -52,11 +52,6 @@ class AdminApi {
   boost::asio::awaitable<Answer> reconcile(std::string_view query,    // admin_reports.cpp
                                            std::string csv);
   boost::asio::awaitable<Answer> reprice(std::string_view query, std::string toml);
-  boost::asio::awaitable<Answer> entries(std::string_view query);
-  // Of the node's one ledger, or of a shard of the cluster's.
-  Result<void> read_entries(const std::optional<std::string>& shard, std::uint64_t from,
-                            const std::function<bool(const storage::StoredEntry&)>& visit);
-  boost::asio::awaitable<Answer> verify();
   boost::asio::awaitable<Answer> reload();
   boost::asio::awaitable<Answer> breakers(const http::Request& request, std::string_view name);
   boost::asio::awaitable<Answer> cluster(const http::Request& request, std::string_view name);
@@ -73,6 +68,12 @@ class AdminApi {
   static Answer error_answer(const Error& error);
   boost::asio::awaitable<Answer> rate_limits();
   // admin_ledger.cpp
+  boost::asio::awaitable<Answer> entries(std::string_view query);
+  boost::asio::awaitable<Answer> verify(std::string_view query);
+  boost::asio::awaitable<Result<storage::VerifyReport>> verify_ledger(std::optional<cluster::ShardId> shard);
+  // Which of the cluster's ledgers is meant. Nothing where `shard` is absent. Error: invalid, for a shard that there is
+  // not, and for any on a node on its own.
+  [[nodiscard]] Result<std::optional<cluster::ShardId>> read_shard(const std::optional<std::string>& shard) const;
   Answer ledger_heads() const;
   boost::asio::awaitable<Answer> backup(std::string_view body);
   boost::asio::awaitable<Result<actors::Children>> children();

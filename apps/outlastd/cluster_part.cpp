@@ -32,10 +32,6 @@ actors::ClusterNode::behavior_type cluster_node_actor(actors::ClusterNode::point
           }};
 }
 
-std::string shard_text(cluster::ShardId shard) {
-  return shard == cluster::control_shard ? "control" : std::to_string(shard);
-}
-
 }  // namespace
 
 class ClusterPart::Port final : public actors::PeerPort {
@@ -267,7 +263,7 @@ std::string ClusterPart::status_json() const {
   }
   json.end_array().key("shards").begin_array();
   for (const cluster::ShardStatus& shard : status.shards) {
-    json.begin_object().key("shard").string(shard_text(shard.shard)).key("owner");
+    json.begin_object().key("shard").string(cluster::label_of_shard(shard.shard)).key("owner");
     if (shard.owner) json.string(shard.owner->node);
     else json.null();
     json.key("preferred_owner");
@@ -287,12 +283,12 @@ std::string ClusterPart::status_json() const {
   }
   json.end_array().key("problems").begin_array();
   for (const cluster::UnopenedShard& shard : status.unopened) {
-    json.begin_object().key("shard").string(shard_text(shard.shard)).key("what").string(shard.error);
+    json.begin_object().key("shard").string(cluster::label_of_shard(shard.shard)).key("what").string(shard.error);
     json.key("attempts").number(static_cast<std::uint64_t>(shard.attempts)).end_object();
   }
   for (const cluster::HostStatus& host : status.hosts) {
     if (host.problem.empty()) continue;
-    json.begin_object().key("shard").string(shard_text(host.shard)).key("what").string(host.problem);
+    json.begin_object().key("shard").string(cluster::label_of_shard(host.shard)).key("what").string(host.problem);
     json.key("attempts").null().end_object();
   }
   json.end_array();

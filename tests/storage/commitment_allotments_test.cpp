@@ -242,4 +242,16 @@ TEST_CASE("an entry as JSON says what was allotted, where and since when", "[led
   CHECK(json_of(proto::BudgetSet{OwnedLedger::budget(), "ann", 0, 0}).find("away") == std::string::npos);
 }
 
+TEST_CASE("the shard that an entry stands in is told apart from the one that it names", "[ledger][allotments]") {
+  StoredEntry entry;
+  entry.body = grant(other, 17, 9);
+  std::string alone;
+  append_entry_json(alone, entry);
+  CHECK(alone.starts_with(R"({"index":0,)"));
+  std::string of_shard;
+  append_entry_json(of_shard, entry, "control");
+  CHECK(of_shard == R"({"ledger_shard":"control",)" + alone.substr(1));
+  CHECK(of_shard.find(R"("shard":5,)") != std::string::npos);
+}
+
 }  // namespace outlast::storage::commitment_allotments_test
