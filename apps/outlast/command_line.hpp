@@ -48,6 +48,8 @@ void add_join_commands(CommandLine& line, CLI::App& node);  // init, join
 void add_key_commands(CommandLine& line);
 void add_ledger_commands(CommandLine& line);
 void add_ledger_upkeep(CommandLine& line, CLI::App& ledger);  // heads, backup, restore
+// --shard, of the commands that read a ledger.
+void add_shard_option(CLI::App& command, std::string& shard);
 void add_member_commands(CommandLine& line);
 void add_node_commands(CommandLine& line);
 void add_price_commands(CommandLine& line);

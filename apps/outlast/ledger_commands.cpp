@@ -1,4 +1,5 @@
 // outlast ledger verify | tail | export; the rest of `outlast ledger`: ledger_upkeep.cpp
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <thread>
@@ -17,37 +18,84 @@ constexpr std::uint64_t page_entries = 5'000;
 constexpr auto follow_interval = std::chrono::milliseconds(300);
 
 struct TailOptions {
+  std::string shard;
   std::uint64_t count = 10;
   bool follow = false;
 };
 
 struct ExportOptions {
+  std::string shard;
   std::string format = "jsonl";
   std::uint64_t from = 0;
 };
 
-Result<void> verify(const GlobalOptions& global) {
-  auto source = open_ledger_source(global);
-  if (!source) return fail(source.error());
-  const auto text = (*source)->verify();
+Result<Json> verified(LedgerSource& source, const std::string& shard) {
+  const auto text = source.verify(shard);
   if (!text) return fail(text.error());
-  const auto report = parse_object(*text, "the verification's report");
+  return parse_object(*text, "the verification's report");
+}
+
+bool is_whole(const Json& report) { return member_of(report, "ok") == true; }
+
+std::string verdict(const Json& report) {
+  const std::string entries = std::to_string(count_of(report, "entries"));
+  if (!is_whole(report)) {
+    const Json& bad = member_of(report, "first_bad_index");
+    return "damaged" + (bad.is_null() ? "" : " from entry " + plain_text(bad) + " on") + ": " +
+           printable(text_of(report, "message")) + " (" + entries + " entries checked)";
+  }
+  const std::uint64_t heads = count_of(report, "signed_heads");
+  return entries + " entries are whole; head " + printable(text_of(report, "head")) +
+         (heads == 0 ? "" : "; " + std::to_string(heads) + " signed heads hold");
+}
+
+Result<void> verify_alone(const GlobalOptions& global, LedgerSource& source) {
+  const auto report = verified(source, "");
   if (!report) return fail(report.error());
   if (global.json) print(report->dump() + "\n");
-  const std::string entries = std::to_string(count_of(*report, "entries"));
-  if (member_of(*report, "ok") != true) {
-    const Json& bad = member_of(*report, "first_bad_index");
-    return fail(CliError::damaged,
-                "the ledger is damaged" +
-                    (bad.is_null() ? "" : " from entry " + plain_text(bad) + " on") + ": " +
-                    printable(text_of(*report, "message")) + " (" + entries +
-                    " entries checked); stop the node and restore its data from a backup");
+  if (!is_whole(*report)) {
+    return fail(CliError::damaged, "the ledger is " + verdict(*report) +
+                                       "; stop the node and restore its data from a backup");
   }
-  if (global.json) return {};
-  const std::uint64_t heads = count_of(*report, "signed_heads");
-  print(entries + " entries are whole; head " + printable(text_of(*report, "head")) +
-        (heads == 0 ? "" : "; " + std::to_string(heads) + " signed heads hold") + "\n");
+  if (!global.json) print(verdict(*report) + "\n");
   return {};
+}
+
+// A line for each shard as soon as it is done, and the sum.
+Result<void> verify_shards(const GlobalOptions& global, LedgerSource& source, const LedgerShards& shards) {
+  Json all{{"ok", true}, {"entries", 0}, {"shards", Json::array()}};
+  std::uint64_t entries = 0;
+  std::string damaged;
+  for (const std::string& shard : shards.here) {
+    auto report = verified(source, shard);
+    if (!report && is(report.error(), CliError::damaged))  // so much that it cannot be read
+      report = Json{{"ok", false}, {"entries", 0}, {"message", report.error().message}};
+    if (!report) return fail(report.error());
+    entries += count_of(*report, "entries");
+    if (!is_whole(*report)) damaged += (damaged.empty() ? "" : ", ") + shard;
+    if (!global.json) print("shard " + printable(shard) + ": " + verdict(*report) + "\n");
+    Json row = Json::object();
+    row["shard"] = shard;
+    row.update(*report);
+    all["shards"].push_back(std::move(row));
+  }
+  all["ok"] = damaged.empty();
+  all["entries"] = entries;
+  if (global.json) print(all.dump() + "\n");
+  else if (shards.here.size() > 1)
+    print(std::to_string(shards.here.size()) + " shards, " + std::to_string(entries) + " entries\n");
+  note_elsewhere(shards);
+  if (damaged.empty()) return {};
+  return fail(CliError::damaged, "this node's replica is damaged of shard " + printable(damaged) +
+                                     "; verify it at another node, and have this one take a copy (docs/cluster.md)");
+}
+
+Result<void> verify(const GlobalOptions& global, const std::string& shard) {
+  auto source = open_ledger_source(global);
+  if (!source) return fail(source.error());
+  const auto shards = wanted_shards((*source)->shards(), shard);
+  if (!shards) return fail(shards.error());
+  return shards->in_cluster() ? verify_shards(global, **source, *shards) : verify_alone(global, **source);
 }
 
 std::string cost_text(const Json& entry) {
@@ -55,12 +103,13 @@ std::string cost_text(const Json& entry) {
   return cost && *cost != PicoUsd{} ? "US$ " + cost->to_usd() : std::string();
 }
 
-// One line for people: index, time, kind, and what there is to say about the kind.
+// One line for people: in a cluster the shard, then index, time, kind, and what there is to say about the kind.
 std::string entry_line(std::string_view json) {
   const Json entry = Json::parse(json, nullptr, false);
   if (!entry.is_object()) return printable(json) + "\n";
-  char head[96];
-  std::snprintf(head, sizeof(head), "%8llu  %-20s  %-11s",
+  const std::string shard = text_of(entry, "ledger_shard").substr(0, 32);
+  char head[128];
+  std::snprintf(head, sizeof(head), shard.empty() ? "%s%8llu  %-20s  %-11s" : "%-7s %8llu  %-20s  %-11s", shard.c_str(),
                 static_cast<unsigned long long>(count_of(entry, "index")),
                 time_of(entry, "time_ms").c_str(), text_of(entry, "kind").substr(0, 32).c_str());
   std::string line = head;
@@ -84,16 +133,19 @@ std::string entry_line(std::string_view json) {
   return printable(line) + "\n";
 }
 
-Result<void> tail(const GlobalOptions& global, const TailOptions& options) {
-  auto source = open_ledger_source(global);
-  if (!source) return fail(source.error());
-  const auto entries = (*source)->entries();
+std::string tail_line(const GlobalOptions& global, std::string_view line) {
+  return global.json ? std::string(line) + "\n" : entry_line(line);
+}
+
+Result<void> tail_one(const GlobalOptions& global, const TailOptions& options, LedgerSource& source,
+                      const std::string& shard) {
+  const auto entries = source.entries(shard);
   if (!entries) return fail(entries.error());
   std::uint64_t next = *entries > options.count ? *entries - options.count : 0;
   while (true) {
     std::string text;
-    const auto read = (*source)->read(next, page_entries, [&text, &global](std::string_view line) {
-      text += global.json ? std::string(line) + "\n" : entry_line(line);
+    const auto read = source.read(shard, next, page_entries, [&text, &global](std::string_view line) {
+      text += tail_line(global, line);
     });
     if (!read) return fail(read.error());
     print(text);
@@ -102,6 +154,92 @@ Result<void> tail(const GlobalOptions& global, const TailOptions& options) {
     if (!options.follow) return {};
     std::this_thread::sleep_for(follow_interval);
   }
+}
+
+// The newest entries of several shards in the order of their times: an index counts within its shard. While it follows, in
+// the order of their times as far as they have come: a replica may lag.
+class MergedTail {
+ public:
+  MergedTail(const GlobalOptions& global, LedgerSource& source) : global_(global), source_(source) {}
+
+  Result<void> begin(const std::vector<std::string>& shards, std::uint64_t count) {
+    for (const std::string& shard : shards) {
+      const auto entries = source_.entries(shard);
+      if (!entries) return fail(entries.error());
+      places_.push_back({shard, *entries - std::min(*entries, count)});
+      if (const auto read = read_on(places_.back(), count); !read) return fail(read.error());
+      sort();
+      if (lines_.size() > count) lines_.erase(lines_.begin(), lines_.end() - static_cast<std::ptrdiff_t>(count));
+    }
+    show();
+    return {};
+  }
+
+  Result<void> follow() {
+    const std::uint64_t limit = std::max<std::uint64_t>(page_entries / places_.size(), 1);
+    while (true) {
+      bool more = false;
+      for (Place& place : places_) {
+        const auto read = read_on(place, limit);
+        if (!read) return fail(read.error());
+        more = more || *read == limit;
+      }
+      sort();
+      show();
+      if (!more) std::this_thread::sleep_for(follow_interval);
+    }
+  }
+
+ private:
+  struct Place {
+    std::string shard;
+    std::uint64_t next = 0;
+  };
+  struct Line {
+    std::int64_t time_ms = 0;
+    std::string text;
+  };
+
+  Result<std::uint64_t> read_on(Place& place, std::uint64_t limit) {
+    const auto read = source_.read(place.shard, place.next, limit, [this](std::string_view line) {
+      const Json entry = Json::parse(line, nullptr, false);
+      const Json& time = member_of(entry, "time_ms");
+      lines_.push_back({time.is_number_integer() ? time.get<std::int64_t>() : 0, tail_line(global_, line)});
+    });
+    if (read) place.next += *read;
+    return read;
+  }
+  // Within a shard times never go back, so its entries stay in their order.
+  void sort() {
+    std::stable_sort(lines_.begin(), lines_.end(), [](const Line& a, const Line& b) { return a.time_ms < b.time_ms; });
+  }
+  void show() {
+    std::string text;
+    for (const Line& line : lines_) text += line.text;
+    print(text);
+    lines_.clear();
+  }
+
+  const GlobalOptions& global_;
+  LedgerSource& source_;
+  std::vector<Place> places_;
+  std::vector<Line> lines_;
+};
+
+Result<void> tail(const GlobalOptions& global, const TailOptions& options) {
+  auto source = open_ledger_source(global);
+  if (!source) return fail(source.error());
+  const auto shards = wanted_shards((*source)->shards(), options.shard);
+  if (!shards) return fail(shards.error());
+  note_elsewhere(*shards);
+  if (shards->here.size() == 1) return tail_one(global, options, **source, shards->here.front());
+  if (options.count > page_entries) {
+    return fail(CliError::usage, "-n is at most " + std::to_string(page_entries) +
+                                     " over several shards; name one of them with --shard");
+  }
+  MergedTail merged(global, **source);
+  const auto begun = merged.begin(shards->here, options.count);
+  return begun && options.follow ? merged.follow() : begun;
 }
 
 constexpr const char* csv_columns[] = {
@@ -113,9 +251,12 @@ constexpr const char* csv_columns[] = {
     "duration_ms", "reason",          "hash",          "service_tier",
     "inference_geo", "batch",           "contract"};
 
-std::string csv_of_entry(std::string_view json) {
+constexpr const char* csv_shard_column = "ledger_shard";  // first, in a cluster
+
+std::string csv_of_entry(std::string_view json, bool in_cluster) {
   const Json entry = Json::parse(json, nullptr, false);
   std::vector<std::string> cells;
+  if (in_cluster) cells.push_back(text_of(entry, csv_shard_column));
   for (const char* name : csv_columns) {
     const Json& value = member_of(entry, name);
     cells.push_back(value.is_null() ? "" : plain_text(value));
@@ -133,23 +274,21 @@ std::string csv_of_entry(std::string_view json) {
   return csv_line(cells);
 }
 
-Result<void> export_entries(const GlobalOptions& global, const ExportOptions& options) {
-  auto source = open_ledger_source(global);
-  if (!source) return fail(source.error());
-  const bool csv = options.format == "csv";
-  if (csv) {
-    std::vector<std::string> titles(std::begin(csv_columns), std::end(csv_columns));
-    for (const UsageBucket& bucket : usage_buckets)
-      titles.push_back("tokens_" + std::string(bucket.name));
-    for (const BilledUnit& unit : billed_units)
-      titles.push_back("units_" + std::string(unit.plural));
-    print(csv_line(titles));
-  }
-  std::uint64_t next = options.from;
+std::string csv_titles(bool in_cluster) {
+  std::vector<std::string> titles(std::begin(csv_columns), std::end(csv_columns));
+  if (in_cluster) titles.insert(titles.begin(), csv_shard_column);
+  for (const UsageBucket& bucket : usage_buckets)
+    titles.push_back("tokens_" + std::string(bucket.name));
+  for (const BilledUnit& unit : billed_units)
+    titles.push_back("units_" + std::string(unit.plural));
+  return csv_line(titles);
+}
+
+Result<void> export_shard(LedgerSource& source, const std::string& shard, std::uint64_t next, bool csv) {
   while (true) {
     std::string text;
-    const auto read = (*source)->read(next, page_entries, [&text, csv](std::string_view line) {
-      text += csv ? csv_of_entry(line) : std::string(line) + "\n";
+    const auto read = source.read(shard, next, page_entries, [&text, &shard, csv](std::string_view line) {
+      text += csv ? csv_of_entry(line, !shard.empty()) : std::string(line) + "\n";
     });
     if (!read) return fail(read.error());
     print(text);
@@ -158,13 +297,37 @@ Result<void> export_entries(const GlobalOptions& global, const ExportOptions& op
   }
 }
 
+Result<void> export_entries(const GlobalOptions& global, const ExportOptions& options) {
+  auto source = open_ledger_source(global);
+  if (!source) return fail(source.error());
+  const auto shards = wanted_shards((*source)->shards(), options.shard);
+  if (!shards) return fail(shards.error());
+  if (options.from > 0 && shards->here.size() > 1)
+    return fail(CliError::usage, "an index counts within its shard; with --from, name one with --shard");
+  const bool csv = options.format == "csv";
+  if (csv) print(csv_titles(shards->in_cluster()));
+  for (const std::string& shard : shards->here) {
+    if (const auto done = export_shard(**source, shard, options.from, csv); !done) return done;
+  }
+  note_elsewhere(*shards);
+  return {};
+}
+
 }  // namespace
+
+void add_shard_option(CLI::App& command, std::string& shard) {
+  command.add_option("--shard", shard, "in a cluster: control, 0, 1 and so on; without it, all that are here")
+      ->type_name("S");
+}
 
 void add_ledger_commands(CommandLine& line) {
   CLI::App* ledger = line.add_group(
       "ledger", "the record of every request; with --data DIR also while no node runs");
-  line.add_command(*ledger, "verify", "recomputes the chain, the sums and the balances",
-                   [&line] { return verify(line.options); });
+  auto verified_shard = std::make_shared<std::string>();
+  CLI::App* verify_command =
+      line.add_command(*ledger, "verify", "recomputes the chain, the sums and the balances",
+                       [&line, verified_shard] { return verify(line.options, *verified_shard); });
+  add_shard_option(*verify_command, *verified_shard);
 
   add_ledger_upkeep(line, *ledger);
 
@@ -172,6 +335,7 @@ void add_ledger_commands(CommandLine& line) {
   CLI::App* tail_command =
       line.add_command(*ledger, "tail", "shows the last entries",
                        [&line, tail_options] { return tail(line.options, *tail_options); });
+  add_shard_option(*tail_command, tail_options->shard);
   tail_command->add_option("-n", tail_options->count, "how many")
       ->capture_default_str()
       ->type_name("N");
@@ -182,6 +346,7 @@ void add_ledger_commands(CommandLine& line) {
   CLI::App* export_command = line.add_command(
       *ledger, "export", "writes every entry to stdout",
       [&line, export_options] { return export_entries(line.options, *export_options); });
+  add_shard_option(*export_command, export_options->shard);
   export_command->add_option("--format", export_options->format, "jsonl or csv")
       ->check(CLI::IsMember({"jsonl", "csv"}))
       ->capture_default_str()

@@ -1,32 +1,75 @@
 #include "apps/outlast/ledger_source.hpp"
 
+#include <algorithm>
+#include <cstdio>
 #include <filesystem>
+#include <map>
 
 #include "apps/outlast/cli_error.hpp"
 #include "apps/outlast/folder_ledger.hpp"
 #include "apps/outlast/json_fields.hpp"
+#include "apps/outlast/terminal.hpp"
 
 namespace outlast::apps {
 namespace {
 
 constexpr std::uint64_t node_page_max = 10'000;  // of the admin interface
 
+struct NodeShards {
+  LedgerShards shards;
+  std::map<std::string, std::uint64_t> entries;  // of those that are here
+};
+
+// Of what `GET cluster` answers: a replica whose entries are known is one, others are to come or were not heard of.
+NodeShards shards_in(const Json& cluster) {
+  NodeShards found;
+  const std::string here = text_of(cluster, "node");
+  for (const Json& shard : member_of(cluster, "shards")) {
+    LedgerShards::Elsewhere elsewhere{text_of(shard, "shard"), {}};
+    for (const Json& replica : member_of(shard, "replicas")) {
+      if (!member_of(replica, "entries").is_number_unsigned()) continue;
+      const std::string node = text_of(replica, "node");
+      if (node == here) found.entries[elsewhere.shard] = count_of(replica, "entries");
+      else elsewhere.nodes.push_back(node);
+    }
+    if (found.entries.contains(elsewhere.shard)) found.shards.here.push_back(elsewhere.shard);
+    else found.shards.elsewhere.push_back(std::move(elsewhere));
+  }
+  return found;
+}
+
+Result<NodeShards> read_shards(AdminApi& api) {
+  const auto answer = api.call("GET", "status");
+  if (!answer) return fail(answer.error());
+  const auto status = parse_object(answer->body, "the node's status");
+  if (!status) return fail(status.error());
+  if (text_of(*status, "cluster").empty())
+    return NodeShards{{{""}, {}}, {{"", count_of(member_of(*status, "ledger"), "entries")}}};
+  const auto cluster_answer = api.call("GET", "cluster");
+  if (!cluster_answer) return fail(cluster_answer.error());
+  const auto cluster = parse_object(cluster_answer->body, "the cluster's status");
+  if (!cluster) return fail(cluster.error());
+  return shards_in(*cluster);
+}
+
 class NodeLedger final : public LedgerSource {
  public:
   explicit NodeLedger(AdminApi api) : api_(std::move(api)) {}
 
-  Result<std::uint64_t> entries() override {
-    const auto answer = api_.call("GET", "status");
-    if (!answer) return fail(answer.error());
-    const auto status = parse_object(answer->body, "the node's status");
-    if (!status) return fail(status.error());
-    return count_of(member_of(*status, "ledger"), "entries");
+  Result<LedgerShards> shards() override {
+    auto found = read_shards(api_);
+    if (!found) return fail(found.error());
+    entries_ = std::move(found->entries);
+    return std::move(found->shards);
   }
 
-  Result<std::uint64_t> read(std::uint64_t from, std::uint64_t limit,
+  Result<std::uint64_t> entries(const std::string& shard) override { return entries_[shard]; }
+
+  Result<std::uint64_t> read(const std::string& shard, std::uint64_t from, std::uint64_t limit,
                              const std::function<void(std::string_view)>& visit) override {
     const std::string path = "ledger/entries?from=" + std::to_string(from) +
-                             "&limit=" + std::to_string(std::min(limit, node_page_max));
+                             "&limit=" + std::to_string(std::min(limit, node_page_max)) +
+                             (shard.empty() ? "" : "&shard=" + url_encoded(shard));
     const auto answer = api_.call("GET", path);
     if (!answer) return fail(answer.error());
     std::uint64_t count = 0;
@@ -41,8 +84,8 @@ class NodeLedger final : public LedgerSource {
     return count;
   }
 
-  Result<std::string> verify() override {
-    return body_of(api_.call("POST", "ledger/verify", "{}"));
+  Result<std::string> verify(const std::string& shard) override {
+    return body_of(api_.call("POST", "ledger/verify" + (shard.empty() ? "" : "?shard=" + url_encoded(shard)), "{}"));
   }
 
   Result<std::string> heads() override { return body_of(api_.call("GET", "ledger/heads")); }
@@ -109,6 +152,7 @@ class NodeLedger final : public LedgerSource {
   }
 
   AdminApi api_;
+  std::map<std::string, std::uint64_t> entries_;  // by shard, when shards() was asked
 };
 
 bool node_file_exists(const std::string& data) {
@@ -116,7 +160,45 @@ bool node_file_exists(const std::string& data) {
   return std::filesystem::exists(data + "/node.json", error);
 }
 
+std::string comma_list(const std::vector<std::string>& words) {
+  std::string list;
+  for (const std::string& word : words) list += (list.empty() ? "" : ", ") + word;
+  return printable(list);
+}
+
 }  // namespace
+
+Result<LedgerShards> shards_of_node(AdminApi& api) {
+  auto found = read_shards(api);
+  if (!found) return fail(found.error());
+  return std::move(found->shards);
+}
+
+Result<LedgerShards> wanted_shards(Result<LedgerShards> shards, const std::string& wanted) {
+  if (!shards || wanted.empty()) return shards;
+  if (!shards->in_cluster())
+    return fail(CliError::usage, "a node on its own has one ledger; leave out --shard");
+  const auto& here = shards->here;
+  if (std::find(here.begin(), here.end(), wanted) != here.end()) return LedgerShards{{wanted}, {}};
+  for (const LedgerShards::Elsewhere& elsewhere : shards->elsewhere) {
+    if (elsewhere.shard != wanted) continue;
+    return fail(CliError::not_found,
+                "this node has no replica of shard " + printable(wanted) +
+                    (elsewhere.nodes.empty() ? ", and was told of none"
+                                             : "; ask a node that has one: " + comma_list(elsewhere.nodes)));
+  }
+  return fail(CliError::not_found,
+              "there is no shard '" + printable(wanted) + "' here; there are " + comma_list(here));
+}
+
+void note_elsewhere(const LedgerShards& shards) {
+  std::string text;
+  for (const LedgerShards::Elsewhere& elsewhere : shards.elsewhere) {
+    text += (text.empty() ? "shard " : ", shard ") + printable(elsewhere.shard) + " (" +
+            (elsewhere.nodes.empty() ? "nobody" : comma_list(elsewhere.nodes)) + ")";
+  }
+  if (!text.empty()) std::fprintf(stderr, "outlast: not at this node: %s\n", text.c_str());
+}
 
 Result<std::unique_ptr<LedgerSource>> open_ledger_source(const GlobalOptions& options) {
   const bool folder_possible = !options.data.empty() && options.admin.empty();

@@ -112,6 +112,8 @@ class FakeNode(http.server.ThreadingHTTPServer):
         self.verify = {"ok": True, "entries": 7, "head": "ab12", "first_bad_index": None, "message": ""}
         self.stream = events("Hel", "lo")
         self.entries = 25
+        self.shards = {}     # of a cluster's node: {shard: [the times of its entries]}
+        self.damaged = None  # one of them
         self.usage = USAGE
         self.reconciliation = RECONCILED
         self.url = f"http://127.0.0.1:{self.server_port}"
@@ -164,7 +166,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def admin(self, what):
         node = self.server
         if what == "status":
-            self.answer(200, {"node": "n1", "state": "ready", "ledger": {"entries": node.entries}})
+            self.answer(200, {"node": "n1", "state": "ready", "ledger": {"entries": node.entries},
+                              **({"cluster": "river"} if node.shards else {})})
+        elif what == "cluster" and node.shards:
+            self.answer(200, {"cluster": "river", "node": "n1", "shards": [
+                *({"shard": name, "entries": 9, "replicas": [{"node": "n2", "entries": None},
+                                                             {"node": "n1", "entries": len(times)}]}
+                  for name, times in node.shards.items()),
+                {"shard": "7", "entries": 9, "replicas": [{"node": "n1", "entries": None}, {"node": "n2", "entries": 9},
+                                                          {"node": "n3", "entries": 8}]}]})
+        elif what.startswith("ledger/") and node.shards:
+            self.shard(what)
         elif what == "prices":
             self.answer(200, {"version": "v9", "toml": 'version = "v9"\n' + CliTest.PRICE.format(7)})
         elif what == "keys" and self.command == "POST":
@@ -206,6 +218,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.cluster(what)
         else:
             self.refuse(404, "there is no such thing")
+
+    def shard(self, what):
+        node = self.server
+        path, _, query = what.partition("?")
+        fields = dict(field.split("=") for field in query.split("&") if field)
+        if path == "ledger/entries":
+            first = int(fields["from"])
+            times = node.shards[fields["shard"]][first:first + int(fields["limit"])]
+            lines = ({"ledger_shard": fields["shard"], **entry(first + i), "time_ms": time} for i, time in enumerate(times))
+            self.answer(200, "".join(json.dumps(line) + "\n" for line in lines), "application/x-ndjson")
+        elif path == "ledger/verify" and fields["shard"] == node.damaged:
+            self.answer(200, {"ok": False, "entries": 3, "head": "cd", "first_bad_index": 2, "message": "hash differs"})
+        elif path == "ledger/verify":
+            self.answer(200, {"ok": True, "entries": len(node.shards[fields["shard"]]), "head": "ab", "message": ""})
+        elif path == "ledger/heads":
+            self.refuse(409, "the shards of a cluster have no signed heads")
 
     def cluster(self, what):
         if what == "cluster":
@@ -613,6 +641,85 @@ class CliTest(unittest.TestCase):
         row = dict(zip(lines[0].split(","), lines[1].split(",")))
         self.assertEqual((row["index"], row["request_id"], row["cost_pico_usd"], row["estimated"], row["tenant"],
                           row["tokens_output_text"]), ("12343", "r12343", "123000000", "false", "", "12343"))
+
+    # The ledgers of a cluster's node.
+
+    def in_cluster(self):
+        start = 1_793_534_400_000
+        self.node.shards = {"0": [start, start + 3_000, start + 9_000], "1": [start + 1_000, start + 3_000],
+                            "control": [start + 2_000, start + 10_000]}
+
+    def test_tail_merges_the_shards_of_a_cluster_by_time(self):
+        self.in_cluster()
+        done = self.run_cli("ledger", "tail", "-n", "4")
+        self.assertEqual([line[:46] for line in done.stdout.splitlines()], [
+            "0              1  2026-11-01T12:00:03Z  settle", "1              1  2026-11-01T12:00:03Z  settle",
+            "0              2  2026-11-01T12:00:09Z  settle", "control        1  2026-11-01T12:00:10Z  settle"])
+        self.assertEqual(done.stderr, "outlast: not at this node: shard 7 (n2, n3)\n")
+        lines = [json.loads(line) for line in self.run_cli("ledger", "tail", "--json").stdout.splitlines()]
+        self.assertEqual([(line["ledger_shard"], line["index"]) for line in lines],
+                         [("0", 0), ("1", 0), ("control", 0), ("0", 1), ("1", 1), ("0", 2), ("control", 1)])
+        lines = self.run_cli("ledger", "tail", "--shard", "1", "-n", "1", "--json").stdout.splitlines()
+        self.assertEqual([(json.loads(line)["ledger_shard"], json.loads(line)["index"]) for line in lines], [("1", 1)])
+        self.assertIn("name one of them with --shard", self.run_cli("ledger", "tail", "-n", "5001", code=2).stderr)
+
+    def test_tail_follows_every_shard(self):
+        self.in_cluster()
+        with subprocess.Popen([OUTLAST, "ledger", "tail", "-n", "1", "--follow", "--json"], stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, text=True, env=self.environment) as process:
+            def shown():
+                line = json.loads(process.stdout.readline())
+                return line["ledger_shard"], line["index"]
+            try:
+                self.assertEqual(shown(), ("control", 1))
+                self.node.shards["1"].append(1_793_534_411_000)
+                self.assertEqual(shown(), ("1", 2))
+                self.node.shards["0"].append(1_793_534_412_000)
+                self.assertEqual(shown(), ("0", 3))
+            finally:
+                process.kill()
+
+    def test_export_writes_every_shard_of_a_cluster_over_many_pages_and_says_which(self):
+        self.in_cluster()
+        self.node.shards["1"] = list(range(5_001))
+        done = self.run_cli("ledger", "export")
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        self.assertEqual([(line["ledger_shard"], line["index"]) for line in lines],
+                         [(shard, index) for shard, times in self.node.shards.items() for index in range(len(times))])
+        self.assertEqual(done.stderr, "outlast: not at this node: shard 7 (n2, n3)\n")
+        lines = self.run_cli("ledger", "export", "--shard", "1", "--from", "4999", "--format", "csv").stdout.splitlines()
+        self.assertEqual([line.split(",")[:2] for line in lines], [["ledger_shard", "index"], ["1", "4999"], ["1", "5000"]])
+        self.assertIn("an index counts within its shard", self.run_cli("ledger", "export", "--from", "1", code=2).stderr)
+
+    def test_verify_has_a_line_for_each_shard_and_ends_with_5_when_one_is_damaged(self):
+        self.in_cluster()
+        done = self.run_cli("ledger", "verify")
+        self.assertEqual(done.stdout.splitlines(), [
+            "shard 0: 3 entries are whole; head ab", "shard 1: 2 entries are whole; head ab",
+            "shard control: 2 entries are whole; head ab", "3 shards, 7 entries"])
+        self.node.damaged = "1"
+        done = self.run_cli("ledger", "verify", code=5)
+        self.assertIn("shard 1: damaged from entry 2 on: hash differs (3 entries checked)\nshard control: 2", done.stdout)
+        self.assertIn("replica is damaged of shard 1;", done.stderr)
+        report = json.loads(self.run_cli("ledger", "verify", "--json", code=5).stdout)
+        self.assertEqual((report["ok"], report["entries"]), (False, 8))
+        self.assertEqual([(row["shard"], row["ok"]) for row in report["shards"]],
+                         [("0", True), ("1", False), ("control", True)])
+        self.run_cli("ledger", "verify", "--shard", "0")
+
+    def test_a_shard_without_a_replica_here_is_asked_of_the_nodes_that_are_named(self):
+        self.in_cluster()
+        for words in (["tail"], ["export"], ["verify"]):
+            errors = self.run_cli("ledger", *words, "--shard", "7", code=4).stderr
+            self.assertIn("this node has no replica of shard 7; ask a node that has one: n2, n3", errors)
+            errors = self.run_cli("ledger", *words, "--shard", "s000", code=4).stderr
+            self.assertIn("there is no shard 's000' here; there are 0, 1, control", errors)
+        self.assertIn("have no signed heads", self.run_cli("ledger", "heads", code=1).stderr)
+
+    def test_a_node_on_its_own_has_no_shards(self):
+        for words in (["tail"], ["export"], ["verify"]):
+            errors = self.run_cli("ledger", *words, "--shard", "0", code=2).stderr
+            self.assertIn("a node on its own has one ledger; leave out --shard", errors)
 
     # Configuration.
 
