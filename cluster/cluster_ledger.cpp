@@ -269,6 +269,13 @@ Result<storage::VerifyReport> ClusterLedger::verify_shard(ShardId shard) const {
   return verify_host(**host);
 }
 
+Result<storage::BackupReport> ClusterLedger::backup_shard(ShardId shard, const std::string& folder,
+                                                          std::uint32_t keep) const {
+  const auto host = replica_of(shard);
+  if (!host) return fail(host.error());
+  return (*host)->backup(folder, keep);
+}
+
 Result<storage::VerifyReport> ClusterLedger::verify() const {
   storage::VerifyReport whole;
   whole.ok = true;

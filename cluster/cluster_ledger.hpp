@@ -63,10 +63,11 @@ class ClusterLedger final : public storage::LedgerStore {
   // Of every shard that is here, so many.
   Result<void> read_recent(std::uint64_t entries,
                            const std::function<void(const storage::StoredEntry&)>& visit) const override;
-  // Of one shard, as this and the next one. Error: unavailable, when it has no replica on this node.
+  // Of one shard, as this and the next two. Error: unavailable, when it has no replica on this node.
   Result<void> read_shard(ShardId shard, std::uint64_t from,
                           const std::function<bool(const storage::StoredEntry&)>& visit) const;
   Result<storage::VerifyReport> verify_shard(ShardId shard) const;
+  Result<storage::BackupReport> backup_shard(ShardId shard, const std::string& folder, std::uint32_t keep) const;
   // Of every shard that is here: the first that is damaged, or sums, with the control shard's head.
   Result<storage::VerifyReport> verify() const override;
   // The control shard's.

@@ -137,6 +137,10 @@ class ShardHost {
   [[nodiscard]] storage::MoneyStatus money() const;
   // A copy of the store in a new folder, and its next index: waits for the thread.
   [[nodiscard]] Result<std::uint64_t> checkpoint(const std::string& folder) const;
+  // As storage::make_backup(), of the store as it is now. On the calling thread; may take long.
+  [[nodiscard]] Result<storage::BackupReport> backup(const std::string& folder, std::uint32_t keep) const {
+    return log_->backup(folder, keep);
+  }
   // As LedgerWriter::state_digest(), with the index that it is of.
   [[nodiscard]] std::pair<std::uint64_t, Digest> digest() const;
   [[nodiscard]] const ShardHostOptions& options() const { return options_; }

@@ -43,6 +43,7 @@ Result<std::string> identity_of(const LedgerView& view) {
     return false;
   });
   if (!read) return fail(read.error());
+  if (identity.empty()) return fail(LedgerError::invalid, "the ledger has no entries yet, so there is nothing to back up");
   return identity;
 }
 
@@ -204,8 +205,7 @@ bool within(const fs::path& inner, const fs::path& outer) {
 
 }  // namespace
 
-Result<BackupReport> backup_ledger(const RocksLog& log, const std::string& data,
-                                   const std::string& folder, std::uint32_t keep) {
+Result<void> check_backup_folder(const std::string& folder, const std::string& data) {
   if (!fs::path(folder).is_absolute()) {
     return fail(LedgerError::invalid,
                 "a backup's folder is an absolute path, as the node sees it: /srv/backup/n1");
@@ -214,6 +214,13 @@ Result<BackupReport> backup_ledger(const RocksLog& log, const std::string& data,
     return fail(LedgerError::invalid,
                 folder + " lies within the node's data, which it is to outlive; name another");
   }
+  return {};
+}
+
+Result<BackupReport> backup_ledger(const RocksLog& log, const std::string& data,
+                                   const std::string& folder, std::uint32_t keep) {
+  if (Result<void> good = check_backup_folder(folder, data); !good)
+    return fail(std::move(good.error()));
   const Result<std::string> identity = identity_of(log);
   if (!identity) return fail(identity.error());
   if (Result<void> claimed = claim_folder(folder, *identity); !claimed)

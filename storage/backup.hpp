@@ -44,6 +44,9 @@ Result<BackupReport> make_backup(rocksdb::DB& db, const std::string& identity,
 // replace those in `to`, or only fill what is absent.
 Result<void> copy_files_beside(const std::string& from, const std::string& to, bool replace);
 
+// That it is an absolute path, and not within the data folder `data` (empty: anywhere). Error: invalid.
+Result<void> check_backup_folder(const std::string& folder, const std::string& data);
+
 // Both, to a folder outside of the data folder `data` (empty: there are no files beside).
 Result<BackupReport> backup_ledger(const RocksLog& log, const std::string& data,
                                    const std::string& folder, std::uint32_t keep);

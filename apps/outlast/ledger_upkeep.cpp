@@ -19,6 +19,7 @@ struct HeadsOptions {
 
 struct BackupOptions {
   std::string folder;
+  std::string shard;
   std::uint32_t keep = storage::backups_kept_default;
 };
 
@@ -51,31 +52,55 @@ Result<void> heads(const GlobalOptions& global, const HeadsOptions& options) {
   return {};
 }
 
+Result<Json> make_backup(AdminApi& api, const std::string& folder, std::uint32_t keep, const std::string& shard) {
+  std::string body;
+  JsonWriter json(body);
+  json.begin_object().key("folder").string(folder).key("keep").number(std::uint64_t{keep});
+  if (!shard.empty()) json.key("shard").string(shard);
+  json.end_object();
+  const auto answer = api.call("POST", "ledger/backup", body);
+  if (!answer) return fail(answer.error());
+  return parse_object(answer->body, "the backup's report");
+}
+
+std::string backup_line(const Json& report, const std::string& folder) {
+  return "backup " + std::to_string(count_of(report, "id")) + " in " + printable(folder) + " holds " +
+         std::to_string(count_of(report, "entries")) + " entries and reads back; " +
+         std::to_string(count_of(report, "kept")) + " kept\n";
+}
+
+// Each shard is a ledger of its own, so it has a folder of its own, by its name.
+Result<void> backup_shards(const GlobalOptions& global, const BackupOptions& options, AdminApi& api, const std::string& folder,
+                           const LedgerShards& shards) {
+  Json all = Json::object();
+  all["shards"] = Json::array();
+  for (const std::string& shard : shards.here) {
+    const std::string place = folder + "/" + shard;
+    const auto report = make_backup(api, place, options.keep, shard);
+    if (!report) return fail(CliError::failed, "shard " + printable(shard) + ": " + report.error().message);
+    if (!global.json) print(backup_line(*report, place));
+    Json row = Json::object();
+    row["shard"] = shard;
+    row.update(*report);
+    all["shards"].push_back(std::move(row));
+  }
+  if (global.json) print(all.dump() + "\n");
+  note_elsewhere(shards);
+  return {};
+}
+
 Result<void> backup(const GlobalOptions& global, const BackupOptions& options) {
   auto api = AdminApi::find(global);
   if (!api) return fail(api.error());
+  const auto shards = wanted_shards(shards_of_node(*api), options.shard);
+  if (!shards) return fail(shards.error());
   std::error_code error;
   // The node writes it, whose working folder may be another.
   const std::string folder = std::filesystem::absolute(options.folder, error).lexically_normal();
-  std::string body;
-  JsonWriter(body)
-      .begin_object()
-      .key("folder")
-      .string(folder)
-      .key("keep")
-      .number(std::uint64_t{options.keep})
-      .end_object();
-  const auto answer = api->call("POST", "ledger/backup", body);
-  if (!answer) return fail(answer.error());
-  const auto report = parse_object(answer->body, "the backup's report");
+  if (shards->in_cluster()) return backup_shards(global, options, *api, folder, *shards);
+  const auto report = make_backup(*api, folder, options.keep, "");
   if (!report) return fail(report.error());
-  if (global.json) {
-    print(report->dump() + "\n");
-  } else {
-    print("backup " + std::to_string(count_of(*report, "id")) + " in " + printable(folder) +
-          " holds " + std::to_string(count_of(*report, "entries")) + " entries and reads back; " +
-          std::to_string(count_of(*report, "kept")) + " kept\n");
-  }
+  print(global.json ? report->dump() + "\n" : backup_line(*report, folder));
   return {};
 }
 
@@ -83,6 +108,15 @@ Result<void> restore(const GlobalOptions& global, const RestoreOptions& options)
   if (global.data.empty()) {
     return fail(CliError::usage,
                 "name the data folder to restore to: outlast ledger restore DIR --data DATA");
+  }
+  std::error_code error;
+  if (std::filesystem::is_directory(global.data + "/shards", error)) {
+    return fail(CliError::failed, printable(global.data) + " is of a node of a cluster, whose replicas come from other nodes; "
+                                                           "restore to a folder that holds nothing else");
+  }
+  if (std::filesystem::exists(options.folder + "/control/outlast-backup", error)) {
+    return fail(CliError::failed, printable(options.folder) + " holds backups of a cluster's shards, each a ledger of its own; "
+                                                              "name one of them: " + printable(options.folder) + "/control");
   }
   const auto report = storage::restore_backup(options.folder, global.data, options.force);
   if (!report) {
@@ -127,6 +161,7 @@ void add_ledger_upkeep(CommandLine& line, CLI::App& ledger) {
   backup_command->add_option("folder", backup_options->folder, "for backups of this node only")
       ->required()
       ->type_name("DIR");
+  add_shard_option(*backup_command, backup_options->shard);
   backup_command->add_option("--keep", backup_options->keep, "how many stay, the newest ones")
       ->check(CLI::Range(1U, storage::backups_kept_max))
       ->capture_default_str()

@@ -18,6 +18,7 @@ namespace outlast::apps {
 struct BackupWanted {
   std::string folder;
   std::uint32_t keep = storage::backups_kept_default;
+  std::optional<std::string> shard;
 };
 using BackupReply = Result<storage::BackupReport>;
 
@@ -39,7 +40,7 @@ constexpr std::string_view say_which =
 
 using ShardVerifier = caf::typed_actor<caf::replies_to<actors::verify_atom>::with<actors::VerifyReply>>;
 
-// On a thread of its own, which the end of the actor system waits for, as the next one.
+// On a thread of its own, which the end of the actor system waits for, as the next ones.
 ShardVerifier::behavior_type shard_verifier(ShardVerifier::pointer self, const cluster::ClusterLedger* ledger,
                                             cluster::ShardId shard) {
   return {[self, ledger, shard](actors::verify_atom) -> actors::VerifyReply {
@@ -57,20 +58,31 @@ Backer::behavior_type backer(Backer::pointer self, const storage::LedgerStore* l
   }};
 }
 
+Backer::behavior_type shard_backer(Backer::pointer self, const cluster::ClusterLedger* ledger, cluster::ShardId shard,
+                                   const std::string& data) {
+  return {[self, ledger, shard, data](const BackupWanted& wanted) -> BackupReply {
+    self->quit();
+    if (const auto good = storage::check_backup_folder(wanted.folder, data); !good) return fail(good.error());
+    return ledger->backup_shard(shard, wanted.folder, wanted.keep);
+  }};
+}
+
 Result<BackupWanted> read_backup_wanted(std::string_view body) {
   const auto parsed = nlohmann::json::parse(body, nullptr, false);
   const bool good = parsed.is_object() && parsed.contains("folder") &&
                     parsed["folder"].is_string() &&
+                    (!parsed.contains("shard") || parsed["shard"].is_string()) &&
                     (!parsed.contains("keep") || parsed["keep"].is_number_unsigned());
   BackupWanted wanted;
   const std::uint64_t keep =
       good ? parsed.value("keep", std::uint64_t{storage::backups_kept_default}) : 0;
   if (!good || keep < 1 || keep > storage::backups_kept_max) {
     return fail(storage::LedgerError::invalid,
-                R"(send {"folder": "/an/absolute/path", "keep": 7}; keep is 1 to 10000)");
+                R"(send {"folder": "/an/absolute/path", "keep": 7}; keep is 1 to 10000; in a cluster, also "shard": "0")");
   }
   wanted.folder = parsed["folder"].get<std::string>();
   wanted.keep = static_cast<std::uint32_t>(keep);
+  if (parsed.contains("shard")) wanted.shard = parsed["shard"].get<std::string>();
   return wanted;
 }
 
@@ -149,22 +161,21 @@ AdminApi::Answer AdminApi::ledger_heads() const {
   return {200, heads_json(*heads)};
 }
 
-boost::asio::awaitable<AdminApi::Answer> AdminApi::backup(std::string_view body) {
+asio::awaitable<AdminApi::Answer> AdminApi::backup(std::string_view body) {
   auto wanted = read_backup_wanted(body);
-  BackupReply report = fail(storage::LedgerError::invalid, "");
-  if (wanted) {
-    const Backer actor = daemon_.system().spawn<caf::detached>(backer, &daemon_.ledger());
-    auto reply = co_await actors::ask<BackupReply>(loop_, daemon_.system(), actor, backup_timeout,
-                                                   std::move(*wanted));
-    if (reply) report = std::move(*reply);
-    else report = fail(reply.error());
-  } else {
-    report = fail(wanted.error());
-  }
-  if (!report) {
-    co_return Answer{admin_status_of(report.error()),
-                     admin_error_body(report.error().message, report.error().module)};
-  }
+  if (!wanted) co_return error_answer(wanted.error());
+  const auto shard = read_shard(wanted->shard);
+  if (!shard) co_return error_answer(shard.error());
+  // Each shard is a ledger of its own, and so has a folder of its own.
+  if (daemon_.cluster() != nullptr && !*shard)
+    co_return error_answer(fail(storage::LedgerError::invalid, std::string(say_which)).value());
+  const Backer actor =
+      *shard ? daemon_.system().spawn<caf::detached>(shard_backer, &daemon_.cluster()->node().ledger(), **shard,
+                                                     daemon_.config().data)
+             : daemon_.system().spawn<caf::detached>(backer, &daemon_.ledger());
+  auto reply = co_await actors::ask<BackupReply>(loop_, daemon_.system(), actor, backup_timeout, std::move(*wanted));
+  const BackupReply report = flatten(std::move(reply));
+  if (!report) co_return error_answer(report.error());
   co_return Answer{200, backup_json(*report)};
 }
 

@@ -147,7 +147,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif self.headers.get("Authorization") != f"Bearer {TOKEN}":
             self.refuse(401, "no")
         else:
-            self.admin(self.path.removeprefix("/admin/v1/"))
+            self.admin(self.path.removeprefix("/admin/v1/"), body)
 
     do_GET = do_POST = do_PUT = do_DELETE = handle_any
 
@@ -163,7 +163,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                         [("x-outlast-deployment", "fable-alpha"), ("x-outlast-request-id", "r1"),
                          ("x-outlast-attempts", "2")])
 
-    def admin(self, what):
+    def admin(self, what, body):
         node = self.server
         if what == "status":
             self.answer(200, {"node": "n1", "state": "ready", "ledger": {"entries": node.entries},
@@ -176,7 +176,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 {"shard": "7", "entries": 9, "replicas": [{"node": "n1", "entries": None}, {"node": "n2", "entries": 9},
                                                           {"node": "n3", "entries": 8}]}]})
         elif what.startswith("ledger/") and node.shards:
-            self.shard(what)
+            self.shard(what, body)
         elif what == "prices":
             self.answer(200, {"version": "v9", "toml": 'version = "v9"\n' + CliTest.PRICE.format(7)})
         elif what == "keys" and self.command == "POST":
@@ -219,7 +219,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             self.refuse(404, "there is no such thing")
 
-    def shard(self, what):
+    def shard(self, what, body):
         node = self.server
         path, _, query = what.partition("?")
         fields = dict(field.split("=") for field in query.split("&") if field)
@@ -234,6 +234,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, {"ok": True, "entries": len(node.shards[fields["shard"]]), "head": "ab", "message": ""})
         elif path == "ledger/heads":
             self.refuse(409, "the shards of a cluster have no signed heads")
+        else:
+            asked = json.loads(body)
+            self.answer(200, {"id": 1, "entries": len(node.shards[asked["shard"]]), "head": "ab", "kept": 1})
 
     def cluster(self, what):
         if what == "cluster":
@@ -709,15 +712,22 @@ class CliTest(unittest.TestCase):
 
     def test_a_shard_without_a_replica_here_is_asked_of_the_nodes_that_are_named(self):
         self.in_cluster()
-        for words in (["tail"], ["export"], ["verify"]):
+        for words in (["tail"], ["export"], ["verify"], ["backup", "b"]):
             errors = self.run_cli("ledger", *words, "--shard", "7", code=4).stderr
             self.assertIn("this node has no replica of shard 7; ask a node that has one: n2, n3", errors)
             errors = self.run_cli("ledger", *words, "--shard", "s000", code=4).stderr
             self.assertIn("there is no shard 's000' here; there are 0, 1, control", errors)
         self.assertIn("have no signed heads", self.run_cli("ledger", "heads", code=1).stderr)
 
+    def test_a_backup_of_a_clusters_node_is_one_of_each_shard(self):
+        self.in_cluster()
+        made = json.loads(self.run_cli("ledger", "backup", "/srv/b", "--json").stdout)
+        self.assertEqual([(row["shard"], row["entries"]) for row in made["shards"]], [("0", 3), ("1", 2), ("control", 2)])
+        asked = [json.loads(body) for _, path, body in self.node.requests if path.endswith("ledger/backup")]
+        self.assertEqual(asked, [{"folder": f"/srv/b/{shard}", "keep": 7, "shard": shard} for shard in ("0", "1", "control")])
+
     def test_a_node_on_its_own_has_no_shards(self):
-        for words in (["tail"], ["export"], ["verify"]):
+        for words in (["tail"], ["export"], ["verify"], ["backup", "b"]):
             errors = self.run_cli("ledger", *words, "--shard", "0", code=2).stderr
             self.assertIn("a node on its own has one ledger; leave out --shard", errors)
 

@@ -145,7 +145,7 @@ def test_a_shard_that_is_elsewhere_is_not_found_and_the_nodes_that_have_it_are_n
     shard = absent_at(node)
     nodes = sorted(replicas(node)[shard])
     assert len(nodes) == 2
-    for words in (["tail"], ["export"], ["verify"]):
+    for words in (["tail"], ["export"], ["verify"], ["backup", "/srv/nowhere"]):
         refused = node.cli("ledger", *words, "--shard", shard, check=False)
         assert refused.returncode == 4, refused
         assert f"no replica of shard {shard}; ask a node that has one: {', '.join(nodes)}" in refused.stderr
@@ -165,8 +165,9 @@ def test_the_admin_api_says_what_is_wrong_with_a_shard(cluster):
         assert refusal(method, f"{path}?shard={absent_at(node)}")[0] == 503
         assert refusal(method, f"{path}?shard=8") == (400, "there is no shard 8; the cluster's are control and 0 to 7")
         assert refusal(method, f"{path}?shard=s000")[0] == 400
-    status, message = refusal("GET", "ledger/entries")
-    assert status == 400 and message.startswith("say which ledger: shard control, 0 and so on")
+    for asked in (("GET", "ledger/entries"), ("POST", "ledger/backup", {"folder": "/srv/nowhere"})):
+        status, message = refusal(*asked)
+        assert status == 400 and message.startswith("say which ledger: shard control, 0 and so on")
     assert refusal("GET", "ledger/heads")[0] == 409
     refused = node.cli("ledger", "heads", check=False)
     assert refused.returncode == 1 and "the shards of a cluster have no signed heads" in refused.stderr
@@ -207,3 +208,27 @@ def test_a_damaged_replica_is_named_and_the_others_are_verified_all_the_same(clu
     assert [line.startswith(f"shard {shard}: damaged") for line in lines].count(True) == 1
     report = json.loads(outlast("ledger", "verify", "--data", node.data, "--json").stdout)
     assert not report["ok"] and [row["shard"] for row in report["shards"] if not row["ok"]] == [shard]
+
+
+def test_a_backup_of_a_running_node_has_its_shards_and_each_is_restored_and_read(cluster, tmp_path):
+    node = cluster["n1"]
+    here = {shard for shard, nodes in replicas(node).items() if node.name in nodes}
+    made = json.loads(node.cli("ledger", "backup", str(tmp_path / "backups"), "--json").stdout)
+    assert {row["shard"] for row in made["shards"]} == here
+    again = node.cli("ledger", "backup", str(tmp_path / "backups"), "--shard", "control").stdout
+    assert again.startswith(f"backup 2 in {tmp_path}/backups/control holds ")
+    refused = outlast("ledger", "restore", tmp_path / "backups", "--data", tmp_path / "all")
+    assert refused.returncode == 1 and "name one of them" in refused.stderr
+    for row in made["shards"]:
+        data = tmp_path / row["shard"]
+        restored = outlast("ledger", "restore", tmp_path / "backups" / row["shard"], "--data", data)
+        assert restored.returncode == 0, restored.stderr
+        entries = lines_of(outlast("ledger", "export", "--data", data).stdout)
+        expected = [{name: value for name, value in entry.items() if name != "ledger_shard"}
+                    for entry in node.shard_entries(row["shard"])]
+        assert len(entries) >= row["entries"] and entries == expected[:len(entries)]
+        assert entries[row["entries"] - 1]["hash"] == row["head"]
+    refused = node.cli("ledger", "backup", str(node.data / "backups"), check=False)
+    assert refused.returncode == 1 and "lies within the node's data" in refused.stderr
+    refused = outlast("ledger", "restore", tmp_path / "backups" / "control", "--data", node.data)
+    assert refused.returncode == 1 and "is of a node of a cluster" in refused.stderr

@@ -49,6 +49,25 @@ std::string message_of(const Result<RestoreReport>& result) {
 
 }  // namespace
 
+TEST_CASE("a replica that has no entries yet claims no folder for its backups", "[ledger]") {
+  const TemporaryFolder folder;
+  const auto log = RocksLog::open(folder.path() + "/ledger", nullptr, RocksDuty::replica);
+  REQUIRE(log);
+  const std::string backups = folder.path() + "/backups";
+  const auto made = (*log)->backup(backups, 7);
+  REQUIRE_FALSE(made);
+  CHECK(is(made.error(), LedgerError::invalid));
+  CHECK(made.error().message.find("has no entries yet") != std::string::npos);
+  CHECK_FALSE(fs::exists(backups));
+}
+
+TEST_CASE("a backup's folder is one that the node's data do not hold", "[ledger]") {
+  const TemporaryFolder folder;
+  CHECK(check_backup_folder("/srv/backup", folder.path()));
+  CHECK(is(check_backup_folder("backup", folder.path()).error(), LedgerError::invalid));
+  CHECK(is(check_backup_folder(folder.path() + "/shards/b", folder.path()).error(), LedgerError::invalid));
+}
+
 TEST_CASE("a backup made under load restores to a whole prefix of the ledger", "[ledger]") {
   const TemporaryFolder folder;
   const SystemClock clock;
