@@ -6,7 +6,6 @@
 
 #include "cluster/shard_money.hpp"
 #include "cluster/versions.hpp"
-#include "core/check.hpp"
 #include "storage/budget_state.hpp"
 #include "storage/ledger_queries.hpp"
 
@@ -298,10 +297,12 @@ Result<storage::VerifyReport> ClusterLedger::verify() const {
   return whole;
 }
 
-std::unique_ptr<storage::LedgerView> ClusterLedger::view() const {
-  const auto host = host_of(control_shard);
-  check(host != nullptr, "every node has the control shard");
-  return host->snapshot();
+Result<std::vector<std::unique_ptr<storage::LedgerView>>> ClusterLedger::views() const {
+  const auto hosts = all_hosts();
+  if (!hosts) return fail(hosts.error());
+  auto views = views_of(*hosts);
+  if (!views) return fail(std::move(views.error()));
+  return std::move(views->owned);
 }
 
 storage::LedgerStore::Status ClusterLedger::status() const {

@@ -70,8 +70,7 @@ class ClusterLedger final : public storage::LedgerStore {
   Result<storage::BackupReport> backup_shard(ShardId shard, const std::string& folder, std::uint32_t keep) const;
   // Of every shard that is here: the first that is damaged, or sums, with the control shard's head.
   Result<storage::VerifyReport> verify() const override;
-  // The control shard's.
-  [[nodiscard]] std::unique_ptr<storage::LedgerView> view() const override;
+  [[nodiscard]] Result<std::vector<std::unique_ptr<storage::LedgerView>>> views() const override;
   [[nodiscard]] Status status() const override;
 
  private:

@@ -222,7 +222,11 @@ class Store final : public LedgerStore {
     return backup_ledger(*log_, data_, folder, keep);
   }
 
-  std::unique_ptr<LedgerView> view() const override { return log_->snapshot(); }
+  Result<std::vector<std::unique_ptr<LedgerView>>> views() const override {
+    std::vector<std::unique_ptr<LedgerView>> views;
+    views.push_back(log_->snapshot());
+    return views;
+  }
 
   Status status() const override {
     Status status;

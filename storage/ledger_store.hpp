@@ -164,8 +164,9 @@ class LedgerStore {
     });
   }
   virtual Result<VerifyReport> verify() const = 0;
-  // For readers of their own (storage/ledger_queries.hpp): this moment, without waiting for any.
-  [[nodiscard]] virtual std::unique_ptr<LedgerView> view() const = 0;
+  // For readers of their own (storage/ledger_queries.hpp): this moment, without waiting for any. One ledger; in a cluster those of all
+  // shards. Errors: unavailable, stopped.
+  [[nodiscard]] virtual Result<std::vector<std::unique_ptr<LedgerView>>> views() const = 0;
   // What is on record of signed heads.
   virtual Result<SignedHeads> signed_heads() const { return SignedHeads{}; }
   // A backup of everything to `folder`, while the store runs (backup.hpp).

@@ -60,7 +60,11 @@ asio::awaitable<AdminApi::Answer> AdminApi::reprice(std::string_view query, std:
   if (!parsed) co_return error_answer(parsed.error());
   ReportThread::Work work =
       [this, parsed = std::move(*parsed)](const std::atomic<bool>& stop) -> Result<std::string> {
-    const auto report = apps::reprice(*daemon_.ledger().view(), parsed, stop);
+    const auto owned = daemon_.ledger().views();
+    if (!owned) return fail(owned.error());
+    std::vector<const storage::LedgerView*> views;
+    for (const auto& view : *owned) views.push_back(view.get());
+    const auto report = apps::reprice(views, parsed, stop);
     if (!report) return fail(report.error());
     return reprice_json(*report);
   };

@@ -12,16 +12,16 @@
 namespace outlast::apps {
 namespace {
 
-Result<PriceBook> load_book(const storage::LedgerView& view, const RepriceQuery& query) {
+Result<PriceBook> load_book(std::span<const storage::LedgerView* const> views, const RepriceQuery& query) {
   if (query.version.empty()) return parse_price_book(query.toml, query.file);
-  Result<std::optional<std::string>> toml = storage::recorded_prices(view, query.version);
-  if (!toml) return fail(std::move(toml.error()));
-  if (!*toml) {
-    return fail(ReportError::not_found,
-                "the ledger has recorded no price book of version '" + query.version +
-                    "'; 'outlast ledger export' shows those it has, or give a file");
+  for (const storage::LedgerView* const view : views) {
+    const Result<std::optional<std::string>> toml = storage::recorded_prices(*view, query.version);
+    if (!toml) return fail(toml.error());
+    if (*toml) return parse_price_book(**toml, "the recorded prices of version '" + query.version + "'");
   }
-  return parse_price_book(**toml, "the recorded prices of version '" + query.version + "'");
+  return fail(ReportError::not_found,
+              "the ledger has recorded no price book of version '" + query.version +
+                  "'; 'outlast ledger export' shows those it has, or give a file");
 }
 
 const AttemptLine* attempt_of(const proto::EntryBody& body) {
@@ -58,28 +58,37 @@ std::optional<PicoUsd> price_of(const PriceBook& book, const AttemptLine& attemp
 
 Result<RepriceReport> reprice(const storage::LedgerView& view, const RepriceQuery& query,
                               const std::atomic<bool>& stop) {
-  const Result<PriceBook> book = load_book(view, query);
+  const storage::LedgerView* const views[] = {&view};
+  return reprice(views, query, stop);
+}
+
+Result<RepriceReport> reprice(std::span<const storage::LedgerView* const> views, const RepriceQuery& query,
+                              const std::atomic<bool>& stop) {
+  const Result<PriceBook> book = load_book(views, query);
   if (!book) return fail(book.error());
-  std::uint64_t from = 0;
-  if (query.since_ms) {
-    const Result<std::uint64_t> first = storage::first_index_since(view, *query.since_ms);
-    if (!first) return fail(first.error());
-    from = *first;
-  }
   RepriceReport report;
   report.version = book->version();
-  const Result<void> read =
-      storage::read_entries(view, from, [&](const storage::StoredEntry& entry) {
-        if (query.until_ms && entry.header.time_ms >= *query.until_ms) return false;
-        ++report.entries;
-        const AttemptLine* attempt = attempt_of(entry.body);
-        if (attempt == nullptr) return !stop.load(std::memory_order_relaxed);
+  const auto goes_on = [&] { return report.rows.size() <= reprice_rows_max && !stop.load(std::memory_order_relaxed); };
+  for (const storage::LedgerView* const view : views) {
+    std::uint64_t from = 0;
+    if (query.since_ms) {
+      const Result<std::uint64_t> first = storage::first_index_since(*view, *query.since_ms);
+      if (!first) return fail(first.error());
+      from = *first;
+    }
+    const Result<void> read = storage::read_entries(*view, from, [&](const storage::StoredEntry& entry) {
+      if (query.until_ms && entry.header.time_ms >= *query.until_ms) return false;
+      ++report.entries;
+      if (const AttemptLine* const attempt = attempt_of(entry.body)) {
         const std::optional<PicoUsd> price = price_of(*book, *attempt);
         add(report.rows[{attempt->provider, attempt->model}], *attempt, price);
         add(report.total, *attempt, price);
-        return report.rows.size() <= reprice_rows_max && !stop.load(std::memory_order_relaxed);
-      });
-  if (!read) return fail(read.error());
+      }
+      return goes_on();
+    });
+    if (!read) return fail(read.error());
+    if (!goes_on()) break;
+  }
   if (stop.load(std::memory_order_relaxed))
     return fail(ReportError::stopped, "the node stops; ask again when it is back");
   if (report.rows.size() > reprice_rows_max) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -40,8 +41,10 @@ struct RepriceReport {
 
 inline constexpr std::size_t reprice_rows_max = 100'000;
 
-// Reads the entries of the time. Errors: not_found (the version is not recorded), config (the
-// book's own errors), corrupt, stopped (`stop` became true).
+// Reads the entries of the time, of all these ledgers: one, or a cluster's shards. Errors: not_found (the version is not recorded in
+// any), config (the book's own errors), corrupt, stopped (`stop` became true).
+Result<RepriceReport> reprice(std::span<const storage::LedgerView* const> views, const RepriceQuery& query,
+                              const std::atomic<bool>& stop);
 Result<RepriceReport> reprice(const storage::LedgerView& view, const RepriceQuery& query,
                               const std::atomic<bool>& stop);
 

@@ -61,7 +61,7 @@ class FakeLedger final : public storage::LedgerStore {
     return unused();
   }
   Result<storage::VerifyReport> verify() const override { return unused(); }
-  [[nodiscard]] std::unique_ptr<storage::LedgerView> view() const override { return nullptr; }
+  [[nodiscard]] Result<std::vector<std::unique_ptr<storage::LedgerView>>> views() const override { return std::vector<std::unique_ptr<storage::LedgerView>>{}; }
   [[nodiscard]] Status status() const override { return {}; }
 
   std::function<void(std::uint64_t)> durable;

@@ -109,6 +109,16 @@ TEST_CASE("another book gives other costs, to the pico-dollar, and changes nothi
   CHECK(all->rows.at({"alpha", "unknown"}).unpriced == 1);
   CHECK(ledger.log.batches() == batches);
 
+  // The shards of a cluster are ledgers of their own.
+  Ledger other;
+  other.request("m", 1, 0);
+  const storage::LedgerView* const both[] = {&ledger.log, &other.log};
+  const auto sum = reprice(both, query, go_on);
+  REQUIRE(sum);
+  CHECK(sum->rows.at({"alpha", "m"}).attempts == 3);
+  CHECK(sum->rows.at({"alpha", "m"}).repriced.value == 1'004 * 1'000'001LL + 11 * 5'000'000LL);
+  CHECK(sum->total.attempts == 4);
+
   query.since_ms = between_ms;
   const auto since = reprice(ledger.log, query, go_on);
   CHECK(since->rows.at({"alpha", "m"}).attempts == 1);

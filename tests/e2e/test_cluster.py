@@ -1,6 +1,7 @@
 """Several nodes as real processes that work as one: keys, budgets, failover, draining, wiped disks, cut links."""
 
 import concurrent.futures
+import json
 import re
 import time
 
@@ -85,6 +86,20 @@ def test_every_node_has_every_request_once(cluster):
                 for number, answer in enumerate(asked)]
     assert history.check(requests, ledgers) == []
     assert {name: set(shards) for name, shards in ledgers.items()} == dict.fromkeys(ledgers, set(ledgers["n1"]))
+
+
+def test_reports_read_the_ledgers_of_all_shards(cluster, tmp_path):
+    for tenant in ("ash", "birch", "elm", "fir"):
+        key = key_of(cluster, f"{tenant}/team/user")["key"]
+        wait_for(lambda: ask(cluster.any(), key).status == 200, "the node knows the key")
+    settled(cluster)
+    prices = tmp_path / "prices.toml"
+    prices.write_text('version = "cheap"\n[[price]]\nprovider = "*"\nmodel = "*"\ninput = "1"\noutput = "5"\n')
+    node = cluster.any()
+    usage = json.loads(node.cli("usage", "--json").stdout)["total"]
+    assert usage["attempts"] >= 4
+    repriced = json.loads(node.cli("reprice", "--since", "1d", "--with", str(prices), "--json").stdout)["total"]
+    assert repriced["attempts"] == usage["attempts"]
 
 
 def test_a_hard_budget_holds_over_all_nodes(cluster):
