@@ -75,7 +75,7 @@ Result<void> put_in_place(const fs::path& made, const fs::path& old) {
   return {};
 }
 
-// What the first rank could do, as all ranks hear it.
+// What the first rank could do, as all ranks hear it. The others' errors are `cancelled`: it is the first one that knows why.
 enum class Outcome : std::uint8_t { nothing, done, failed };
 
 }  // namespace
@@ -127,7 +127,7 @@ Result<void> Trainer::save(const std::string& folder) {
   if (Result<void> rest = moments.rest(); !rest) return rest;
   double failures = written ? 0 : 1;
   if (Result<void> told = ranks_->sum({&failures, 1}); !told) return told;
-  if (written && failures > 0) return fail(GpuError::io, "the first rank could not write the checkpoint");
+  if (written && failures > 0) return fail(GpuError::cancelled, "the first rank could not write the checkpoint");
   return written;
 }
 
@@ -218,7 +218,7 @@ Result<bool> Trainer::resume(const std::string& folder) {
     if (Result<void> heard = ranks_->sum(told); !heard) return fail(std::move(heard.error()));
   }
   if (!stored) return fail(std::move(stored.error()));
-  if (told[0] == static_cast<double>(Outcome::failed)) return fail(GpuError::invalid, "the first rank cannot go on from a checkpoint");
+  if (told[0] == static_cast<double>(Outcome::failed)) return fail(GpuError::cancelled, "the first rank cannot go on from a checkpoint");
   if (told[0] == static_cast<double>(Outcome::nothing)) return false;
   if (Result<void> taken = take_state(*stored); !taken) return fail(std::move(taken.error()));
   step_ = static_cast<std::uint64_t>(told[1]);
@@ -250,7 +250,7 @@ Result<void> Trainer::take_state(const Stored& stored) {
   if (queue_) {
     if (Result<void> told = ranks_->sum({&failures, 1}); !told) return told;
   }
-  if (read && failures > 0) return fail(GpuError::io, "the first rank could not read the checkpoint");
+  if (read && failures > 0) return fail(GpuError::cancelled, "the first rank could not read the checkpoint");
   return read;
 }
 

@@ -9,61 +9,115 @@ namespace {
 
 // Generations in a row that came to nothing, though their ranks lived: then the network between them is at fault.
 constexpr int attempts_max = 16;
+// For what the first rank finds: it may evaluate for long, and when it dies the rendezvous says so.
+constexpr std::chrono::hours word_patience{24};
+
+bool is_due(std::uint64_t step, std::uint64_t interval) { return step > 0 && interval > 0 && step % interval == 0; }
 
 }  // namespace
 
-ElasticTrainer::ElasticTrainer(const Job& job, Rendezvous& rendezvous, Connect connect, ElasticOptions options, ElasticEvents events)
-    : job_(job), rendezvous_(rendezvous), connect_(std::move(connect)), options_(std::move(options)), events_(std::move(events)) {}
+ElasticTrainer::ElasticTrainer(Job job, Ranks ranks, ElasticOptions options, ElasticEvents events)
+    : job_(std::move(job)), ranks_(std::move(ranks)), options_(std::move(options)), events_(std::move(events)) {}
 
 ElasticTrainer::~ElasticTrainer() = default;
 
-Result<std::unique_ptr<ElasticTrainer>> ElasticTrainer::make(const Job& job, Rendezvous& rendezvous, Connect connect, ElasticOptions options,
-                                                             ElasticEvents events) {
-  std::unique_ptr<ElasticTrainer> elastic(new ElasticTrainer(job, rendezvous, std::move(connect), std::move(options), std::move(events)));
+Result<std::unique_ptr<ElasticTrainer>> ElasticTrainer::make(Job job, Ranks ranks, ElasticOptions options, ElasticEvents events) {
+  std::unique_ptr<ElasticTrainer> elastic(new ElasticTrainer(std::move(job), std::move(ranks), std::move(options), std::move(events)));
   if (Result<void> gathered = elastic->gather_ranks(); !gathered) return fail(std::move(gathered.error()));
   return elastic;
 }
 
-Result<void> ElasticTrainer::run(std::uint64_t steps) {
+Result<bool> ElasticTrainer::run(std::uint64_t steps) {
   for (;;) {
-    Result<void> gone = go(steps);
+    Result<bool> gone = go(steps);
     if (gone || !is(gone.error(), GpuError::peer_lost)) return gone;
     if (events_.rank_lost) events_.rank_lost(gone.error());
-    if (Result<void> gathered = gather_ranks(); !gathered) return gathered;
+    if (Result<void> gathered = gather_ranks(); !gathered) return fail(std::move(gathered.error()));
   }
 }
 
-Result<void> ElasticTrainer::go(std::uint64_t steps) {
+// Every rank comes to the same end of the same step. After a loss a wish to stop is forgotten: whoever has it says so again.
+Result<bool> ElasticTrainer::go(std::uint64_t steps) {
+  bool stops = false;
   for (;;) {
-    if (Result<void> saved = save_if_due(steps); !saved) return saved;
-    if (trainer_->steps_done() >= steps) break;
-    const auto report = trainer_->step();
+    bool is_last = trainer_->steps_done() >= steps;
+    if (!is_last && is_due(trainer_->steps_done(), options_.evaluate_interval)) {
+      const auto goes_on = goes_on_after_evaluation();
+      if (!goes_on) return goes_on;
+      is_last = !*goes_on;
+    }
+    if (is_last) {
+      if (Result<void> finished = finish(); !finished) return fail(std::move(finished.error()));
+    }
+    if (Result<void> saved = save_if_due(is_last || stops); !saved) return fail(std::move(saved.error()));
+    if (is_last || stops) {
+      // Whoever needs this rank to do a step again still finds it.
+      if (ranks_.rendezvous != nullptr) {
+        if (Result<void> left = ranks_.rendezvous->leave(generation_.number, options_.patience); !left) return fail(std::move(left.error()));
+      }
+      return is_last;
+    }
+    const auto report = trainer_->step(events_.wants_stop);
     if (!report) return fail(report.error());
+    stops = report->stops;
     if (events_.stepped) events_.stepped(*report);
   }
-  // Whoever needs this rank to do a step again still finds it.
-  return rendezvous_.leave(generation_.number, options_.patience);
 }
 
-Result<void> ElasticTrainer::save_if_due(std::uint64_t steps) {
+Result<bool> ElasticTrainer::goes_on_after_evaluation() {
+  return word_of_first("evaluated " + std::to_string(trainer_->steps_done()), [this] { return events_.evaluate ? events_.evaluate() : Result<bool>(true); });
+}
+
+Result<void> ElasticTrainer::finish() {
+  const auto finished = word_of_first("finished", [this]() -> Result<bool> {
+    if (!events_.finish) return true;
+    return events_.finish().map([] { return true; });
+  });
+  if (!finished) return fail(finished.error());
+  return {};
+}
+
+Result<bool> ElasticTrainer::word_of_first(const std::string& key, const std::function<Result<bool>()>& find) {
+  constexpr const char* yes = "yes";
+  if (generation_.rank > 0) {
+    const auto word = ranks_.rendezvous->get(generation_.number, key, word_patience);
+    if (!word) return fail(word.error());
+    return *word == yes;
+  }
+  const auto found = find();
+  if (!found || generation_.ranks == 1) return found;
+  if (Result<void> told = ranks_.rendezvous->put(generation_.number, key, *found ? yes : "no"); !told) return fail(std::move(told.error()));
+  return found;
+}
+
+Result<void> ElasticTrainer::save_if_due(bool ends) {
   const std::uint64_t step = trainer_->steps_done();
-  const bool is_due = step >= steps || (options_.save_interval > 0 && step % options_.save_interval == 0);
-  if (options_.folder.empty() || !is_due || step == saved_step_) return {};
+  if (options_.folder.empty() || step == saved_step_ || !(ends || is_due(step, options_.save_interval))) return {};
   if (Result<void> saved = trainer_->save(options_.folder); !saved) return saved;
   saved_step_ = step;
   if (generation_.rank != 0) return {};
-  return prune_checkpoints(options_.folder, options_.checkpoints_kept);
+  if (Result<void> pruned = prune_checkpoints(options_.folder, options_.checkpoints_kept); !pruned) return pruned;
+  if (events_.saved) events_.saved();
+  return {};
 }
 
 Result<void> ElasticTrainer::gather_ranks() {
+  if (ranks_.rendezvous == nullptr) return begin_generation();
   Error last;
   for (int attempt = 0; attempt < attempts_max; ++attempt) {
     if (trainer_) trainer_->leave_ranks();
-    ranks_.reset();
-    const auto generation = rendezvous_.join(options_.patience);
+    collective_.reset();
+    const auto generation = ranks_.rendezvous->join(options_.patience);
     if (!generation) return fail(generation.error());
     generation_ = *generation;
-    Result<void> begun = begin_generation();
+    auto connected = ranks_.connect(generation_);
+    Result<void> begun;
+    if (connected) {
+      collective_ = std::move(*connected);
+      begun = begin_generation();
+    } else {
+      begun = fail(std::move(connected.error()));
+    }
     if (begun || !is(begun.error(), GpuError::peer_lost)) return begun;
     last = std::move(begun.error());
   }
@@ -72,28 +126,47 @@ Result<void> ElasticTrainer::gather_ranks() {
 
 // The same in each generation: when the first one fails, some ranks have begun and others have not.
 Result<void> ElasticTrainer::begin_generation() {
-  auto ranks = connect_(generation_);
-  if (!ranks) return fail(std::move(ranks.error()));
-  ranks_ = std::move(*ranks);
-  if (!trainer_) {
-    auto made = Trainer::make(job_.device, job_.config, job_.weights, job_.samples, job_.options, ranks_.get());
-    if (!made) return fail(std::move(made.error()));
-    trainer_ = std::move(*made);
+  const bool is_new = !trainer_;
+  if (is_new) {
+    if (Result<void> made = make_trainer(); !made) return made;
   }
-  Origin origin = Origin::copies;
-  const auto regrouped = trainer_->regroup(*ranks_);
-  if (!regrouped) return fail(regrouped.error());
+  Result<bool> regrouped = false;
+  if (collective_) regrouped = trainer_->regroup(*collective_);
+  if (!regrouped) return fail(std::move(regrouped.error()));
   saved_step_ = 0;
-  if (!*regrouped) {
-    Result<bool> resumed = false;
-    if (!options_.folder.empty()) resumed = trainer_->resume(options_.folder);
-    if (!resumed) return fail(std::move(resumed.error()));
-    origin = *resumed ? Origin::checkpoint : Origin::beginning;
-    if (*resumed) saved_step_ = trainer_->steps_done();
-    else trainer_->restart(job_.weights);
-  }
-  if (events_.formed) events_.formed(generation_, origin, trainer_->steps_done());
+  Result<Origin> origin = Origin::copies;
+  if (!*regrouped) origin = begin_again(is_new);
+  if (!origin) return fail(std::move(origin.error()));
+  if (events_.formed) events_.formed(generation_, *origin, trainer_->steps_done());
   return {};
+}
+
+Result<void> ElasticTrainer::make_trainer() {
+  const auto weights = job_.weights();
+  if (!weights) return fail(weights.error());
+  Result<std::vector<float>> teacher;
+  if (job_.teacher) teacher = job_.teacher();
+  if (!teacher) return fail(std::move(teacher.error()));
+  auto made = Trainer::make(job_.device, job_.config, *weights, job_.samples, job_.options, collective_.get(), *teacher);
+  if (!made) return fail(std::move(made.error()));
+  trainer_ = std::move(*made);
+  return {};
+}
+
+Result<Origin> ElasticTrainer::begin_again(bool is_new) {
+  Result<bool> resumed = false;
+  if (!options_.folder.empty()) resumed = trainer_->resume(options_.folder);
+  if (!resumed) return fail(std::move(resumed.error()));
+  if (*resumed) {
+    saved_step_ = trainer_->steps_done();
+    return Origin::checkpoint;
+  }
+  if (!is_new) {
+    const auto weights = job_.weights();
+    if (!weights) return fail(weights.error());
+    trainer_->restart(*weights);
+  }
+  return Origin::beginning;
 }
 
 }  // namespace outlast::gpu

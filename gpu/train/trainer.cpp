@@ -230,7 +230,7 @@ void Trainer::restart(std::span<const float> weights) {
   if (copies_) copies_->forget();
 }
 
-Result<StepReport> Trainer::step() {
+Result<StepReport> Trainer::step(const std::function<bool()>& wants_stop) {
   const auto begin = std::chrono::steady_clock::now();
   if (Result<void> kept = keep_copies(); !kept) return fail(std::move(kept.error()));
   StepReport report;
@@ -241,6 +241,7 @@ Result<StepReport> Trainer::step() {
   Sums sums;
   if (Result<void> added = add_gradients(chosen, weight_sum, sums); !added) return fail(std::move(added.error()));
   if (Result<void> added = add_square_of_gradient(sums); !added) return fail(std::move(added.error()));
+  if (wants_stop && wants_stop()) sums.stops = 1;
   if (Result<void> summed = sum_over_ranks(sums); !summed) return fail(std::move(summed.error()));
   report.loss = sums.loss;
   report.gradient_norm = std::sqrt(sums.square);
@@ -253,6 +254,7 @@ Result<StepReport> Trainer::step() {
     return fail(std::move(updated.error()));
   ++step_;
   if (Result<void> kept = keep_copies(); !kept) return fail(std::move(kept.error()));
+  report.stops = sums.stops > 0;
   report.rows = static_cast<std::size_t>(sums.rows);
   report.loss_rows = static_cast<std::size_t>(sums.loss_rows);
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();

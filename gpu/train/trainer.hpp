@@ -62,6 +62,7 @@ struct StepReport {
   std::size_t rows = 0;
   std::size_t loss_rows = 0;
   double seconds = 0;
+  bool stops = false;      // a rank wants to stop: the same on all of them
   double flops = 0;        // 6 for each matmul parameter and row (4 where it is frozen, 2 of a teacher's), and attention's
 };
 
@@ -95,19 +96,20 @@ class Trainer {
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;
 
-  // The next step; with ranks, on all of them, and each has the report of all. Errors: device; invalid where the loss or the gradient
-  // is not a number, which the weights then do not follow; peer_lost: then only leave_ranks() and regroup() help.
-  Result<StepReport> step();
+  // The next step; with ranks, on all of them, and each has the report of all. `wants_stop` is asked late in the step, and only told to
+  // the others. Errors: device; invalid where the loss or the gradient is not a number, which the weights then do not follow; peer_lost:
+  // then only leave_ranks() and regroup() help.
+  Result<StepReport> step(const std::function<bool()>& wants_stop = {});
   [[nodiscard]] std::uint64_t steps_done() const { return step_; }
   Result<EvalReport> evaluate(std::span<const Sample> samples);
   // What is learned: the model's weights, or with LoRA the adapter's; of ParameterLayout(config, options.lora).
   Result<std::vector<float>> weights();
 
   // FOLDER/step-NNNNNNNN with weights, optimizer state and place; whole or not at all. With ranks, on all of them, and the first one
-  // writes; any number of ranks may resume. Errors: io, device, peer_lost.
+  // writes; any number of ranks may resume. Errors: io, device, peer_lost; cancelled where it is the first rank that could not.
   Result<void> save(const std::string& folder);
   // From the newest; false where there is none. With ranks, on all of them, and the first one reads. Errors: io, malformed, invalid
-  // (of another run), peer_lost.
+  // (of another run), peer_lost; cancelled where it is the first rank that could not.
   Result<bool> resume(const std::string& folder);
   // Back to the beginning. `weights`: those of make(), which frozen ones still are.
   void restart(std::span<const float> weights);
@@ -127,6 +129,7 @@ class Trainer {
     double rows = 0;
     double loss_rows = 0;
     double attended = 0;  // Σ of keys over rows, halved by the mask
+    double stops = 0;     // ranks that want to stop
   };
   struct Stored;
 

@@ -20,9 +20,9 @@ void Trainer::send_bucket(const ShardPlan::Bucket& bucket) {
 
 Result<void> Trainer::sum_over_ranks(Sums& sums) {
   if (!queue_) return {};
-  std::array<double, 5> numbers{sums.loss, sums.square, sums.rows, sums.loss_rows, sums.attended};
+  std::array<double, 6> numbers{sums.loss, sums.square, sums.rows, sums.loss_rows, sums.attended, sums.stops};
   if (Result<void> summed = ranks_->sum(numbers); !summed) return summed;
-  sums = {numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]};
+  sums = {numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5]};
   return {};
 }
 

@@ -1,3 +1,5 @@
+#include <set>
+
 #include "gpu/gpu_error.hpp"
 #include "gpu/train/recovery_point.hpp"
 #include "tests/gpu/rank_processes.hpp"
@@ -209,6 +211,65 @@ TEST_CASE("a run that was stopped goes on from its checkpoint with other ranks",
     REQUIRE(story.losses.size() == steps - 8);
     for (const auto& [step, loss] : story.losses) CHECK(std::abs(loss - expected.at(step)) < 1e-5);
   }
+}
+
+TEST_CASE("the first rank alone evaluates and finishes, and when it dies in that the next one does", "[gpu][collective]") {
+  SECTION("none dies") {
+    RankProcesses processes({3, steps, {}, 0, {}, 5});
+    int evaluated = 0;
+    int finished = 0;
+    for (const RankStory& story : processes.stories()) {
+      check_losses(story);
+      evaluated += story.evaluated;
+      finished += story.finished;
+      CHECK((story.evaluated == 0) == (story.formed.at(0).rank > 0));
+    }
+    CHECK(evaluated == steps / 5 - 1);  // the end has its own
+    CHECK(finished == 1);
+  }
+  SECTION("in an evaluation") {
+    const auto survivors = survivors_of({3, steps, {}, 0, {strike(0, "evaluate", 2, "before", SIGKILL)}, 5});
+    REQUIRE(survivors.size() == 2);
+    CHECK(survivors[0].evaluated + survivors[1].evaluated == 2);
+    CHECK(survivors[0].finished + survivors[1].finished == 1);
+  }
+  SECTION("at the end") {
+    const auto survivors = survivors_of({3, steps, {}, 0, {strike(0, "finish", 1, "before", SIGKILL)}});
+    REQUIRE(survivors.size() == 2);
+    CHECK(survivors[0].finished + survivors[1].finished == 1);
+  }
+}
+
+TEST_CASE("when one rank wants to stop all do so after the same step, with a checkpoint", "[gpu][collective]") {
+  const ScratchFolder folder;
+  std::vector<std::string> faults{"1:stop:9:before:0"};
+  // Between the wish and the stop: those that are left ask again, and stop a step later where the former one is done.
+  SECTION("none dies") {}
+  SECTION("another one dies before its state is passed on") { faults.push_back(strike(2, "pass_on", 10, "before", SIGKILL)); }
+  SECTION("another one dies while the checkpoint is written") { faults.push_back(strike(2, "all_reduce", 1, "before", SIGKILL)); }
+  SECTION("the first one dies while it writes the checkpoint") { faults.push_back(strike(0, "all_reduce", 2, "before", SIGKILL)); }
+  std::set<std::uint64_t> stopped_after;
+  RankProcesses processes({3, steps, folder.path(), 0, faults});
+  for (const RankStory& story : processes.stories()) {
+    if (story.fault_ns != 0) continue;
+    INFO(story.text);
+    CHECK(story.stopped);
+    CHECK(story.error == "");
+    CHECK(story.finished == 0);
+    stopped_after.insert(story.losses.rbegin()->first);
+  }
+  REQUIRE(stopped_after.size() == 1);
+  CHECK(*stopped_after.begin() >= 9);
+  CHECK(*stopped_after.begin() <= 10);
+  const auto device = need(CpuDevice::make(1));
+  const auto samples = counting(50);
+  const auto trainer = need(Trainer::make(*device, tiny(), random_weights(tiny(), ParameterLayout(tiny()), 5), samples, quick()));
+  REQUIRE(need(trainer->resume(folder.path())));
+  CHECK(trainer->steps_done() == *stopped_after.begin());
+}
+
+TEST_CASE("the wish of a rank that dies is forgotten with it", "[gpu][collective]") {
+  CHECK(survivors_of({3, steps, {}, 0, {"1:stop:9:before:0", strike(1, "pass_on", 10, "before", SIGKILL)}}).size() == 2);
 }
 
 // What a survivor has: of one generation of `ranks`, the states after steps `first` to `last`.

@@ -1,9 +1,11 @@
-// A rank as a process of its own, for tests that kill it: gpu_rank PORT STEPS FOLDER SAVE_INTERVAL [RANK:OPERATION:COUNT:WHEN:SIGNAL …]
-// tells what happens to it in lines on standard output. A fault strikes the rank of that number in the first generation, before or
-// after its COUNTth such operation; a later generation counts on.
+// A rank as a process of its own, for tests that kill it: gpu_rank PORT STEPS FOLDER SAVE_INTERVAL EVALUATE_INTERVAL
+// [RANK:OPERATION:COUNT:WHEN:SIGNAL …] tells what happens to it in lines on standard output. A fault strikes the rank of that number in
+// the first generation, before or after its COUNTth such operation; a later generation counts on. With the operation "stop" it is no
+// fault: the rank wants to stop from the COUNTth time on that it is asked.
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <map>
 #include <sstream>
@@ -53,6 +55,10 @@ class Faults {
   }
   void before(const std::string& operation) { strike(operation, ++counts_[operation], false); }
   void after(const std::string& operation) { strike(operation, counts_[operation], true); }
+  bool wants_stop() {
+    const int count = ++counts_["stop"];
+    return std::any_of(faults_.begin(), faults_.end(), [count](const Fault& fault) { return fault.operation == "stop" && count >= fault.count; });
+  }
 
  private:
   void strike(const std::string& operation, int count, bool after) const {
@@ -133,7 +139,7 @@ class FaultyRendezvous final : public Rendezvous {
 
 const char* name_of(Origin origin) { return origin == Origin::copies ? "copies" : origin == Origin::checkpoint ? "checkpoint" : "beginning"; }
 
-ElasticEvents telling() {
+ElasticEvents telling(Faults& faults) {
   ElasticEvents events;
   events.formed = [](const Generation& generation, Origin origin, std::uint64_t step) {
     tell("formed " + std::to_string(generation.number) + " " + std::to_string(generation.rank) + " " + std::to_string(generation.ranks) + " " + name_of(origin) +
@@ -145,19 +151,31 @@ ElasticEvents telling() {
     tell("step " + std::to_string(report.step) + " " + loss);
   };
   events.rank_lost = [](const Error& error) { tell("lost " + now() + " " + error.message); };
+  events.wants_stop = [&faults] { return faults.wants_stop(); };
+  events.evaluate = [&faults]() -> Result<bool> {
+    faults.before("evaluate");
+    tell("evaluated");
+    faults.after("evaluate");
+    return true;
+  };
+  events.finish = [&faults]() -> Result<void> {
+    faults.before("finish");
+    tell("finished");
+    return {};
+  };
   return events;
 }
 
-Result<void> run(std::span<char*> arguments) {
+Result<bool> run(std::span<char*> arguments) {
   const auto client = RendezvousClient::make("127.0.0.1", static_cast<std::uint16_t>(std::stoi(arguments[1])), "a run of tests");
   if (!client) return fail(client.error());
   const auto device = CpuDevice::make(1);
   if (!device) return fail(device.error());
   std::vector<Fault> parsed;
-  for (char* const argument : arguments.subspan(5)) parsed.push_back(parse_fault(argument));
+  for (char* const argument : arguments.subspan(6)) parsed.push_back(parse_fault(argument));
   Faults faults(std::move(parsed));
   const ModelConfig config = tiny();
-  const auto weights = random_weights(config, ParameterLayout(config), 5);
+  const auto weights = [&config]() -> Result<std::vector<float>> { return random_weights(config, ParameterLayout(config), 5); };
   const auto samples = counting(50);
   FaultyRendezvous rendezvous(**client, faults);
   const auto connect = [&rendezvous, &faults](const Generation& generation) -> Result<std::unique_ptr<Collective>> {
@@ -169,8 +187,9 @@ Result<void> run(std::span<char*> arguments) {
   ElasticOptions options;
   options.folder = arguments[3];
   options.save_interval = std::stoull(arguments[4]);
+  options.evaluate_interval = std::stoull(arguments[5]);
   options.patience = std::chrono::seconds(30);
-  const auto trainer = ElasticTrainer::make({**device, config, weights, samples, quick()}, rendezvous, connect, options, telling());
+  const auto trainer = ElasticTrainer::make({**device, config, weights, samples, quick()}, {&rendezvous, connect}, options, telling(faults));
   if (!trainer) return fail(trainer.error());
   return (*trainer)->run(std::stoull(arguments[2]));
 }
@@ -180,6 +199,6 @@ Result<void> run(std::span<char*> arguments) {
 
 int main(int count, char** arguments) {
   const auto done = outlast::gpu::run({arguments, static_cast<std::size_t>(count)});
-  outlast::gpu::tell(done ? "done" : "error " + done.error().message);
+  outlast::gpu::tell(!done ? "error " + done.error().message : *done ? "done" : "stopped");
   return done ? 0 : 1;
 }

@@ -35,7 +35,10 @@ struct RankStory {
   std::vector<std::int64_t> lost_ns;       // when it noticed
   std::vector<std::string> causes;
   std::int64_t fault_ns = 0;               // when it was struck
+  int evaluated = 0;                       // times
+  int finished = 0;
   bool done = false;
+  bool stopped = false;
   std::string error;
   std::string text;
 };
@@ -48,6 +51,7 @@ class RankProcesses {
     std::string folder;
     std::uint64_t save_interval = 0;
     std::vector<std::string> faults;
+    std::uint64_t evaluate_interval = 0;
   };
 
   explicit RankProcesses(const Plan& plan) : plan_(plan) {
@@ -87,7 +91,8 @@ class RankProcesses {
   void start() {
     int ends[2];
     REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
-    std::vector<std::string> words{OUTLAST_GPU_RANK, std::to_string(server_->port()), std::to_string(plan_.steps), plan_.folder, std::to_string(plan_.save_interval)};
+    std::vector<std::string> words{OUTLAST_GPU_RANK, std::to_string(server_->port()), std::to_string(plan_.steps), plan_.folder, std::to_string(plan_.save_interval),
+                                   std::to_string(plan_.evaluate_interval)};
     words.insert(words.end(), plan_.faults.begin(), plan_.faults.end());
     std::vector<char*> arguments;
     for (std::string& word : words) arguments.push_back(word.data());
@@ -156,8 +161,14 @@ class RankProcesses {
         std::getline(words, story.causes.emplace_back());
       } else if (kind == "fault") {
         words >> story.fault_ns;
+      } else if (kind == "evaluated") {
+        ++story.evaluated;
+      } else if (kind == "finished") {
+        ++story.finished;
       } else if (kind == "done") {
         story.done = true;
+      } else if (kind == "stopped") {
+        story.stopped = true;
       } else {
         story.error = line;
       }
