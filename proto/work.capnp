@@ -25,6 +25,14 @@ struct Distillation @0xb2f06c81d94e7a43 {
   crossEntropy @4 :Float64;  # its share of the loss, from 0 to 1
 }
 
+# Where the ranks of a run meet (gpu/collective/rendezvous_server.hpp). Every rank's worker is asked for the same work.
+struct Ranks @0xb2f06c81d94e7a44 {
+  count @0 :UInt32;   # 0: the worker trains alone
+  address @1 :Text;   # numeric
+  port @2 :UInt16;
+  secret @3 :Text;    # of the run: whoever knows it may take part
+}
+
 struct Train @0xb2f06c81d94e7a37 {
   model @0 :Text;         # the folder to begin from; empty: a new model of `shape`
   shape @1 :Shape;
@@ -54,6 +62,7 @@ struct Train @0xb2f06c81d94e7a37 {
   loraAlpha @24 :Float64;     # 0: twice the rank
   loraTargets @25 :List(Text);  # names of projections; none: all
   distillation @26 :Distillation;
+  ranks @27 :Ranks;
 }
 
 struct Evaluate @0xb2f06c81d94e7a38 {
@@ -93,6 +102,7 @@ struct Start @0xb2f06c81d94e7a3c {
     generate @2 :Generate;
     trainAdapter @3 :Train;  # with loraRank: a worker that does not know LoRA refuses it, where it would learn every weight
     distil @4 :Train;        # with a loss of `distillation`, and with loraRank or without: a worker that knows no teacher refuses it
+    trainRank @5 :Train;     # with ranks, and any of these: a worker that knows none refuses it, where it would train alone
   }
 }
 

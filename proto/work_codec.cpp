@@ -72,6 +72,11 @@ void write(const Train& train, schema::Train::Builder out) {
   distillation.setTemperature(train.distillation.temperature);
   distillation.setMix(train.distillation.mix);
   distillation.setCrossEntropy(train.distillation.cross_entropy);
+  auto ranks = out.initRanks();
+  ranks.setCount(train.ranks.count);
+  ranks.setAddress(text_of(train.ranks.address, word_bytes_max));
+  ranks.setPort(train.ranks.port);
+  ranks.setSecret(text_of(train.ranks.secret, word_bytes_max));
 }
 
 Train read(schema::Train::Reader in) {
@@ -106,6 +111,8 @@ Train read(schema::Train::Reader in) {
   const auto distillation = in.getDistillation();
   train.distillation = {read_path(distillation.getTeacher()), string_of(distillation.getLoss(), word_bytes_max), distillation.getTemperature(), distillation.getMix(),
                         distillation.getCrossEntropy()};
+  const auto ranks = in.getRanks();
+  train.ranks = {ranks.getCount(), string_of(ranks.getAddress(), word_bytes_max), ranks.getPort(), string_of(ranks.getSecret(), word_bytes_max)};
   return train;
 }
 
@@ -163,6 +170,7 @@ Generate read(schema::Generate::Reader in) {
 
 // A kind of its own for what an earlier version would pass over.
 schema::Train::Builder init_train(const Train& train, schema::Start::Builder out) {
+  if (train.ranks.count > 0) return out.initTrainRank();
   if (!train.distillation.loss.empty()) return out.initDistil();
   return train.lora_rank == 0 ? out.initTrain() : out.initTrainAdapter();
 }
@@ -179,6 +187,7 @@ Start read(schema::Start::Reader in) {
     case schema::Start::GENERATE: return read(in.getGenerate());
     case schema::Start::TRAIN_ADAPTER: return read(in.getTrainAdapter());
     case schema::Start::DISTIL: return read(in.getDistil());
+    case schema::Start::TRAIN_RANK: return read(in.getTrainRank());
   }
   throw Unfit{FrameError::unknown_kind, "work of a kind that this version does not know"};
 }
@@ -218,7 +227,7 @@ Events read(schema::Events::Reader in) {
   for (const auto one : in.getEvents()) {
     Event& event = events.events.emplace_back();
     const std::uint16_t kind = one.getKind();
-    event.kind = kind > static_cast<std::uint16_t>(EventKind::failed) ? EventKind::note : static_cast<EventKind>(kind);
+    event.kind = kind > static_cast<std::uint16_t>(EventKind::rank_lost) ? EventKind::note : static_cast<EventKind>(kind);
     event.text = string_of(one.getText(), text_bytes_max);
     bound(one.getFigures().size(), figures_max, "figures");
     for (const auto figure : one.getFigures()) event.figures.push_back({string_of(figure.getName(), word_bytes_max), figure.getValue()});

@@ -53,6 +53,15 @@ struct Distillation {
   bool operator==(const Distillation&) const = default;
 };
 
+// Where the ranks of a run meet (gpu/collective/rendezvous_server.hpp).
+struct Ranks {
+  std::uint32_t count = 0;  // 0: the worker trains alone
+  std::string address;      // numeric
+  std::uint16_t port = 0;
+  std::string secret;       // of the run: whoever knows it may take part
+  bool operator==(const Ranks&) const = default;
+};
+
 struct Train {
   std::string model;       // folder to begin from; empty: a new model of `shape`
   Shape shape;
@@ -81,6 +90,7 @@ struct Train {
   double lora_alpha = 0;        // 0: twice the rank
   std::vector<std::string> lora_targets;  // names of projections; none: all
   Distillation distillation;
+  Ranks ranks;
   bool operator==(const Train&) const = default;
 };
 
@@ -138,6 +148,7 @@ enum class EventKind : std::uint16_t {
   answer = 6,      // an answer has ended: text is the finish reason, figure "prompt" and its usage
   done = 7,        // the last event of a job that went well; text: what it made
   failed = 8,      // the last event of one that did not; text: why
+  rank_lost = 9,   // text: for people; figures "rank", and "ranks" that are left
 };
 
 struct Figure {

@@ -1,6 +1,8 @@
 // What work on the device needs of whoever asked for it, and the kinds of work. Each runs to its end on the device's thread.
 #pragma once
 
+#include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -9,6 +11,7 @@
 
 #include "core/result.hpp"
 #include "gpu/device.hpp"
+#include "gpu/train/elastic_trainer.hpp"
 #include "proto/work_codec.hpp"
 
 namespace outlast::worker {
@@ -43,9 +46,15 @@ inline constexpr std::uint32_t positions_max = 131'072;
 // Errors: GpuError (invalid).
 Result<void> check_sizes(std::uint32_t rows, std::uint32_t positions);
 
-// A student in `output`, with checkpoints of the way there in its folder "checkpoints". Errors: GpuError (cancelled, when it was
-// stopped: a checkpoint is saved then).
-Result<void> train(const work::Train& work, gpu::Device& device, JobContext& context);
+// How long ranks wait for one that lives and does not come: the longest that they are apart in their work, such as when the first one
+// writes a checkpoint. The rendezvous tells sooner where one is gone.
+inline constexpr std::chrono::minutes rank_patience{10};
+// How the ranks of a run are connected, by the kind of the worker's device. `rendezvous` outlives it. Errors: unsupported.
+using ConnectRanks = std::function<Result<gpu::ElasticTrainer::Connect>(gpu::Rendezvous& rendezvous)>;
+
+// A student in `output`, with checkpoints of the way there in its folder "checkpoints". With ranks this is one of them. Errors: GpuError
+// (cancelled, when it was stopped: a checkpoint is saved then).
+Result<void> train(const work::Train& work, gpu::Device& device, JobContext& context, const ConnectRanks& connect_ranks);
 
 // One `evaluation` event. Errors: GpuError.
 Result<void> evaluate(const work::Evaluate& work, gpu::Device& device, JobContext& context);

@@ -19,6 +19,7 @@
 #include "cluster/worker_link.hpp"
 #include "core/clock.hpp"
 #include "core/log.hpp"
+#include "gpu/collective/tcp_collective.hpp"
 #include "gpu/cpu/cpu_device.hpp"
 #ifdef OUTLAST_HAS_CUDA
 #include "gpu/cuda/cuda.hpp"
@@ -48,10 +49,22 @@ sigset_t endings() {
   return set;
 }
 
-Result<void> do_work(const work::Start& start, gpu::Device& device, worker::Generator& generator, worker::JobContext& context) {
+// The ranks of a run have devices of one kind.
+Result<gpu::ElasticTrainer::Connect> connect_ranks(const std::string& device, gpu::Rendezvous& rendezvous) {
+  if (device != "cpu") return fail(gpu::GpuError::unsupported, "ranks of a run are on CPUs only, and this one has " + device + "; train on it alone with --device " + device);
+  return [&rendezvous](const gpu::Generation& generation) {
+    gpu::TcpCollectiveOptions options;
+    options.patience = worker::rank_patience;
+    return gpu::TcpCollective::make(rendezvous, generation, options);
+  };
+}
+
+Result<void> do_work(const work::Start& start, gpu::Device& device, const std::string& device_name, worker::Generator& generator, worker::JobContext& context) {
   if (const auto* const generate = std::get_if<work::Generate>(&start)) return generator.run(*generate, context);
   generator.unload();
-  if (const auto* const train = std::get_if<work::Train>(&start)) return worker::train(*train, device, context);
+  if (const auto* const train = std::get_if<work::Train>(&start)) {
+    return worker::train(*train, device, context, [&device_name](gpu::Rendezvous& rendezvous) { return connect_ranks(device_name, rendezvous); });
+  }
   if (const auto* const evaluate = std::get_if<work::Evaluate>(&start)) return worker::evaluate(*evaluate, device, context);
   return fail(gpu::GpuError::unsupported, "this worker does no such work");
 }
@@ -90,7 +103,7 @@ int serve(const Options& options) {
     if (!options.files.empty()) {
       if (const auto allowed = worker::check_paths(start, options.files); !allowed) return allowed;
     }
-    return do_work(start, **device, generator, context);
+    return do_work(start, **device, options.device, generator, context);
   });
   const WorkerDescription self{options.name, (*device)->name(), (*device)->memory().total_bytes, {"train", "evaluate", "generate"}};
   cluster::WorkerLink::Callbacks callbacks;

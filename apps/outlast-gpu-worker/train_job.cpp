@@ -1,20 +1,21 @@
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <filesystem>
-#include <limits>
 #include <optional>
 #include <string_view>
 #include <utility>
 
+#include "apps/outlast-gpu-worker/best_student.hpp"
 #include "apps/outlast-gpu-worker/job.hpp"
-#include "gpu/files/whole_file.hpp"
+#include "gpu/collective/rendezvous_client.hpp"
+#include "gpu/collective/roll.hpp"
+#include "gpu/collective/sockets.hpp"
 #include "gpu/gpu_error.hpp"
 #include "gpu/model/lora_adapter.hpp"
 #include "gpu/model/model_folder.hpp"
+#include "gpu/train/elastic_trainer.hpp"
 #include "gpu/train/teacher_model.hpp"
-#include "gpu/train/trainer.hpp"
 
 namespace outlast::worker {
 namespace {
@@ -26,7 +27,6 @@ using work::EventKind;
 constexpr std::uint32_t vocabulary_multiple = 64;  // of a new model's: matrices of such sizes are faster
 constexpr std::size_t checkpoints_kept = 2;
 constexpr double new_model_range = 0.02;
-constexpr std::size_t figures_bytes_max = 256;
 constexpr double temperature_interval_s = 1;
 
 // What is learned beside a model; rank 0: nothing, but the model itself. Its bounds by the model: gpu::check_lora().
@@ -106,83 +106,19 @@ Result<gpu::TrainOptions> options_of(const work::Train& work, const gpu::ModelFo
   return options;
 }
 
-// The best student so far, in a folder of its own, so that a run that goes on knows it.
-struct Best {
-  std::uint64_t step = 0;
-  double exact = -1;
-  double loss = std::numeric_limits<double>::infinity();
-  std::vector<float> weights;  // of what is learned; empty: there is none yet
-};
-constexpr std::string_view best_prefix = "best-";
-
-std::vector<fs::path> folders_of_best(const fs::path& checkpoints) {
-  std::vector<fs::path> found;
-  std::error_code error;
-  for (fs::directory_iterator at(checkpoints, error); !error && at != fs::directory_iterator(); at.increment(error)) {
-    if (at->path().filename().string().starts_with(best_prefix)) found.push_back(at->path());
-  }
-  return found;
-}
-
-std::string text_of(double value) {
-  char text[64];
-  return {text, std::to_chars(std::begin(text), std::end(text), value).ptr};
-}
-
-// Its figures are written last: a folder that has them is whole.
-Result<void> save_best(const fs::path& checkpoints, gpu::Dtype dtype, const gpu::ParameterLayout& layout, const Best& best) {
-  const fs::path place = checkpoints / (std::string(best_prefix) + std::to_string(best.step));
-  std::error_code error;
-  fs::remove_all(place, error);
-  fs::create_directories(place, error);
-  if (error) return fail(GpuError::io, "cannot make " + place.string() + ": " + error.message());
-  if (Result<void> done = gpu::save_parameters((place / "model.safetensors").string(), dtype, layout, best.weights); !done) return done;
-  if (Result<void> done = gpu::write_whole_file((place / "figures.txt").string(), text_of(best.exact) + " " + text_of(best.loss) + "\n"); !done) return done;
-  for (const fs::path& other : folders_of_best(checkpoints)) {
-    if (other != place) fs::remove_all(other, error);
-  }
-  return {};
-}
-
-// The newest that is whole; none where there is none.
-Result<Best> load_best(const fs::path& checkpoints, const gpu::ParameterLayout& layout) {
-  Best best;
-  fs::path found;
-  for (const fs::path& place : folders_of_best(checkpoints)) {
-    const std::string digits = place.filename().string().substr(best_prefix.size());
-    std::uint64_t step = 0;
-    if (std::from_chars(digits.data(), digits.data() + digits.size(), step).ec != std::errc() || step < best.step || !fs::exists(place / "figures.txt")) continue;
-    best.step = step;
-    found = place;
-  }
-  if (found.empty()) return best;
-  const auto figures = gpu::read_whole_file((found / "figures.txt").string(), figures_bytes_max);
-  if (!figures) return fail(figures.error());
-  const char* const end = figures->data() + figures->size();
-  const auto exact = std::from_chars(figures->data(), end, best.exact);
-  if (exact.ec != std::errc() || exact.ptr == end || std::from_chars(exact.ptr + 1, end, best.loss).ec != std::errc())
-    return fail(GpuError::malformed, (found / "figures.txt").string() + " is not a best student's");
-  const auto files = gpu::WeightFiles::open(found.string());
-  if (!files) return fail(files.error());
-  auto weights = gpu::load_weights(layout, **files);
-  if (!weights) return fail(std::move(weights.error()));
-  best.weights = std::move(*weights);
-  return best;
-}
-
-// One run, from what was asked to the student on disk.
+// One run, from what was asked to the student on disk; or a rank of it, of which the first alone evaluates, writes and tells.
 class Run {
  public:
-  Run(const work::Train& work, gpu::Device& device, JobContext& context) : work_(work), device_(device), context_(context) {}
+  Run(const work::Train& work, gpu::Device& device, JobContext& context, const ConnectRanks& connect_ranks)
+      : work_(work), device_(device), context_(context), connect_ranks_(connect_ranks) {}
 
   Result<void> go() {
     if (Result<void> ready = prepare(); !ready) return ready;
     if (Result<void> begun = begin(); !begun) return begun;
-    while (trainer_->steps_done() < steps_ && !stale()) {
-      if (context_.stopping()) return stop();
-      if (Result<void> done = step(); !done) return done;
-    }
-    return finish();
+    const auto whole = trainer_->run(steps_);
+    if (!whole) return fail(whole.error());
+    if (!*whole) return fail(GpuError::cancelled, "stopped after step " + std::to_string(steps_done()) + " of " + std::to_string(steps_));
+    return {};
   }
 
  private:
@@ -196,14 +132,33 @@ class Run {
     const auto loss = loss_of(work_.distillation);
     if (!loss) return fail(loss.error());
     loss_ = *loss;
+    if (Result<void> found = find_ranks(); !found) return found;
     if (!work_.resume && fs::exists(fs::path(work_.output) / "model.safetensors"))
       return fail(GpuError::invalid, work_.output + " has a model already; choose another folder");
+    checkpoints_ = (fs::path(work_.output) / "checkpoints").string();
+    if (!work_.resume && fs::exists(checkpoints_) && !fs::is_empty(checkpoints_))
+      return fail(GpuError::invalid, checkpoints_ + " has checkpoints of an earlier run; go on with --resume, or choose another output");
     auto model = work_.model.empty() ? new_model(work_) : gpu::read_model_folder(work_.model);
     if (!model) return fail(std::move(model.error()));
     model_ = std::move(*model);
     if (Result<void> good = gpu::check_lora(model_.config, lora_); !good) return good;
     if (Result<void> good = prepare_teacher(); !good) return good;
     return read_data();
+  }
+
+  Result<void> find_ranks() {
+    const work::Ranks& ranks = work_.ranks;
+    if (ranks.count == 0) return {};
+    if (ranks.count > gpu::ranks_max) return fail(GpuError::invalid, "a run has at most " + std::to_string(gpu::ranks_max) + " ranks");
+    // What ranks say to each other is not encrypted.
+    if (!gpu::is_loopback(ranks.address)) return fail(GpuError::unsupported, "the ranks of a run are on one machine, and meet at 127.0.0.1");
+    auto client = gpu::RendezvousClient::make(ranks.address, ranks.port, ranks.secret);
+    if (!client) return fail(std::move(client.error()));
+    rendezvous_ = std::move(*client);
+    auto connect = connect_ranks_(*rendezvous_);
+    if (!connect) return fail(std::move(connect.error()));
+    connect_ = std::move(*connect);
+    return {};
   }
 
   // Without its weights.
@@ -247,15 +202,31 @@ class Run {
     options->teacher = teacher_;
     tell_plan(*options);
     if (const auto fits = check(*options); !fits) return fits;  // before memory is taken for weights
-    auto weights = work_.model.empty() ? gpu::random_weights(model_.config, gpu::ParameterLayout(model_.config), work_.seed) : read_weights(work_.model, model_.config);
-    if (!weights) return fail(std::move(weights.error()));
-    Result<std::vector<float>> teacher;
-    if (teacher_) teacher = read_weights(work_.distillation.teacher, *teacher_);
-    if (!teacher) return fail(std::move(teacher.error()));
-    auto trainer = gpu::Trainer::make(device_, model_.config, *weights, data_.samples, *options, nullptr, *teacher);
+    gpu::ElasticTrainer::Job job{device_, model_.config, [this] { return first_weights(); }, data_.samples, *options};
+    if (teacher_) job.teacher = [this] { return read_weights(work_.distillation.teacher, *teacher_); };
+    const std::uint64_t evaluate_every = held_out_.samples.empty() ? 0 : work_.evaluate_every;
+    auto trainer = gpu::ElasticTrainer::make(std::move(job), {rendezvous_.get(), connect_}, {checkpoints_, work_.save_every, checkpoints_kept, evaluate_every, rank_patience}, events());
     if (!trainer) return fail(std::move(trainer.error()));
     trainer_ = std::move(*trainer);
-    return resume();
+    return {};
+  }
+
+  gpu::ElasticEvents events() {
+    gpu::ElasticEvents events;
+    events.formed = [this](const gpu::Generation& generation, gpu::Origin origin, std::uint64_t step) { formed(generation, origin, step); };
+    events.stepped = [this](const gpu::StepReport& report) {
+      if (is_first()) tell_step(report);
+    };
+    events.wants_stop = [this] { return context_.stopping(); };
+    events.evaluate = [this] { return goes_on_after_evaluation(); };
+    events.finish = [this] { return finish(); };
+    events.saved = [this] { emit(context_, EventKind::checkpoint, checkpoints_, {{"step", number(steps_done())}}); };
+    return events;
+  }
+
+  Result<std::vector<float>> first_weights() const {
+    if (work_.model.empty()) return gpu::random_weights(model_.config, gpu::ParameterLayout(model_.config), work_.seed);
+    return read_weights(work_.model, model_.config);
   }
 
   static Result<std::vector<float>> read_weights(const std::string& folder, const gpu::ModelConfig& config) {
@@ -269,13 +240,27 @@ class Run {
   // An adapter is kept as precisely as it is learned, whatever the model is.
   [[nodiscard]] gpu::Dtype best_dtype() const { return has_lora() ? gpu::Dtype::f32 : model_.config.dtype; }
 
+  [[nodiscard]] std::size_t ranks() const { return std::max<std::size_t>(work_.ranks.count, 1); }
+  [[nodiscard]] bool is_first() const { return generation_.rank == 0; }
+  [[nodiscard]] std::uint64_t steps_done() const { return trainer_->trainer().steps_done(); }
+  [[nodiscard]] gpu::TrainMemory memory_of(const gpu::TrainOptions& options) const {
+    return gpu::train_memory(model_.config, options, std::max(gpu::longest_of(data_.samples), options.positions), top_k_, device_.compute_dtype(), ranks());
+  }
+
   Result<void> check(const gpu::TrainOptions& options) const {
-    return gpu::check_fits(model_.config, options, std::max(gpu::longest_of(data_.samples), options.positions), top_k_, device_);
+    if (Result<void> fits = gpu::check_fits(model_.config, options, std::max(gpu::longest_of(data_.samples), options.positions), top_k_, device_, ranks()); !fits) return fits;
+    if (device_.name() != "cpu") return {};
+    // Ranks on CPUs have the machine's memory in common.
+    const std::uint64_t each = memory_of(options).total();
+    const std::uint64_t free = device_.memory().free_bytes;
+    if (each * ranks() <= free) return {};
+    return fail(GpuError::too_large, std::to_string(ranks()) + " ranks take " + std::to_string(each >> 20) + " MiB each and the machine has " + std::to_string(free >> 20) +
+                                         " MiB free; " + std::to_string(free / each) + " fit");
   }
 
   void tell_plan(const gpu::TrainOptions& options) const {
     const std::size_t longest = std::max(gpu::longest_of(data_.samples), options.positions);
-    const gpu::TrainMemory memory = gpu::train_memory(model_.config, options, longest, top_k_, device_.compute_dtype());
+    const gpu::TrainMemory memory = memory_of(options);
     std::size_t tokens = 0;
     for (const gpu::Sample& sample : data_.samples) tokens += sample.tokens.size();
     const double parameters = number(model_.config.parameters());
@@ -286,47 +271,32 @@ class Run {
         {"optimizer_bytes", number(memory.optimizer)}, {"activations_bytes", number(memory.activations)},
         {"bytes_per_parameter", number(memory.total() - memory.activations - memory.teacher) / parameters},
         {"bytes_per_token", number(memory.activations) / number(options.rows)}, {"free_bytes", number(device_.memory().free_bytes)}};
+    if (ranks() > 1) figures.insert(figures.end(), {{"ranks", number(ranks())}, {"copies_bytes", number(memory.copies)}});
     if (teacher_) figures.insert(figures.end(), {{"teacher_bytes", number(memory.teacher)}, {"teacher_parameters", number(teacher_->parameters())}});
     emit(context_, EventKind::plan, device_.name(), std::move(figures));
   }
 
-  Result<void> resume() {
-    checkpoints_ = (fs::path(work_.output) / "checkpoints").string();
-    if (work_.resume) {
-      const auto resumed = trainer_->resume(checkpoints_);
-      if (!resumed) return fail(resumed.error());
-      if (*resumed && !held_out_.samples.empty()) {
-        auto best = load_best(checkpoints_, gpu::ParameterLayout(model_.config, lora_));
-        if (!best) return fail(std::move(best.error()));
-        best_ = std::move(*best);
-        if (work_.evaluate_every != 0 && trainer_->steps_done() > best_.step && !best_.weights.empty())
-          without_better_ = static_cast<std::uint32_t>(trainer_->steps_done() / work_.evaluate_every - best_.step / work_.evaluate_every);
-      }
-      emit(context_, EventKind::note, *resumed ? "goes on after step " + std::to_string(trainer_->steps_done()) : checkpoints_ + " has no checkpoint yet: begins anew", {});
-      return {};
+  void formed(const gpu::Generation& generation, gpu::Origin origin, std::uint64_t step) {
+    generation_ = generation;
+    if (origin == gpu::Origin::checkpoint) resumed_at_ = step;
+    if (!is_first()) return;
+    const bool begins = generation.number == 1;
+    if (begins && origin == gpu::Origin::beginning) {
+      forget_best(checkpoints_);
+      best_is_known_ = true;
     }
-    if (fs::exists(checkpoints_) && !fs::is_empty(checkpoints_))
-      return fail(GpuError::invalid, checkpoints_ + " has checkpoints of an earlier run; go on with --resume, or choose another output");
-    return {};
+    if (!(begins ? work_.resume : origin != gpu::Origin::copies)) return;
+    emit(context_, EventKind::note, origin == gpu::Origin::checkpoint ? "goes on after step " + std::to_string(step) : checkpoints_ + " has no checkpoint yet: begins anew", {});
   }
 
-  Result<void> step() {
-    const auto done = trainer_->step();
-    if (!done) return fail(done.error());
+  void tell_step(const gpu::StepReport& done) {
     const gpu::DeviceMemory memory = device_.memory();
-    std::vector<work::Figure> figures{{"step", number(done->step)}, {"steps", number(steps_)}, {"loss", done->loss}, {"rate", done->rate}, {"gradient_norm", done->gradient_norm},
-                                      {"tokens", number(done->rows)}, {"seconds", done->seconds}, {"tokens_per_second", number(done->rows) / done->seconds},
-                                      {"flops_per_second", done->flops / done->seconds}, {"memory_bytes", number(memory.total_bytes - memory.free_bytes)}};
-    if (const double peak = device_.peak_flops(); peak > 0) figures.push_back({"mfu", done->flops / done->seconds / peak});
-    if (const auto celsius = temperature_after(done->seconds)) figures.push_back({"temperature_c", *celsius});
+    std::vector<work::Figure> figures{{"step", number(done.step)}, {"steps", number(steps_)}, {"loss", done.loss}, {"rate", done.rate}, {"gradient_norm", done.gradient_norm},
+                                      {"tokens", number(done.rows)}, {"seconds", done.seconds}, {"tokens_per_second", number(done.rows) / done.seconds},
+                                      {"flops_per_second", done.flops / done.seconds}, {"memory_bytes", number(memory.total_bytes - memory.free_bytes)}};
+    if (const double peak = device_.peak_flops() * number(generation_.ranks); peak > 0) figures.push_back({"mfu", done.flops / done.seconds / peak});
+    if (const auto celsius = temperature_after(done.seconds)) figures.push_back({"temperature_c", *celsius});
     emit(context_, EventKind::step, {}, std::move(figures));
-    const bool last = done->step == steps_;
-    const auto due = [&](std::uint64_t every) { return every != 0 && done->step % every == 0 && !last; };
-    if (due(work_.evaluate_every)) {
-      if (Result<void> evaluated = evaluate_now(); !evaluated) return evaluated;
-    }
-    if (due(work_.save_every)) return save();
-    return {};
   }
 
   // Read once a second: a machine of many cores has as many sensors, and a step may take a few milliseconds.
@@ -337,53 +307,50 @@ class Run {
     return temperature_ = device_.temperature_c();
   }
 
-  Result<void> evaluate_now() {
-    if (held_out_.samples.empty()) return {};
-    evaluated_at_ = trainer_->steps_done();
-    const auto report = trainer_->evaluate(held_out_.samples);
-    if (!report) return fail(report.error());
-    // Right answers are what a narrow task is about; the loss tells students apart that have as many.
-    const bool better = report->exact > best_.exact || (report->exact == best_.exact && report->loss < best_.loss);
-    emit(context_, EventKind::evaluation, {},
-         {{"step", number(trainer_->steps_done())}, {"loss", report->loss}, {"exact", report->exact}, {"token_accuracy", report->tokens},
-          {"samples", number(report->samples)}, {"best", better ? 1.0 : 0.0}});
-    if (!better) {
-      // What is done again after a stop was counted before.
-      if (trainer_->steps_done() > best_.step) ++without_better_;
-      return {};
+  Result<bool> goes_on_after_evaluation() {
+    if (Result<void> known = know_best(); !known) return fail(std::move(known.error()));
+    if (steps_done() != resumed_at_) {  // a checkpoint is saved after the evaluation
+      if (Result<void> evaluated = evaluate_now(); !evaluated) return fail(std::move(evaluated.error()));
     }
-    without_better_ = 0;
-    auto weights = trainer_->weights();
-    if (!weights) return fail(std::move(weights.error()));
-    best_ = {trainer_->steps_done(), report->exact, report->loss, std::move(*weights)};
-    return save_best(checkpoints_, best_dtype(), gpu::ParameterLayout(model_.config, lora_), best_);
+    const std::uint64_t without_better = steps_done() / work_.evaluate_every - std::min(best_.step, steps_done()) / work_.evaluate_every;
+    return work_.patience == 0 || without_better < work_.patience;
   }
 
-  [[nodiscard]] bool stale() const { return work_.patience != 0 && without_better_ >= work_.patience; }
-
-  Result<void> save() {
-    if (Result<void> saved = trainer_->save(checkpoints_); !saved) return saved;
-    if (Result<void> pruned = gpu::prune_checkpoints(checkpoints_, checkpoints_kept); !pruned) return pruned;
-    emit(context_, EventKind::checkpoint, checkpoints_, {{"step", number(trainer_->steps_done())}});
+  // Another rank, or an earlier command, may have found it.
+  Result<void> know_best() {
+    if (best_is_known_ || held_out_.samples.empty()) return {};
+    auto best = load_best(checkpoints_, gpu::ParameterLayout(model_.config, lora_));
+    if (!best) return fail(std::move(best.error()));
+    best_ = std::move(*best);
+    best_is_known_ = true;
     return {};
   }
 
-  Result<void> stop() {
-    if (trainer_->steps_done() > 0) {
-      if (Result<void> saved = save(); !saved) return saved;
-    }
-    return fail(GpuError::cancelled, "stopped after step " + std::to_string(trainer_->steps_done()) + " of " + std::to_string(steps_));
+  Result<void> evaluate_now() {
+    if (held_out_.samples.empty() || evaluated_at_ == steps_done()) return {};
+    const auto report = trainer_->trainer().evaluate(held_out_.samples);
+    if (!report) return fail(report.error());
+    evaluated_at_ = steps_done();
+    // Right answers are what a narrow task is about; the loss tells students apart that have as many.
+    const bool better = report->exact > best_.exact || (report->exact == best_.exact && report->loss < best_.loss);
+    emit(context_, EventKind::evaluation, {},
+         {{"step", number(steps_done())}, {"loss", report->loss}, {"exact", report->exact}, {"token_accuracy", report->tokens},
+          {"samples", number(report->samples)}, {"best", better ? 1.0 : 0.0}});
+    if (!better) return {};
+    auto weights = trainer_->trainer().weights();
+    if (!weights) return fail(std::move(weights.error()));
+    best_ = {steps_done(), report->exact, report->loss, std::move(*weights)};
+    return save_best(checkpoints_, best_dtype(), gpu::ParameterLayout(model_.config, lora_), best_);
   }
 
   // The weights of the best evaluation, or of the last step where there was none.
   Result<void> finish() {
-    if (evaluated_at_ != trainer_->steps_done()) {
-      if (Result<void> evaluated = evaluate_now(); !evaluated) return evaluated;
-    }
+    if (Result<void> known = know_best(); !known) return known;
+    if (Result<void> evaluated = evaluate_now(); !evaluated) return evaluated;
     if (best_.weights.empty()) {
-      auto weights = trainer_->weights();
+      auto weights = trainer_->trainer().weights();
       if (!weights) return fail(std::move(weights.error()));
-      best_ = {trainer_->steps_done(), best_.exact, best_.loss, std::move(*weights)};
+      best_ = {steps_done(), best_.exact, best_.loss, std::move(*weights)};
     }
     if (Result<void> written = write_student(); !written) return written;
     const auto count = [](double value) { return std::to_string(static_cast<std::uint64_t>(value)); };
@@ -391,8 +358,8 @@ class Run {
     std::string text = "the student of step " + std::to_string(best_.step) + " is in " + work_.output;
     if (has_lora()) text += ", its adapter in " + adapter_folder() + ": " + count(trained_parameters()) + " parameters were trained beside " + count(parameters);
     emit(context_, EventKind::note, std::move(text),
-         {{"step", number(best_.step)}, {"steps_done", number(trainer_->steps_done())}, {"parameters", parameters}, {"trained_parameters", trained_parameters()}});
-    return save();
+         {{"step", number(best_.step)}, {"steps_done", number(steps_done())}, {"parameters", parameters}, {"trained_parameters", trained_parameters()}});
+    return {};
   }
 
   [[nodiscard]] std::string adapter_folder() const { return (fs::path(work_.output) / "adapter").string(); }
@@ -410,6 +377,7 @@ class Run {
   const work::Train& work_;
   gpu::Device& device_;
   JobContext& context_;
+  const ConnectRanks& connect_ranks_;
   gpu::ModelFolder model_;
   gpu::LoraOptions lora_;
   gpu::LossShape loss_;
@@ -417,11 +385,15 @@ class Run {
   gpu::SampleFile data_;
   std::size_t top_k_ = 0;  // of what samples say of a teacher
   gpu::SampleFile held_out_;
-  std::unique_ptr<gpu::Trainer> trainer_;
+  std::unique_ptr<gpu::RendezvousClient> rendezvous_;  // with several ranks
+  gpu::ElasticTrainer::Connect connect_;
+  gpu::Generation generation_;
+  std::unique_ptr<gpu::ElasticTrainer> trainer_;
   std::uint64_t steps_ = 0;
   std::string checkpoints_;
+  std::optional<std::uint64_t> resumed_at_;
   Best best_;
-  std::uint32_t without_better_ = 0;
+  bool best_is_known_ = false;
   std::optional<float> temperature_;
   double temperature_age_s_ = temperature_interval_s;
   std::optional<std::uint64_t> evaluated_at_;
@@ -429,6 +401,8 @@ class Run {
 
 }  // namespace
 
-Result<void> train(const work::Train& work, gpu::Device& device, JobContext& context) { return Run(work, device, context).go(); }
+Result<void> train(const work::Train& work, gpu::Device& device, JobContext& context, const ConnectRanks& connect_ranks) {
+  return Run(work, device, context, connect_ranks).go();
+}
 
 }  // namespace outlast::worker

@@ -75,7 +75,9 @@ TEST_CASE("work that a worker is asked for is what was asked", "[proto][work]") 
   adapter.distillation = {};
   Train plain = adapter;
   plain.lora_rank = 0;
-  for (const Start& start : {Start(some_training()), Start(plain), Start(adapter), Start(Evaluate{"/m", "/d", 128, 64}), Start(some_generation())}) {
+  Train rank = some_training();
+  rank.ranks = {4, "127.0.0.1", 4'711, "a secret"};
+  for (const Start& start : {Start(some_training()), Start(plain), Start(adapter), Start(rank), Start(Evaluate{"/m", "/d", 128, 64}), Start(some_generation())}) {
     const auto frame = encode(start);
     REQUIRE(frame);
     const auto decoded = decode_start((*frame)->bytes());
@@ -114,7 +116,7 @@ TEST_CASE("an event of a kind that came later reads as a note", "[proto][work]")
   CHECK(decoded->events[0].kind == EventKind::note);
 }
 
-TEST_CASE("training of an adapter, and by a teacher, are work of their own kinds, which a worker that knows neither refuses", "[proto][work]") {
+TEST_CASE("training of an adapter, by a teacher, and on several ranks, are work of their own kinds, which a worker that knows none refuses", "[proto][work]") {
   const auto kind_of = [](const Train& train) {
     const auto frame = *encode(Start(train));
     const AlignedBytes aligned(frame->bytes());
@@ -131,6 +133,8 @@ TEST_CASE("training of an adapter, and by a teacher, are work of their own kinds
   CHECK(kind_of(train) == schema::Start::TRAIN);
   train.lora_rank = 8;
   CHECK(kind_of(train) == schema::Start::TRAIN_ADAPTER);
+  train.ranks.count = 2;
+  CHECK(kind_of(train) == schema::Start::TRAIN_RANK);
 }
 
 TEST_CASE("work beyond its limits is refused by both sides", "[proto][work]") {
@@ -151,6 +155,9 @@ TEST_CASE("work beyond its limits is refused by both sides", "[proto][work]") {
   CHECK(too_large(train));
   train = some_training();
   train.distillation.loss.assign(word_bytes_max + 1, 'x');
+  CHECK(too_large(train));
+  train = some_training();
+  train.ranks.secret.assign(word_bytes_max + 1, 'x');
   CHECK(too_large(train));
   Generate generate = some_generation();
   generate.prompts.resize(prompts_max + 1);

@@ -19,13 +19,14 @@ struct Silent final : JobContext {
 TEST_CASE("sizes that no run has are refused before anything is read", "[worker]") {
   const auto device = std::move(*gpu::CpuDevice::make(1));
   Silent context;
+  const ConnectRanks alone;
   const auto refused = [&](std::uint32_t batch_samples, std::uint32_t rows, std::uint32_t positions) {
     work::Train train;
     train.data = "/nowhere";
     train.batch_samples = batch_samples;
     train.rows = rows;
     train.positions = positions;
-    const auto done = worker::train(train, *device, context);
+    const auto done = worker::train(train, *device, context, alone);
     REQUIRE_FALSE(done);
     return is(done.error(), gpu::GpuError::invalid);
   };
@@ -45,7 +46,7 @@ TEST_CASE("sizes that no run has are refused before anything is read", "[worker]
     train.lora_rank = rank;
     train.lora_alpha = alpha;
     train.lora_targets = std::move(targets);
-    const auto done = worker::train(train, *device, context);
+    const auto done = worker::train(train, *device, context, alone);
     REQUIRE_FALSE(done);
     return is(done.error(), gpu::GpuError::invalid) ? done.error().message : "";
   };
