@@ -47,6 +47,8 @@ inline constexpr UsageBucket usage_buckets[] = {
     {"output_audio", &Usage::output_audio},
 };
 inline constexpr std::size_t usage_bucket_count = sizeof(usage_buckets) / sizeof(usage_buckets[0]);
+inline constexpr std::size_t general_input = 0;   // input_uncached: what tokens in are where nothing more is said
+inline constexpr std::size_t general_output = 6;  // output_text
 inline constexpr std::size_t input_bucket_count = 6;  // they go before those of the output
 static_assert(usage_buckets[input_bucket_count - 1].name.starts_with("input") &&
               usage_buckets[input_bucket_count].name.starts_with("output"));

@@ -11,9 +11,6 @@
 namespace outlast::apps {
 namespace {
 
-constexpr std::size_t general_input = 0;
-constexpr std::size_t general_output = 6;
-
 // One figure of an entry: money has an amount too, so that it can be compared.
 struct Figure {
   std::string text;

@@ -16,8 +16,6 @@ namespace {
 using Kind = RawJson::Kind;
 using BucketPrices = std::array<std::optional<PicoUsd>, usage_bucket_count>;
 
-constexpr std::size_t general_input = 0;   // input_uncached
-constexpr std::size_t general_output = 6;  // output_text
 constexpr std::size_t cache_write_5m = 2;
 constexpr std::size_t cache_write_1h = 3;
 constexpr std::uint64_t thousand = 1'000;
