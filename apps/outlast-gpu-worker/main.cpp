@@ -6,6 +6,7 @@
 #include <charconv>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -49,9 +50,13 @@ sigset_t endings() {
   return set;
 }
 
-// The ranks of a run have devices of one kind.
-Result<gpu::ElasticTrainer::Connect> connect_ranks(const std::string& device, gpu::Rendezvous& rendezvous) {
-  if (device != "cpu") return fail(gpu::GpuError::unsupported, "ranks of a run are on CPUs only, and this one has " + device + "; train on it alone with --device " + device);
+// The ranks of a run have devices of one kind, and meet on one machine.
+Result<gpu::ElasticTrainer::Connect> connect_ranks(gpu::Device& device, gpu::Rendezvous& rendezvous) {
+#ifdef OUTLAST_HAS_CUDA
+  if (device.name() != "cpu")
+    return [&device, &rendezvous](const gpu::Generation& generation) { return gpu::make_nccl_collective(device, rendezvous, generation, worker::rank_patience); };
+#endif
+  if (device.name() != "cpu") return fail(gpu::GpuError::unsupported, device.name() + " cannot be a rank's device");
   return [&rendezvous](const gpu::Generation& generation) {
     gpu::TcpCollectiveOptions options;
     options.patience = worker::rank_patience;
@@ -59,11 +64,11 @@ Result<gpu::ElasticTrainer::Connect> connect_ranks(const std::string& device, gp
   };
 }
 
-Result<void> do_work(const work::Start& start, gpu::Device& device, const std::string& device_name, worker::Generator& generator, worker::JobContext& context) {
+Result<void> do_work(const work::Start& start, gpu::Device& device, worker::Generator& generator, worker::JobContext& context) {
   if (const auto* const generate = std::get_if<work::Generate>(&start)) return generator.run(*generate, context);
   generator.unload();
   if (const auto* const train = std::get_if<work::Train>(&start)) {
-    return worker::train(*train, device, context, [&device_name](gpu::Rendezvous& rendezvous) { return connect_ranks(device_name, rendezvous); });
+    return worker::train(*train, device, context, [&device](gpu::Rendezvous& rendezvous) { return connect_ranks(device, rendezvous); });
   }
   if (const auto* const evaluate = std::get_if<work::Evaluate>(&start)) return worker::evaluate(*evaluate, device, context);
   return fail(gpu::GpuError::unsupported, "this worker does no such work");
@@ -103,7 +108,7 @@ int serve(const Options& options) {
     if (!options.files.empty()) {
       if (const auto allowed = worker::check_paths(start, options.files); !allowed) return allowed;
     }
-    return do_work(start, **device, options.device, generator, context);
+    return do_work(start, **device, generator, context);
   });
   const WorkerDescription self{options.name, (*device)->name(), (*device)->memory().total_bytes, {"train", "evaluate", "generate"}};
   cluster::WorkerLink::Callbacks callbacks;
@@ -139,6 +144,8 @@ int main(int argc, char** argv) {
   app.add_option("--threads", options.threads, "processors that it computes with; 0: all")->check(CLI::Range(0, 256));
   CLI11_PARSE(app, argc, argv);
   std::signal(SIGPIPE, SIG_IGN);
+  // Ranks on GPUs are on one machine: NCCL, which encrypts nothing, listens there only, unless the user says where.
+  (void)::setenv("NCCL_SOCKET_IFNAME", "lo", 0);
   const rlimit no_core{0, 0};  // a core file would hold what people wrote
   setrlimit(RLIMIT_CORE, &no_core);
   // Before any thread is there, so that all have it.

@@ -1,8 +1,9 @@
 #include "apps/outlast/local_worker.hpp"
 
+#include <poll.h>
+
 #include <cstdlib>
 #include <filesystem>
-#include <future>
 
 #include "apps/outlast/cli_error.hpp"
 #include "apps/outlast/our_programs.hpp"
@@ -13,7 +14,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* worker_name = "local";
 constexpr int start_ms_max = 15'000;
 constexpr int look_ms = 20;
 constexpr std::uint32_t call_ms_max = 30'000;
@@ -24,7 +24,7 @@ constexpr int stop_ms_max = 10'000;
 Result<std::unique_ptr<LocalWorker>> LocalWorker::start(const LocalWorkerOptions& options, Interrupts& interrupts) {
   const std::string program = find_our_program("outlast-gpu-worker");
   if (program.empty()) return fail(CliError::failed, "the program outlast-gpu-worker is neither beside this one nor in PATH; install it, or build it with scripts/build");
-  std::unique_ptr<LocalWorker> worker(new LocalWorker(interrupts));
+  std::unique_ptr<LocalWorker> worker(new LocalWorker(options.name, interrupts));
   const char* const temporary = std::getenv("TMPDIR");
   std::string folder = std::string(temporary != nullptr && *temporary != '\0' ? temporary : "/tmp") + "/outlast-worker-XXXXXX";
   if (::mkdtemp(folder.data()) == nullptr) return fail(CliError::failed, "cannot make a folder for the worker in " + folder);
@@ -34,7 +34,7 @@ Result<std::unique_ptr<LocalWorker>> LocalWorker::start(const LocalWorkerOptions
   worker->host_ = std::move(*host);
   ChildOptions child;
   child.name = "outlast-gpu-worker";
-  child.command = {program, "--host", folder + "/socket", "--name", worker_name, "--device", options.device, "--threads", std::to_string(options.threads)};
+  child.command = {program, "--host", folder + "/socket", "--name", options.name, "--device", options.device, "--threads", std::to_string(options.threads)};
   child.log_file = options.log_file.empty() ? folder + "/log" : options.log_file;
   auto process = ChildProcess::start(std::move(child));
   if (!process) return fail(process.error());
@@ -60,15 +60,28 @@ Result<void> LocalWorker::wait_until_up() {
   return {};
 }
 
+bool LocalWorker::ends_within(int ms) {
+  for (int waited = 0; process_->running(); waited += look_ms) {
+    if (waited >= ms) return false;
+    ::poll(nullptr, 0, look_ms);
+  }
+  return true;
+}
+
 Failure LocalWorker::gone() const {
   const std::string log = process_->log_end();
   return fail(CliError::failed, "the worker ended with " + process_->ending() + (log.empty() ? "" : "; its log ends:\n" + printable(log, true)));
 }
 
-Result<FramePtr> LocalWorker::call(std::uint16_t method, FramePtr body) {
+std::future<Result<FramePtr>> LocalWorker::ask(std::uint16_t method, FramePtr body) {
   auto answered = std::make_shared<std::promise<Result<FramePtr>>>();
   auto future = answered->get_future();
-  host_->ask(worker_name, method, std::move(body), call_ms_max, [answered](Result<FramePtr> result) { answered->set_value(std::move(result)); });
+  host_->ask(name_, method, std::move(body), call_ms_max, [answered](Result<FramePtr> result) { answered->set_value(std::move(result)); });
+  return future;
+}
+
+Result<FramePtr> LocalWorker::call(std::uint16_t method, FramePtr body) {
+  auto future = ask(method, std::move(body));
   while (future.wait_for(std::chrono::milliseconds(look_ms)) != std::future_status::ready) {
     (void)interrupts_.wait(0);
     if (!process_->running()) return gone();

@@ -1,4 +1,5 @@
 // outlast train | eval: a student on this machine, by a worker that lives as long as the command.
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <map>
@@ -6,6 +7,7 @@
 
 #include "apps/outlast/cli_error.hpp"
 #include "apps/outlast/command_line.hpp"
+#include "apps/outlast/rank_workers.hpp"
 #include "apps/outlast/terminal.hpp"
 #include "apps/outlast/tokenizer_command.hpp"
 #include "apps/outlast/work_display.hpp"
@@ -29,6 +31,8 @@ struct TrainCommand {
   std::optional<double> beta;
   std::optional<double> alpha;
   std::optional<double> cross_entropy;
+  std::size_t ranks = 0;             // 0: not given
+  std::vector<std::string> devices;  // of the ranks
   WorkerChoice worker;
 };
 
@@ -98,8 +102,40 @@ Result<void> give_tokenizer(TrainCommand& command) {
   return train_tokenizer({{train.data}, train.tokenizer, vocabulary_of_new, 2}, nullptr).map([](const TokenizerSize&) {});
 }
 
+// One for each rank.
+Result<std::vector<std::string>> devices_of(const TrainCommand& command) {
+  const bool are_named = !command.devices.empty();
+  if (is_elsewhere(command.worker) && (are_named || command.ranks > 0))
+    return fail(CliError::usage, "the ranks of a run are processes of this machine, and --worker is another place: leave out " + std::string(are_named ? "--devices" : "--ranks") + " or --worker");
+  const std::vector<std::string> devices = are_named ? command.devices : std::vector<std::string>(std::max<std::size_t>(command.ranks, 1), command.worker.device);
+  if (devices.size() > local_ranks_max) return fail(CliError::usage, "a run has at most " + std::to_string(local_ranks_max) + " ranks on one machine");
+  for (const std::string& device : devices) {
+    if ((device == "cpu") != (devices.front() == "cpu")) return fail(CliError::usage, "the ranks of a run have devices of one kind: all cpu, or each a CUDA device");
+    if (device != "cpu" && std::count(devices.begin(), devices.end(), device) > 1)
+      return fail(CliError::usage, "a CUDA device has one rank, and " + device + " would have several: name one for each, as in --devices cuda:0,cuda:1");
+  }
+  return devices;
+}
+
+Result<void> teach(const GlobalOptions& global, const TrainCommand& command, const std::vector<std::string>& devices, Interrupts& interrupts) {
+  WorkDisplay display(global.json);
+  const auto show = [&display](const work::Event& event) { display.show(event); };
+  if (devices.size() > 1) {
+    auto workers = RankWorkers::start(devices, command.worker.threads, command.worker.log_file, interrupts);
+    if (!workers) return fail(std::move(workers.error()));
+    return (*workers)->run(command.train, show);
+  }
+  WorkerChoice choice = command.worker;
+  choice.device = devices.front();
+  auto worker = find_worker(global, choice, interrupts);
+  if (!worker) return fail(std::move(worker.error()));
+  return run_work(**worker, command.train, interrupts, show);
+}
+
 Result<void> run_train(const GlobalOptions& global, TrainCommand command) {
   work::Train& train = command.train;
+  const auto devices = devices_of(command);
+  if (!devices) return fail(devices.error());
   if (Result<void> chosen = choose_loss(command); !chosen) return chosen;
   for (std::string* const path : {&train.model, &train.tokenizer, &train.data, &train.evaluation, &train.output, &train.distillation.teacher}) *path = absolute(*path);
   train.shape = train.model.empty() ? sizes().at(command.size) : work::Shape{};
@@ -108,10 +144,7 @@ Result<void> run_train(const GlobalOptions& global, TrainCommand command) {
   }
   if (Result<void> given = give_tokenizer(command); !given) return given;
   Interrupts interrupts;
-  auto worker = find_worker(global, command.worker, interrupts);
-  if (!worker) return fail(std::move(worker.error()));
-  WorkDisplay display(global.json);
-  Result<void> done = run_work(**worker, train, interrupts, [&display](const work::Event& event) { display.show(event); });
+  Result<void> done = teach(global, command, *devices, interrupts);
   if (!done && interrupts.came()) return fail(CliError::interrupted, done.error().message + "; go on with the same command and --resume");
   const std::string where = is_elsewhere(command.worker) ? " --worker " + command.worker.name : "";
   if (done && !global.json) print("try it: outlast generate " + command.train.output + " \"…\"" + where + "\n");
@@ -200,8 +233,11 @@ void add_train(CommandLine& line) {
   app->add_option("--eval-every", train.evaluate_every, "steps between evaluations; 0: at the end");
   app->add_option("--save-every", train.save_every, "steps between checkpoints; 0: at the end")->capture_default_str();
   app->add_option("--patience", train.patience, "ends after so many evaluations without a better one");
-  app->add_flag("--resume", train.resume, "goes on from the newest checkpoint");
+  app->add_flag("--resume", train.resume, "goes on from the newest checkpoint, with as many ranks as you like");
   add_worker_options(*app, command->worker);
+  CLI::Option* ranks = app->add_option("--ranks", command->ranks, "processes of this machine that learn together, each from its share of every batch; they divide the processors where --threads is not given")
+                           ->check(CLI::Range(std::size_t{1}, local_ranks_max));
+  app->add_option("--devices", command->devices, "one rank on each: cuda:0,cuda:1")->delimiter(',')->excludes(ranks)->excludes(app->get_option("--device"))->type_name("DEVICES");
 }
 
 void add_evaluate(CommandLine& line) {

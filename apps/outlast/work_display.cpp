@@ -17,7 +17,7 @@ constexpr auto log_interval = std::chrono::seconds(10);
 constexpr int bar_width = 24;
 constexpr double smoothing = 0.9;
 
-constexpr std::array<const char*, 9> kind_names = {"note", "plan", "step", "evaluation", "checkpoint", "delta", "answer", "done", "failed"};
+constexpr std::array<const char*, 10> kind_names = {"note", "plan", "step", "evaluation", "checkpoint", "delta", "answer", "done", "failed", "rank_lost"};
 
 std::string formatted(const char* format, double value) {
   char text[64];
@@ -94,12 +94,13 @@ void WorkDisplay::show_plan(const work::Event& event) {
   const double parameters = event.figure("parameters");
   const double trained = event.figure("trained_parameters");  // a worker of an earlier version does not tell: it trains all
   const double teachers = event.figure("teacher_parameters");  // NaN without one
-  line((trained < parameters ? count_text(trained) + " trained beside " : std::string()) + count_text(parameters) + " parameters " + (teachers > 0 ? "by a teacher of " + count_text(teachers) + " " : "") + "on " + event.text + ", " + count_text(event.figure("steps")) + " steps, " +
+  const double ranks = event.figure("ranks");  // NaN where there is one
+  line((trained < parameters ? count_text(trained) + " trained beside " : std::string()) + count_text(parameters) + " parameters " + (teachers > 0 ? "by a teacher of " + count_text(teachers) + " " : "") + "on " + (ranks > 1 ? count_text(ranks) + " ranks of " : "") + event.text + ", " + count_text(event.figure("steps")) + " steps, " +
        count_text(event.figure("samples")) + " samples of " + count_text(event.figure("tokens")) + " tokens");
   const double of_teacher = event.figure("teacher_bytes");  // NaN without one
-  line("memory " + bytes_text(event.figure("memory_bytes")) + " of " + bytes_text(event.figure("free_bytes")) + ": weights " + bytes_text(event.figure("weights_bytes")) +
+  line((ranks > 1 ? "memory of a rank " : "memory ") + bytes_text(event.figure("memory_bytes")) + " of " + bytes_text(event.figure("free_bytes")) + ": weights " + bytes_text(event.figure("weights_bytes")) +
        ", gradients " + bytes_text(event.figure("gradients_bytes")) + ", optimizer " + bytes_text(event.figure("optimizer_bytes")) + ", activations " +
-       bytes_text(event.figure("activations_bytes")) + (of_teacher > 0 ? ", teacher " + bytes_text(of_teacher) : "") + " (" + formatted("%.0f", event.figure("bytes_per_parameter")) + " B a parameter, " +
+       bytes_text(event.figure("activations_bytes")) + (ranks > 1 ? ", copies for the loss of one " + bytes_text(event.figure("copies_bytes")) : "") + (of_teacher > 0 ? ", teacher " + bytes_text(of_teacher) : "") + " (" + formatted("%.0f", event.figure("bytes_per_parameter")) + " B a parameter, " +
        bytes_text(event.figure("bytes_per_token")) + " a token)");
   if (const double cut = event.figure("cut_samples"); cut > 0) line(count_text(cut) + " samples are longer than --positions or --rows allow, and lose their beginning");
 }
@@ -127,7 +128,8 @@ void WorkDisplay::show(const work::Event& event) {
   switch (event.kind) {
     case work::EventKind::plan: return show_plan(event);
     case work::EventKind::step: return show_step(event);
-    case work::EventKind::note: return line(printable(event.text));
+    case work::EventKind::note:
+    case work::EventKind::rank_lost: return line(printable(event.text));
     case work::EventKind::evaluation:
       return line((std::isnan(event.figure("step")) ? std::string() : "step " + formatted("%.0f", event.figure("step")) + ": ") + "held out: " +
                   percent_text(event.figure("exact")) + " right, " + percent_text(event.figure("token_accuracy")) + " of tokens, loss " +

@@ -31,7 +31,7 @@ class NodeWorker final : public WorkerCalls {
 
 Result<std::unique_ptr<WorkerCalls>> find_worker(const GlobalOptions& global, const WorkerChoice& choice, Interrupts& interrupts) {
   if (choice.name.empty()) {
-    auto local = LocalWorker::start({choice.device, choice.threads, choice.log_file}, interrupts);
+    auto local = LocalWorker::start({"local", choice.device, choice.threads, choice.log_file}, interrupts);
     if (!local) return fail(std::move(local.error()));
     return std::unique_ptr<WorkerCalls>(std::move(*local));
   }

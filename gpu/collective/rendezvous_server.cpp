@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <map>
 
@@ -27,6 +28,7 @@ class RendezvousServer::Server {
 
   void serve();
   void stop() { raise_event(stop_); }
+  [[nodiscard]] std::uint64_t generation() const { return generation_; }
 
  private:
   struct Rank {
@@ -46,6 +48,7 @@ class RendezvousServer::Server {
   Listener listener_;
   Descriptor stop_;
   Roll roll_;
+  std::atomic<std::uint64_t> generation_{0};  // the roll's, for other threads
   std::map<Roll::Connection, Rank> ranks_;
   Roll::Connection next_ = 1;
 };
@@ -111,6 +114,7 @@ bool RendezvousServer::Server::write(Rank& rank) {
 }
 
 void RendezvousServer::Server::deliver(const Roll::Words& words) {
+  generation_ = roll_.generation();  // before anyone hears of it
   for (const Roll::Word& word : words) {
     const auto at = ranks_.find(word.to);
     if (at == ranks_.end() || at->second.last_word_said) continue;
@@ -134,6 +138,8 @@ void RendezvousServer::Server::close_finished() {
 
 RendezvousServer::RendezvousServer(std::unique_ptr<Server> server, std::uint16_t port)
     : server_(std::move(server)), port_(port), thread_([this] { server_->serve(); }) {}
+
+std::uint64_t RendezvousServer::generation() const { return server_->generation(); }
 
 RendezvousServer::~RendezvousServer() {
   server_->stop();

@@ -21,6 +21,8 @@ class RendezvousServer {
   RendezvousServer& operator=(const RendezvousServer&) = delete;
 
   [[nodiscard]] std::uint16_t port() const { return port_; }
+  // How many there have been: 0 until all ranks have come. Any thread.
+  [[nodiscard]] std::uint64_t generation() const;
 
  private:
   class Server;

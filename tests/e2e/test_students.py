@@ -315,6 +315,92 @@ def test_a_worker_ends_with_the_command_that_started_it(task, tmp_path):
     wait_for(ended, "the worker to end")
 
 
+def losses_of(output):
+    return {event["step"]: event["loss"] for event in events_of(output, "step")}
+
+
+def test_two_ranks_learn_what_one_learns(task, student, tmp_path):
+    _, alone = student
+    folder = tmp_path / "student"
+    output = outlast("train", task / "train.jsonl", "--held-out", task / "held-out.jsonl", "--to", folder, "--epochs", 6, "--eval-every", 250,
+                     "--ranks", 2, "--json").stdout
+    assert len(events_of(output, "plan")) == len(events_of(output, "done")) == 1
+    assert events_of(output, "plan")[0]["ranks"] == 2
+    losses, expected = losses_of(output), losses_of(alone)
+    assert list(losses) == list(expected)
+    assert all(abs(losses[step] - expected[step]) < 1e-3 for step in range(1, 11)), [(losses[step], expected[step]) for step in range(1, 11)]
+    best = max(event["exact"] for event in events_of(output, "evaluation"))
+    assert best >= RIGHT_SHARE
+    assert json.loads(outlast("eval", folder, task / "held-out.jsonl", "--json").stdout)["exact"] == best
+
+
+# Which of the workers is the first rank is chance: each is killed once.
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_rank_that_is_killed_does_not_end_the_run(task, tmp_path, number):
+    command = ["train", task / "train.jsonl", "--held-out", task / "held-out.jsonl", "--to", tmp_path / "student", "--steps", 400, "--eval-every", 100,
+               "--devices", "cpu,cpu", "--json"]
+    child = subprocess.Popen([str(BIN / "outlast"), *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    output = ""
+    for line in child.stdout:
+        output += line
+        event = json.loads(line)
+        if event["event"] == "step" and event["step"] == 150:
+            workers = subprocess.run(["pgrep", "-P", str(child.pid)], capture_output=True, text=True, check=True).stdout.split()
+            os.kill(int(workers[number]), signal.SIGKILL)
+            break
+    rest, errors = child.communicate(timeout=DEADLINE_S)
+    output += rest
+    assert child.returncode == 0, errors
+    lost, = events_of(output, "rank_lost")
+    assert lost["text"] == f"rank {lost['rank']:.0f} was lost; 1 of 2 go on: the worker ended with signal 9" and lost["ranks"] == 1
+    steps = [event["step"] for event in events_of(output, "step")]
+    assert steps == sorted(steps) and len(steps) <= len(set(steps)) + 1  # no more than one step is done again
+    # What the first rank did last, and had not told when it died, is not told; nothing else is missing.
+    missing = sorted(set(range(1, 401)) - set(steps))
+    assert not missing or 150 < missing[0] == missing[-1] - len(missing) + 1, missing
+    last = events_of(output, "evaluation")[-1]
+    assert last["step"] == 400 and last["exact"] >= RIGHT_SHARE
+    assert outlast("eval", tmp_path / "student", task / "held-out.jsonl", "--at-least", RIGHT_SHARE).returncode == 0
+
+
+def test_a_run_that_is_interrupted_goes_on_with_another_number_of_ranks(task, tmp_path):
+    command = train_command(task, tmp_path / "student", "--json", steps=300)
+    child = subprocess.Popen([str(BIN / "outlast"), *map(str, command), "--ranks", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    output = ""
+    for line in child.stdout:
+        output += line
+        event = json.loads(line)
+        if event["event"] == "step" and event["step"] == 10:
+            child.send_signal(signal.SIGINT)
+            break
+    rest, errors = child.communicate(timeout=DEADLINE_S)
+    assert child.returncode == 7 and "--resume" in errors, errors
+    last = events_of(output + rest, "checkpoint")[-1]["step"]
+    assert not (tmp_path / "student" / "model.safetensors").exists()
+    again = outlast(*command, "--resume", "--ranks", 3).stdout
+    assert events_of(again, "note")[0]["text"] == f"goes on after step {last:.0f}"
+    assert list(losses_of(again)) == list(range(int(last) + 1, 301))
+    alone = outlast(*train_command(task, tmp_path / "alone", "--json", steps=300)).stdout
+    losses, expected = {**losses_of(output + rest), **losses_of(again)}, losses_of(alone)
+    assert all(abs(losses[step] - expected[step]) < 1e-3 for step in range(1, 21))
+    assert abs(losses[300] - expected[300]) < 0.1
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--ranks", 2, "--worker", "node/gpu0"], "leave out --ranks or --worker"),
+    (["--devices", "cpu,cpu", "--worker", "node/gpu0"], "leave out --devices or --worker"),
+    (["--ranks", 2, "--devices", "cpu,cpu"], "--devices"),
+    (["--ranks", 17], "1 to 16"),
+    (["--devices", ",".join(["cpu"] * 17)], "at most 16 ranks"),
+    (["--ranks", 2, "--device", "cuda:0"], "--devices cuda:0,cuda:1"),
+    (["--devices", "cpu,cuda:0"], "of one kind"),
+])
+def test_ranks_that_cannot_be_are_refused(task, tmp_path, arguments, words):
+    done = outlast("train", task / "train.jsonl", "--to", tmp_path / "x", *arguments, check=False)
+    assert done.returncode == 2 and words in done.stderr, done.stderr
+    assert not (tmp_path / "x").exists()
+
+
 @pytest.mark.parametrize("arguments, code, words", [
     (["train", "nowhere.jsonl", "--to", "x"], 4, "nowhere.jsonl is not a file"),
     (["eval", "nowhere", "nowhere.jsonl"], 4, "config.json"),

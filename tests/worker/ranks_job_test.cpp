@@ -75,6 +75,7 @@ std::vector<Rank> taught(work::Train train, const Plan& plan) {
     }));
   }
   for (auto& one : running) one.get();
+  CHECK(server->generation() > 0);
   return ranks;
 }
 
@@ -190,6 +191,7 @@ TEST_CASE("ranks that cannot meet or connect are refused before anything is read
     return done.error().message;
   };
   const auto server = std::move(*gpu::RendezvousServer::make("127.0.0.1", 0, {"a secret of tests", 2}));
+  CHECK(server->generation() == 0);
   CHECK(refusal({2, "127.0.0.1", server->port(), "a secret of tests"}) == "no ranks of this device");
   CHECK(refusal({257, "127.0.0.1", server->port(), "a secret of tests"}).find("at most 256 ranks") != std::string::npos);
   CHECK(refusal({2, "192.0.2.1", server->port(), "a secret of tests"}).find("on one machine") != std::string::npos);
