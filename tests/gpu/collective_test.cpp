@@ -4,7 +4,6 @@
 #include <barrier>
 #include <sstream>
 
-#include "core/random.hpp"
 #include "gpu/gpu_error.hpp"
 #include "tests/gpu/rank_threads.hpp"
 
@@ -12,22 +11,6 @@ namespace outlast::gpu::collective_test {
 namespace {
 
 using namespace std::chrono_literals;
-
-std::vector<float> numbers_of_rank(std::size_t rank, std::size_t count) {
-  Random random(17 * rank + count);
-  std::vector<float> numbers(count);
-  for (float& number : numbers) number = static_cast<float>(random.below(2'000)) - 1'000;  // sums are exact
-  return numbers;
-}
-
-std::vector<float> serial_sum(std::size_t ranks, std::size_t count) {
-  std::vector<float> sum(count, 0);
-  for (std::size_t rank = 0; rank < ranks; ++rank) {
-    const auto numbers = numbers_of_rank(rank, count);
-    for (std::size_t i = 0; i < count; ++i) sum[i] += numbers[i];
-  }
-  return sum;
-}
 
 TEST_CASE("collectives agree with a serial sum on odd sizes", "[gpu][collective]") {
   const std::size_t ranks = GENERATE(1U, 2U, 3U, 4U);

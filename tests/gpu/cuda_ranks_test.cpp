@@ -1,7 +1,6 @@
 // Ranks on CUDA devices, by NCCL: as many as there are devices; an emulated machine has four.
 #include <array>
 
-#include "core/random.hpp"
 #include "gpu/gpu_error.hpp"
 #include "gpu/train/trainer.hpp"
 #include "tests/gpu/rank_threads.hpp"
@@ -38,22 +37,6 @@ bool can_have(std::size_t ranks) {
     }
   }
   return true;
-}
-
-std::vector<float> numbers_of_rank(std::size_t rank, std::size_t count) {
-  Random random(17 * rank + count);
-  std::vector<float> numbers(count);
-  for (float& number : numbers) number = static_cast<float>(random.below(2'000)) - 1'000;  // sums are exact
-  return numbers;
-}
-
-std::vector<float> serial_sum(std::size_t ranks, std::size_t count) {
-  std::vector<float> sum(count, 0);
-  for (std::size_t rank = 0; rank < ranks; ++rank) {
-    const auto numbers = numbers_of_rank(rank, count);
-    for (std::size_t i = 0; i < count; ++i) sum[i] += numbers[i];
-  }
-  return sum;
 }
 
 // Numbers on a device, for threads that may not use Catch's checks.

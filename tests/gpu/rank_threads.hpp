@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/random.hpp"
 #include "gpu/collective/tcp_collective.hpp"
 #include "gpu/collective/rendezvous_client.hpp"
 #include "gpu/collective/rendezvous_server.hpp"
@@ -26,6 +27,23 @@ inline RollOptions roll_of(std::size_t ranks) {
 }
 
 inline Array floats(std::vector<float>& numbers) { return {numbers.data(), numbers.size(), Dtype::f32}; }
+
+// What a rank begins with, so that sums are exact; and the sum of all.
+inline std::vector<float> numbers_of_rank(std::size_t rank, std::size_t count) {
+  Random random(17 * rank + count);
+  std::vector<float> numbers(count);
+  for (float& number : numbers) number = static_cast<float>(random.below(2'000)) - 1'000;
+  return numbers;
+}
+
+inline std::vector<float> serial_sum(std::size_t ranks, std::size_t count) {
+  std::vector<float> sum(count, 0);
+  for (std::size_t rank = 0; rank < ranks; ++rank) {
+    const auto numbers = numbers_of_rank(rank, count);
+    for (std::size_t i = 0; i < count; ++i) sum[i] += numbers[i];
+  }
+  return sum;
+}
 
 using Connecting = std::function<Result<std::unique_ptr<Collective>>(Rendezvous&, const Generation&)>;
 
