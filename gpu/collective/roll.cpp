@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/crypto.hpp"
+
 namespace outlast::gpu {
 namespace {
 
@@ -42,7 +44,7 @@ Roll::Words Roll::received(Connection from, const RendezvousMessage& message, st
 }
 
 void Roll::join(Connection from, const RendezvousMessage& message, std::int64_t now_ms) {
-  if (message.key != options_.run) return refuse(from, RendezvousKind::refused, "this is another run");
+  if (!constant_time_equal(message.key, options_.run)) return refuse(from, RendezvousKind::refused, "this is another run");
   Member* const member = find(from);
   const std::uint64_t own = member == nullptr ? 0 : generation_;
   if (message.generation != own) {
