@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <deque>
 #include <filesystem>
 #include <optional>
 #include <string_view>
@@ -28,6 +29,7 @@ constexpr std::uint32_t vocabulary_multiple = 64;  // of a new model's: matrices
 constexpr std::size_t checkpoints_kept = 2;
 constexpr double new_model_range = 0.02;
 constexpr double temperature_interval_s = 1;
+constexpr std::size_t steps_kept_max = 256;  // more than can be on their way to whoever listens
 
 // What is learned beside a model; rank 0: nothing, but the model itself. Its bounds by the model: gpu::check_lora().
 Result<gpu::LoraOptions> lora_of(const work::Train& work) {
@@ -215,7 +217,9 @@ class Run {
     gpu::ElasticEvents events;
     events.formed = [this](const gpu::Generation& generation, gpu::Origin origin, std::uint64_t step) { formed(generation, origin, step); };
     events.stepped = [this](const gpu::StepReport& report) {
-      if (is_first()) tell_step(report);
+      if (is_first()) return tell_step(report);
+      told_by_another_.push_back(report);
+      if (told_by_another_.size() > steps_kept_max) told_by_another_.pop_front();
     };
     events.wants_stop = [this] { return context_.stopping(); };
     events.evaluate = [this] { return goes_on_after_evaluation(); };
@@ -280,6 +284,10 @@ class Run {
     generation_ = generation;
     if (origin == gpu::Origin::checkpoint) resumed_at_ = step;
     if (!is_first()) return;
+    // The first rank before may have died before it was heard: whoever listens knows which of these are news.
+    for (const gpu::StepReport& report : std::exchange(told_by_another_, {})) {
+      if (origin != gpu::Origin::copies || report.step <= step) tell_step(report);
+    }
     const bool begins = generation.number == 1;
     if (begins && origin == gpu::Origin::beginning) {
       forget_best(checkpoints_);
@@ -394,6 +402,7 @@ class Run {
   std::optional<std::uint64_t> resumed_at_;
   Best best_;
   bool best_is_known_ = false;
+  std::deque<gpu::StepReport> told_by_another_;  // the newest steps of when this was not the first rank
   std::optional<float> temperature_;
   double temperature_age_s_ = temperature_interval_s;
   std::optional<std::uint64_t> evaluated_at_;

@@ -129,6 +129,13 @@ Result<void> RankWorkers::hear(Rank& rank, const work::Event& event, const OnEve
     case work::EventKind::plan:
       if (std::exchange(plan_is_told_, true)) return {};  // the same of all
       break;
+    case work::EventKind::step: {
+      // After a loss ranks may do steps again, and the next first rank tells those that the one before may not have told.
+      const double step = event.figure("step");
+      if (!(step > step_told_)) return {};
+      step_told_ = step;
+      break;
+    }
     default: break;
   }
   on_event(event);

@@ -31,7 +31,7 @@ class RankWorkers {
   RankWorkers(const RankWorkers&) = delete;
   RankWorkers& operator=(const RankWorkers&) = delete;
 
-  // As run_work() (worker_calls.hpp): what the ranks tell is told as if they were one, and which of them were lost. Once. Errors:
+  // As run_work() (worker_calls.hpp): what the ranks tell is told as if they were one, each step once, and which of them were lost. Once. Errors:
   // failed, when no rank is left, one was lost before all had come together, or the work itself cannot be done.
   Result<void> run(work::Train train, const OnEvent& on_event);
 
@@ -62,6 +62,7 @@ class RankWorkers {
   Interrupts& interrupts_;
   std::vector<Rank> ranks_;
   bool plan_is_told_ = false;
+  double step_told_ = 0;
   std::optional<Result<void>> outcome_;  // once a rank has ended: that of the run
   std::chrono::steady_clock::time_point ended_at_;
 };

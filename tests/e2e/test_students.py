@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 
 import pytest
 
@@ -23,6 +24,16 @@ def outlast(*arguments, check=True, stdin=None):
 
 def events_of(text, kind):
     return [event for event in map(json.loads, text.splitlines()) if event["event"] == kind]
+
+
+def rest_of(child):
+    """What it has yet to say, when lines of it were read: communicate() loses what Python has read ahead."""
+    watchdog = threading.Timer(DEADLINE_S, child.kill)
+    watchdog.start()
+    output, errors = child.stdout.read(), child.stderr.read()
+    child.wait()
+    watchdog.cancel()
+    return output, errors
 
 
 def questions(path, count):
@@ -118,7 +129,7 @@ def test_a_run_that_is_interrupted_goes_on_to_the_very_same_student(task, tmp_pa
         if event["event"] == "step" and event["step"] == 10:
             child.send_signal(signal.SIGINT)
             break
-    _, errors = child.communicate(timeout=DEADLINE_S)
+    _, errors = rest_of(child)
     assert child.returncode == 7 and "--resume" in errors, errors
     assert not (tmp_path / "stopped" / "model.safetensors").exists()
     again = outlast(*train_command(task, tmp_path / "stopped"), check=False)
@@ -205,7 +216,7 @@ def test_an_adapter_goes_on_to_the_very_same_student_and_never_from_a_whole_mode
         if event["event"] == "step" and event["step"] == 10:
             child.send_signal(signal.SIGINT)
             break
-    _, errors = child.communicate(timeout=DEADLINE_S)
+    _, errors = rest_of(child)
     assert child.returncode == 7 and "--resume" in errors, errors
     without = lora_command(task, model, tmp_path / "stopped", "--resume", steps=120)
     at = without.index("--lora-rank")
@@ -288,7 +299,7 @@ def test_a_worker_that_is_killed_ends_the_command_in_words_and_loses_what_was_no
             break
     worker = int(subprocess.run(["pgrep", "-P", str(child.pid)], capture_output=True, text=True, check=True).stdout)
     os.kill(worker, signal.SIGKILL)
-    _, errors = child.communicate(timeout=DEADLINE_S)
+    _, errors = rest_of(child)
     assert child.returncode == 1 and "signal 9" in errors, errors
     again = subprocess.Popen([str(BIN / "outlast"), *map(str, command), "--resume"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     first = next(event for event in map(json.loads, again.stdout) if event["event"] == "step")
@@ -348,16 +359,13 @@ def test_a_rank_that_is_killed_does_not_end_the_run(task, tmp_path, number):
             workers = subprocess.run(["pgrep", "-P", str(child.pid)], capture_output=True, text=True, check=True).stdout.split()
             os.kill(int(workers[number]), signal.SIGKILL)
             break
-    rest, errors = child.communicate(timeout=DEADLINE_S)
+    rest, errors = rest_of(child)
     output += rest
     assert child.returncode == 0, errors
     lost, = events_of(output, "rank_lost")
     assert lost["text"] == f"rank {lost['rank']:.0f} was lost; 1 of 2 go on: the worker ended with signal 9" and lost["ranks"] == 1
     steps = [event["step"] for event in events_of(output, "step")]
-    assert steps == sorted(steps) and len(steps) <= len(set(steps)) + 1  # no more than one step is done again
-    # What the first rank did last, and had not told when it died, is not told; nothing else is missing.
-    missing = sorted(set(range(1, 401)) - set(steps))
-    assert not missing or 150 < missing[0] == missing[-1] - len(missing) + 1, missing
+    assert steps == list(range(1, 401))  # each once, whoever told it
     last = events_of(output, "evaluation")[-1]
     assert last["step"] == 400 and last["exact"] >= RIGHT_SHARE
     assert outlast("eval", tmp_path / "student", task / "held-out.jsonl", "--at-least", RIGHT_SHARE).returncode == 0
@@ -373,7 +381,7 @@ def test_a_run_that_is_interrupted_goes_on_with_another_number_of_ranks(task, tm
         if event["event"] == "step" and event["step"] == 10:
             child.send_signal(signal.SIGINT)
             break
-    rest, errors = child.communicate(timeout=DEADLINE_S)
+    rest, errors = rest_of(child)
     assert child.returncode == 7 and "--resume" in errors, errors
     last = events_of(output + rest, "checkpoint")[-1]["step"]
     assert not (tmp_path / "student" / "model.safetensors").exists()
