@@ -53,6 +53,9 @@ Result<gpu::LossShape> loss_of(const work::Distillation& how) {
   if (kind == kinds.end()) return fail(GpuError::invalid, "a teacher is learned by the loss forward-kl, reverse-kl, jsd or skew-kl, and '" + how.loss + "' is none of them");
   if (how.mix != 0 && kind->second != LossKind::jsd && kind->second != LossKind::skew_kl)
     return fail(GpuError::invalid, how.loss + " has neither the beta of jsd nor the alpha of skew-kl");
+  if (how.cross_entropy == 1) return fail(GpuError::invalid, "where the samples' own tokens are the whole loss (cross-entropy 1), the teacher counts for nothing: lower it, or learn without one");
+  if (kind->second == LossKind::skew_kl && how.mix == 1)
+    return fail(GpuError::invalid, "skew-kl with alpha 1 compares the teacher with itself, and nothing is learned of it: lower alpha");
   // What a teacher said of a few tokens cannot be made flatter: the rest of its distribution is not known.
   if (how.teacher.empty() && how.temperature != 1) return fail(GpuError::invalid, "what samples say of a teacher is of temperature 1; another needs the teacher itself");
   return gpu::LossShape{kind->second, static_cast<float>(how.temperature), static_cast<float>(how.mix), static_cast<float>(how.cross_entropy)};

@@ -262,8 +262,10 @@ TEST_CASE("an acknowledged batch stands once while members of a real etcd die an
   log.lead(epoch);
   std::uint64_t next_index = 0;
   std::string acknowledged;
-  const auto append_some = [&log, &next_index, &acknowledged] {
+  const auto append_some = [&log, &next_index, &acknowledged](const std::function<void()>& fault = {}) {
+    std::jthread in_the_middle;
     for (int i = 0; i < 30; ++i) {
+      if (i == 10 && fault) in_the_middle = std::jthread(fault);
       const std::string batch = records(2, "entry " + std::to_string(next_index));
       const Result<void> appended = log.append({next_index, batch}, row("k"));
       INFO((appended ? "" : appended.error().message));
@@ -273,15 +275,9 @@ TEST_CASE("an acknowledged batch stands once while members of a real etcd die an
     }
   };
   append_some();
-  // In the middle of appends, each time.
   for (const bool dies : {false, true, false}) {
     const std::size_t leader = members.leader();
-    std::thread fault([&members, leader, dies] {
-      std::this_thread::sleep_for(std::chrono::milliseconds(20));
-      dies ? members.kill(leader) : members.pause(leader);
-    });
-    append_some();
-    fault.join();
+    append_some([&members, leader, dies] { dies ? members.kill(leader) : members.pause(leader); });
     append_some();
     dies ? members.start(leader) : members.resume(leader);
   }

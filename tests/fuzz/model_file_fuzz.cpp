@@ -1,5 +1,5 @@
 // The files of a model's folder: config.json, generation_config.json, the header of safetensors, its index, tokenizer.json and
-// a line of samples. What is accepted must survive being written and read again; what it promises must be there.
+// a line of samples and of what it says of a teacher, and a schema. What is accepted must survive being written and read again; what it promises must be there.
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -52,18 +52,29 @@ void tokenizer(std::string_view text) {
 
 }  // namespace
 
+void teacher(std::string_view line, std::size_t tokens) {
+  const auto read = gpu::parse_teacher_line(line, tokens);
+  if (!read) return;
+  for (const gpu::TopTokens& top : *read) {
+    check(top.tokens.size() == top.log_p.size() && top.tokens.size() <= gpu::top_tokens_max, "a teacher's tokens have a log-probability each");
+    for (const std::int32_t token : top.tokens) check(token >= 0 && static_cast<std::size_t>(token) < tokens, "a teacher's token has an id of the tokenizer");
+    for (const float log_p : top.log_p) check(log_p <= 0, "a log-probability is not above 0");
+  }
+}
+
 // The first byte chooses the file.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size < 3) return 0;
   const std::string_view text(reinterpret_cast<const char*>(data + 3), size - 3);
-  switch (data[0] % 7) {
+  switch (data[0] % 8) {
     case 0: config(text); break;
     case 1: (void)gpu::parse_sampling_config(text); break;
     case 2: header(text, (data[1] | data[2] << 8) % buffer_bytes_max); break;
     case 3: (void)gpu::parse_weight_index(text); break;
     case 4: tokenizer(text); break;
     case 5: (void)gpu::parse_chat_line(text); break;
-    default: (void)gpu::compile_json_schema(text);
+    case 6: (void)gpu::compile_json_schema(text); break;
+    default: teacher(text, data[1]);
   }
   return 0;
 }

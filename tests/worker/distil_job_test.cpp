@@ -74,6 +74,10 @@ TEST_CASE("a lesson that cannot be is refused", "[worker]") {
   how = good;
   how.cross_entropy = 1.5;
   CHECK(says(refusal(how), "shares are from 0 to 1"));
+  how.cross_entropy = 1;
+  CHECK(says(refusal(how), "counts for nothing"));
+  how = {good.teacher, "skew-kl", 2, 1, 0.5};
+  CHECK(says(refusal(how), "compares the teacher with itself"));
   work::Train train = school.lesson("student", good);
   gpu::TokenizerModel other = gpu::small_model();
   other.added.push_back({static_cast<gpu::TokenId>(gpu::Tokenizer(other).size()), "<extra>", true, false});
