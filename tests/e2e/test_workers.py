@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 
@@ -58,9 +59,9 @@ def names(node):
     return [worker["name"] for worker in json.loads(node.cli("worker", "list", "--json").stdout)["workers"]]
 
 
-def train(node, worker, files, to, steps=5, check=True):
+def train(node, worker, files, to, *more, steps=5, check=True):
     return node.cli("train", str(files / "task/train.jsonl"), "--to", str(to), "--tokenizer", str(files / "tokenizer.json"), "--steps", str(steps),
-                    "--worker", worker, "--json", check=check)
+                    "--worker", worker, "--json", *map(str, more), check=check)
 
 
 def test_a_worker_links_to_its_node_and_works_for_whoever_asks_it(make_node, alpha, make_worker, files, tmp_path):
@@ -72,6 +73,11 @@ def test_a_worker_links_to_its_node_and_works_for_whoever_asks_it(make_node, alp
     assert '"event":"done"' in done.stdout
     said = json.loads(node.cli("generate", str(files / "student"), "hello", "--worker", "w1", "--json", "--max-tokens", "4").stdout)
     assert said["completion_tokens"] == 4
+    taught = train(node, "e2e/w1", files, files / "taught", "--teacher", files / "student", "--loss", "jsd")
+    plan = json.loads(taught.stdout.splitlines()[0])
+    assert plan["teacher_parameters"] == plan["parameters"] and '"event":"done"' in taught.stdout
+    foreign = train(node, "e2e/w1", files, files / "other", "--teacher", shutil.copytree(files / "student", tmp_path / "teacher"), check=False)
+    assert foreign.returncode == 1 and "is not within" in foreign.stderr, foreign.stderr
     elsewhere = train(node, "e2e/w1", files, tmp_path / "student", check=False)
     assert elsewhere.returncode == 1 and "is not within" in elsewhere.stderr, elsewhere.stderr
     again = train(node, "e2e/w1", files, files / "student", check=False)
