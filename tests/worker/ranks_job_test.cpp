@@ -179,6 +179,28 @@ TEST_CASE("when the first rank's device fails the next one tells all steps, and 
   CHECK(has_note(telling(ranks), "the student of step 1 is in "));
 }
 
+TEST_CASE("ranks on processors that fit into memory alone and not together are refused before they meet", "[worker]") {
+  School school;
+  work::Train train = school.lesson("student", {});
+  const auto device = std::move(*gpu::CpuDevice::make(1));
+  const auto server = std::move(*gpu::RendezvousServer::make("127.0.0.1", 0, {"a secret of tests", 2}));
+  const ConnectRanks connect = [](gpu::Rendezvous&) -> Result<gpu::ElasticTrainer::Connect> { return gpu::ElasticTrainer::Connect(); };
+  const auto refused = [&](std::uint32_t ranks, std::uint32_t rows) {
+    train.ranks = {ranks, "127.0.0.1", server->port(), "a secret of tests"};
+    train.rows = rows;
+    Recorded context;
+    const auto done = worker::train(train, *device, context, connect);
+    REQUIRE_FALSE(done);
+    CHECK(is(done.error(), gpu::GpuError::too_large));
+    return std::pair(done.error().message, context.figure(EventKind::plan, "activations_bytes"));
+  };
+  train.shape = {512, 2'048, 16, 8, 8, 64};
+  const double row_bytes = refused(2, rows_max).second / rows_max;
+  const auto rows = static_cast<std::uint32_t>(0.6 * number(device->memory().free_bytes) / row_bytes);
+  CHECK(refused(2, rows).first.find("2 ranks take ") == 0);
+  CHECK(server->generation() == 0);
+}
+
 TEST_CASE("ranks that cannot meet or connect are refused before anything is read", "[worker]") {
   School school;
   work::Train train = school.lesson("student", {});
