@@ -3,11 +3,13 @@
 #include <chrono>
 #include <cstdio>
 #include <thread>
+#include <vector>
 
 #include "apps/outlast/cli_error.hpp"
 #include "apps/outlast/command_line.hpp"
 #include "apps/outlast/json_fields.hpp"
 #include "apps/outlast/ledger_source.hpp"
+#include "apps/outlast/merged_tail.hpp"
 #include "apps/outlast/terminal.hpp"
 #include "core/money.hpp"
 
@@ -16,6 +18,7 @@ namespace {
 
 constexpr std::uint64_t page_entries = 5'000;
 constexpr auto follow_interval = std::chrono::milliseconds(300);
+constexpr auto look_interval = std::chrono::seconds(2);  // for replicas that come or go
 
 struct TailOptions {
   std::string shard;
@@ -156,75 +159,19 @@ Result<void> tail_one(const GlobalOptions& global, const TailOptions& options, L
   }
 }
 
-// The newest entries of several shards in the order of their times: an index counts within its shard. While it follows, in
-// the order of their times as far as they have come: a replica may lag.
-class MergedTail {
- public:
-  MergedTail(const GlobalOptions& global, LedgerSource& source) : global_(global), source_(source) {}
-
-  Result<void> begin(const std::vector<std::string>& shards, std::uint64_t count) {
-    for (const std::string& shard : shards) {
-      const auto entries = source_.entries(shard);
-      if (!entries) return fail(entries.error());
-      places_.push_back({shard, *entries - std::min(*entries, count)});
-      if (const auto read = read_on(places_.back(), count); !read) return fail(read.error());
-      sort();
-      if (lines_.size() > count) lines_.erase(lines_.begin(), lines_.end() - static_cast<std::ptrdiff_t>(count));
-    }
-    show();
-    return {};
+Result<void> follow(MergedTail& merged) {
+  auto looked_at = std::chrono::steady_clock::now();
+  while (true) {
+    const auto now = std::chrono::steady_clock::now();
+    const bool look = now - looked_at > look_interval;
+    if (look) looked_at = now;
+    const auto news = merged.next(look);
+    if (!news) return fail(news.error());
+    print(news->lines);
+    for (const std::string& change : news->changes) std::fprintf(stderr, "outlast: %s\n", change.c_str());
+    if (!news->more) std::this_thread::sleep_for(follow_interval);
   }
-
-  Result<void> follow() {
-    const std::uint64_t limit = std::max<std::uint64_t>(page_entries / places_.size(), 1);
-    while (true) {
-      bool more = false;
-      for (Place& place : places_) {
-        const auto read = read_on(place, limit);
-        if (!read) return fail(read.error());
-        more = more || *read == limit;
-      }
-      sort();
-      show();
-      if (!more) std::this_thread::sleep_for(follow_interval);
-    }
-  }
-
- private:
-  struct Place {
-    std::string shard;
-    std::uint64_t next = 0;
-  };
-  struct Line {
-    std::int64_t time_ms = 0;
-    std::string text;
-  };
-
-  Result<std::uint64_t> read_on(Place& place, std::uint64_t limit) {
-    const auto read = source_.read(place.shard, place.next, limit, [this](std::string_view line) {
-      const Json entry = Json::parse(line, nullptr, false);
-      const Json& time = member_of(entry, "time_ms");
-      lines_.push_back({time.is_number_integer() ? time.get<std::int64_t>() : 0, tail_line(global_, line)});
-    });
-    if (read) place.next += *read;
-    return read;
-  }
-  // Within a shard times never go back, so its entries stay in their order.
-  void sort() {
-    std::stable_sort(lines_.begin(), lines_.end(), [](const Line& a, const Line& b) { return a.time_ms < b.time_ms; });
-  }
-  void show() {
-    std::string text;
-    for (const Line& line : lines_) text += line.text;
-    print(text);
-    lines_.clear();
-  }
-
-  const GlobalOptions& global_;
-  LedgerSource& source_;
-  std::vector<Place> places_;
-  std::vector<Line> lines_;
-};
+}
 
 Result<void> tail(const GlobalOptions& global, const TailOptions& options) {
   auto source = open_ledger_source(global);
@@ -237,9 +184,12 @@ Result<void> tail(const GlobalOptions& global, const TailOptions& options) {
     return fail(CliError::usage, "-n is at most " + std::to_string(page_entries) +
                                      " over several shards; name one of them with --shard");
   }
-  MergedTail merged(global, **source);
-  const auto begun = merged.begin(shards->here, options.count);
-  return begun && options.follow ? merged.follow() : begun;
+  MergedTail merged(**source, [&global](std::string_view line) { return tail_line(global, line); }, page_entries);
+  const auto newest = merged.newest(shards->here, options.count);
+  if (!newest) return fail(newest.error());
+  print(*newest);
+  if (options.follow) return follow(merged);
+  return {};
 }
 
 constexpr const char* csv_columns[] = {

@@ -191,12 +191,13 @@ Result<LedgerShards> wanted_shards(Result<LedgerShards> shards, const std::strin
               "there is no shard '" + printable(wanted) + "' here; there are " + comma_list(here));
 }
 
+std::string words_of(const LedgerShards::Elsewhere& elsewhere) {
+  return "shard " + printable(elsewhere.shard) + " (" + (elsewhere.nodes.empty() ? "nobody" : comma_list(elsewhere.nodes)) + ")";
+}
+
 void note_elsewhere(const LedgerShards& shards) {
   std::string text;
-  for (const LedgerShards::Elsewhere& elsewhere : shards.elsewhere) {
-    text += (text.empty() ? "shard " : ", shard ") + printable(elsewhere.shard) + " (" +
-            (elsewhere.nodes.empty() ? "nobody" : comma_list(elsewhere.nodes)) + ")";
-  }
+  for (const LedgerShards::Elsewhere& elsewhere : shards.elsewhere) text += (text.empty() ? "" : ", ") + words_of(elsewhere);
   if (!text.empty()) std::fprintf(stderr, "outlast: not at this node: %s\n", text.c_str());
 }
 

@@ -61,7 +61,9 @@ Result<LedgerShards> shards_of_node(AdminApi& api);
 // Those that --shard asks for: the one that it names, or all where it is empty. Errors: usage, for one of a node on its own;
 // not_found, which names the nodes that have it.
 Result<LedgerShards> wanted_shards(Result<LedgerShards> shards, const std::string& wanted);
-// Says on stderr which shards are not in what was printed, and who has them: "shard 3 (n2, n3)". Nothing where all are.
+// "shard 3 (n2, n3)"
+std::string words_of(const LedgerShards::Elsewhere& elsewhere);
+// Says on stderr which shards are not in what was printed, and who has them. Nothing where all are.
 void note_elsewhere(const LedgerShards& shards);
 
 }  // namespace outlast::apps

@@ -69,23 +69,29 @@ std::string backup_line(const Json& report, const std::string& folder) {
          std::to_string(count_of(report, "kept")) + " kept\n";
 }
 
-// Each shard is a ledger of its own, so it has a folder of its own, by its name.
+// Each shard is a ledger of its own, so it has a folder of its own, by its name. One that fails does not keep others from theirs.
 Result<void> backup_shards(const GlobalOptions& global, const BackupOptions& options, AdminApi& api, const std::string& folder,
                            const LedgerShards& shards) {
   Json all = Json::object();
   all["shards"] = Json::array();
+  std::string failed;
   for (const std::string& shard : shards.here) {
     const std::string place = folder + "/" + shard;
     const auto report = make_backup(api, place, options.keep, shard);
-    if (!report) return fail(CliError::failed, "shard " + printable(shard) + ": " + report.error().message);
-    if (!global.json) print(backup_line(*report, place));
     Json row = Json::object();
     row["shard"] = shard;
-    row.update(*report);
+    if (report) {
+      row.update(*report);
+      if (!global.json) print(backup_line(*report, place));
+    } else {
+      row["error"] = report.error().message;
+      failed += (failed.empty() ? "shard " : "; shard ") + printable(shard) + ": " + report.error().message;
+    }
     all["shards"].push_back(std::move(row));
   }
   if (global.json) print(all.dump() + "\n");
   note_elsewhere(shards);
+  if (!failed.empty()) return fail(CliError::failed, std::move(failed));
   return {};
 }
 

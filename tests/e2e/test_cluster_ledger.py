@@ -228,6 +228,12 @@ def test_a_backup_of_a_running_node_has_its_shards_and_each_is_restored_and_read
                     for entry in node.shard_entries(row["shard"])]
         assert len(entries) >= row["entries"] and entries == expected[:len(entries)]
         assert entries[row["entries"] - 1]["hash"] == row["head"]
+    blocked = sorted(here)[0]
+    (tmp_path / "blocked").mkdir()
+    (tmp_path / "blocked" / blocked).write_text("a file where a folder should be")
+    partly = node.cli("ledger", "backup", str(tmp_path / "blocked"), "--json", check=False)
+    assert partly.returncode == 1 and f"shard {blocked}: " in partly.stderr
+    assert {row["shard"] for row in json.loads(partly.stdout)["shards"] if "error" not in row} == here - {blocked}
     refused = node.cli("ledger", "backup", str(node.data / "backups"), check=False)
     assert refused.returncode == 1 and "lies within the node's data" in refused.stderr
     refused = outlast("ledger", "restore", tmp_path / "backups" / "control", "--data", node.data)
