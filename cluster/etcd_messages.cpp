@@ -365,7 +365,7 @@ Error etcd_error(unsigned status, std::string_view body, bool once) {
   }
   if (!parsed && status == 404) {
     return error_of(AgreementError::refused,
-                    "the endpoint has no JSON gateway (" + text + "); it has to be etcd 3.4 or later");
+                    "the endpoint has no JSON gateway (" + text + "); it has to be etcd 3.4 or later, started with --enable-grpc-gateway or, in its file, enable-grpc-gateway: true");
   }
   if (code == exhausted) return error_of(AgreementError::unavailable, "etcd is busy: " + text);
   if (code == invalid || code == not_found || code == precondition || code == range || code == unimplemented)

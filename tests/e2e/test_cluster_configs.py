@@ -1,7 +1,9 @@
 """The files in configs/ that a cluster starts from do what their comments say."""
 
+import json
 import shutil
 import subprocess
+import urllib.request
 
 import pytest
 
@@ -43,6 +45,10 @@ def test_three_members_start_from_the_hardened_configuration(tmp_path):
         members.start()
         assert members.leader() is not None
         assert members["m1"].metric("etcd_server_quota_backend_bytes") == 8 << 30
+        # What a node asks first.
+        for member in members:
+            with urllib.request.urlopen(f"https://{member.address}:2379/v3/maintenance/status", b"{}", 10, context=members.client_context()) as answer:
+                assert json.load(answer)["leader"]
     finally:
         members.close()
         network.close()
