@@ -337,12 +337,14 @@ Result<void> ClusterNode::await(const char* what, const std::function<bool()>& r
 }
 
 void ClusterNode::take_view(const CoordinationView& view) {
+  bool changed = false;
   {
     const std::lock_guard lock(mutex_);
-    const bool changed = view.nodes != view_.nodes;
+    changed = view.nodes != view_.nodes;
     view_ = view;
     if (changed && on_nodes_) on_nodes_(view_);
   }
+  if (changed) set_peers();
   holder_->set_owners(view.owners);
 }
 
@@ -418,9 +420,10 @@ bool ClusterNode::may_say(const std::string& node, const shard::Message& message
 
 void ClusterNode::control_changed(const std::shared_ptr<const ControlView>& view, const ControlChanges& changes) {
   if (changes.members && !view->members.nodes.empty()) {
-    set_peers(*view);
+    set_peers();
     coordinator_->with([&view](Election& election) { election.set_members(members_of(view->members)); });
     end_removed(*view);
+    end_replaced(*view);
   }
   const bool of_keys = std::any_of(view->budgets.begin(), view->budgets.end(), [](const Budget& budget) { return budget.scope.kind == ScopeKind::key; });
   if (!changes.budgets && !changes.commitments && !(changes.keys && of_keys)) return;
@@ -451,6 +454,21 @@ void ClusterNode::end_removed(const ControlView& view) {
   std::raise(SIGTERM);
 }
 
+// A later process with this node's identity is its process now, to the ledger too: what this one holds is taken for that of the
+// dead. Started again, it is the later one.
+void ClusterNode::end_replaced(const ControlView& view) {
+  const MemberRecord* self = view.members.find(options_.node);
+  if (self == nullptr || !self->takes_part()) return;
+  if (self->enrolled.incarnation == incarnation_) {
+    on_record_ = true;
+    return;
+  }
+  if (!on_record_ || removed_.exchange(true)) return;
+  log::error("identity_in_use", {{"endpoint", self->enrolled.endpoint}, {"reason", "another process began with this node's identity: is a copy of its data in use?"},
+                                 {"effect", "the node stops"}});
+  std::raise(SIGTERM);
+}
+
 // What a host needs to know before it may lead.
 void ClusterNode::prepare(ShardHost& host) {
   const ShardId shard = host.options().shard;
@@ -460,11 +478,20 @@ void ClusterNode::prepare(ShardHost& host) {
   if (gone_) host.set_gone(gone_);
 }
 
-void ClusterNode::set_peers(const ControlView& view) {
+// A node that has moved is found by what it says in etcd: it is linked to before it can have its new address written down.
+void ClusterNode::set_peers() {
+  const std::lock_guard setting(peers_mutex_);
+  const auto control = control_.get();
+  std::map<std::string, std::string> endpoints;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const Presence& presence : view_.nodes) endpoints[presence.node] = presence.endpoint;
+  }
   std::vector<PeerAddress> peers;
-  for (const MemberRecord& node : view.members.nodes) {
+  for (const MemberRecord& node : control->members.nodes) {
     if (!node.takes_part() || node.enrolled.name == options_.node) continue;
-    peers.push_back({node.enrolled.name, node.enrolled.public_key, node.enrolled.endpoint});
+    const auto present = endpoints.find(node.enrolled.name);
+    peers.push_back({node.enrolled.name, node.enrolled.public_key, present == endpoints.end() ? node.enrolled.endpoint : present->second});
   }
   links_->set_peers(std::move(peers));
 }

@@ -124,6 +124,7 @@ class ClusterNode {
   Result<void> enrol();
   void tell_process(const NodeEnrolled& self);
   void end_removed(const ControlView& view);
+  void end_replaced(const ControlView& view);
   void learn_processes(const storage::LedgerView& view, const std::vector<storage::StoredEntry>& entries);
   void prepare(ShardHost& host);
   Result<void> await(const char* what, const std::function<bool()>& reached) const;
@@ -147,7 +148,7 @@ class ClusterNode {
   [[nodiscard]] bool may_say(const std::string& node, const shard::Message& message) const;
   // Of the control board.
   void control_changed(const std::shared_ptr<const ControlView>& view, const ControlChanges& changes);
-  void set_peers(const ControlView& view);
+  void set_peers();
   [[nodiscard]] std::shared_ptr<ShardHost> host_of(ShardId shard) const;
   [[nodiscard]] std::vector<std::shared_ptr<ShardHost>> hosts() const;
   [[nodiscard]] std::string folder_of(ShardId shard) const;
@@ -187,6 +188,7 @@ class ClusterNode {
   std::map<ShardId, Unopened> unopened_;
   std::map<ShardId, std::string> fetching_;  // shards that wait for a copy, and from whom
   CoordinationView view_;
+  std::mutex peers_mutex_;  // before mutex_: peers are set in the order in which they are known
   std::shared_ptr<const std::vector<Incarnation>> gone_;  // processes of removed nodes
   std::shared_ptr<const std::vector<ShardMoney>> money_;  // by shard
   std::function<void(const CoordinationView&)> on_nodes_;
@@ -201,7 +203,8 @@ class ClusterNode {
 
   CallThread members_thread_;  // asks etcd's members how they are: the one that is down may take long
   std::atomic<bool> drained_{false};
-  std::atomic<bool> removed_{false};
+  std::atomic<bool> removed_{false};  // or replaced: it stops
+  bool on_record_ = false;            // this process is the node's in the control log; on that log's thread
   std::atomic<bool> raising_{false};
   std::atomic<bool> mirroring_{false};
   std::atomic<PeerLinks*> sender_{nullptr};  // the links, for as long as anybody may send

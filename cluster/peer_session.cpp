@@ -111,6 +111,9 @@ Result<void> PeerSession::on_hello(std::uint64_t from, peer::Hello hello, std::i
       go_down(hello.incarnation == remote_->incarnation ? "the node began the link anew" : "a new process of the node");
     }
     meet(from, hello);
+  } else if (up_ && hello.incarnation != remote_->incarnation) {
+    refuse(from, hello.channel, "another process of the node is linked, which began later; two must not run with one identity");
+    return {};
   }
   if (remote_->session != from || remote_->incarnation != hello.incarnation || remote_->ended) return {};
   heard_[hello.channel] = true;
@@ -122,12 +125,14 @@ Result<void> PeerSession::on_hello(std::uint64_t from, peer::Hello hello, std::i
 bool PeerSession::is_news(std::uint64_t from, const Incarnation& incarnation) const {
   if (!remote_) return true;
   if (incarnation == remote_->incarnation) return static_cast<std::int64_t>(from - remote_->session) > 0;
-  return std::ranges::find(ended_incarnations_, incarnation) == ended_incarnations_.end();
+  // A process that ended may have left hellos behind; or it lives, and the one that took its place has gone.
+  return !up_ || std::ranges::find(ended_incarnations_, incarnation) == ended_incarnations_.end();
 }
 
 // Takes the other end's new number; this node says hello at once, so that nothing waits for the next interval.
 void PeerSession::meet(std::uint64_t from, const peer::Hello& hello) {
   if (remote_ && remote_->incarnation != hello.incarnation) {
+    std::erase(ended_incarnations_, hello.incarnation);
     if (ended_incarnations_.size() == ended_incarnations_max) ended_incarnations_.erase(ended_incarnations_.begin());
     ended_incarnations_.push_back(remote_->incarnation);
   }

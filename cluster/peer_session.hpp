@@ -29,7 +29,7 @@
 namespace outlast::cluster {
 
 inline constexpr std::uint32_t hello_interval_ms_max = 100;  // until a session is up; less with quick heartbeats
-inline constexpr std::size_t ended_incarnations_max = 8;     // remembered, so that leftovers do not revive them
+inline constexpr std::size_t ended_incarnations_max = 8;     // remembered, so that they do not end the link with a later one
 // Acknowledgements ride on data the other way; without any, so much may arrive before one goes by itself.
 inline constexpr std::size_t unreported_frames_max = 256;
 inline constexpr std::size_t unreported_bytes_max = 256U << 10;

@@ -178,6 +178,36 @@ TEST_CASE("a new process of a node ends the link to the old one before it comes 
   CHECK(pair.side(1).received == std::array<std::uint64_t, 3>{});
 }
 
+TEST_CASE("a process whose place another one took is told so, and met again when that one has gone", "[peer]") {
+  PeerPair pair(6);
+  REQUIRE(pair.bring_up());
+  const Incarnation earlier = pair.side(1).incarnation;
+  pair.start(1);
+  REQUIRE(pair.bring_up());
+  const auto hello = [&pair, &earlier](std::uint64_t from, std::uint8_t channel) {
+    pair.inject(1, {from, 0, peer::Hello{"test", "beta", earlier, 1, 1, channel, 1 << 20}});
+  };
+  const auto refused = pair.side(0).counters.hellos_refused;
+  hello(1ULL << 60, 0);
+  CHECK(pair.side(0).counters.hellos_refused == refused + 1);
+  CHECK(pair.side(0).up);
+  pair.side(1).session->end("the node stops");
+  REQUIRE(pair.step_until([&pair] { return !pair.side(0).up; }, 1'000));
+  for (std::uint8_t channel = 0; channel < 3; ++channel) hello(1ULL << 61, channel);
+  auto& session = *pair.side(0).session;
+  CHECK(pair.side(0).counters.hellos_refused == refused + 1);
+  std::uint64_t ours = 0;
+  for (std::uint8_t channel = 0; channel < 3; ++channel) {
+    while (session.has_output(static_cast<Channel>(channel))) {
+      const auto answer = session.next(static_cast<Channel>(channel), pair.now_ns());
+      if (answer.to == 1ULL << 61 && std::holds_alternative<peer::Welcome>(answer.body)) ours = answer.from;
+    }
+  }
+  REQUIRE(ours != 0);
+  for (std::uint8_t channel = 0; channel < 3; ++channel) pair.inject(1, {1ULL << 61, ours, peer::Welcome{1, channel}});
+  CHECK(pair.side(0).up);
+}
+
 TEST_CASE("a goodbye ends the link at once, and leftovers of that session do not revive it", "[peer]") {
   PeerPair pair(7);
   REQUIRE(pair.bring_up());

@@ -2,14 +2,17 @@
 
 import concurrent.futures
 import json
+import os
 import re
+import shutil
+import subprocess
 import time
 
 import pytest
 
 import history
-from cluster import LEASE_TTL_S, Cluster, load, why_no_cluster
-from outlast_node import question, request, wait_for
+from cluster import IDENTITY, LEASE_TTL_S, SECRETS, Cluster, load, why_no_cluster
+from outlast_node import BIN, question, request, wait_for
 
 pytestmark = pytest.mark.skipif(bool(why_no_cluster()), reason=why_no_cluster() or "a cluster can run here")
 needs_namespaces = pytest.mark.skipif(bool(why_no_cluster(True)), reason=why_no_cluster(True) or "links can be cut here")
@@ -161,6 +164,62 @@ def test_a_drained_node_owns_nothing_and_takes_shards_again_afterwards(cluster):
     other.cli("node", "undrain", "n2")
     wait_for(lambda: "n2" in other.owners().values(), "n2 owns a shard again", 60)
     assert victim.running()
+
+
+def copy_of(node, place, folder):
+    """The same identity, with a data folder and addresses of its own."""
+    node.cluster.network.add(place)
+    (folder / "data").mkdir(mode=0o700)
+    for name in IDENTITY:
+        shutil.copy(node.data / name, folder / "data")
+    text = node.config_path.read_text().replace(str(node.data), str(folder / "data"))
+    for port in node.ports.values():
+        text = text.replace(f":{port}", f":{node.cluster.network.port(place, port)}")
+    (folder / "copy.toml").write_text(text)
+    shutil.copy(node.config_path.parent / "prices.toml", folder)
+    with open(folder / "copy.log", "wb") as log:
+        return subprocess.Popen([str(BIN / "outlastd"), "--config", str(folder / "copy.toml")], stdout=log, stderr=log, env={**os.environ, **SECRETS})
+
+
+def test_a_node_that_comes_back_at_another_address_is_found_there(cluster, tmp_path):
+    victim = next(node for node in cluster if node.name != cluster.any().owners()["control"])
+    other = next(node for node in cluster if node is not victim)
+    victim.kill()
+    moved = copy_of(victim, "moved", tmp_path)
+    try:
+        def written_down():
+            assert moved.poll() is None, (tmp_path / "copy.log").read_text()
+            endpoint = next(node["endpoint"] for node in json.loads(other.admin("GET", "cluster/nodes")[1])["nodes"] if node["name"] == victim.name)
+            return f'listen = "{endpoint}"' in (tmp_path / "copy.toml").read_text()
+        wait_for(written_down, "the control log has the new address", 30)
+    finally:
+        moved.kill()
+        moved.wait()
+    victim.start()
+    settled(cluster)
+
+
+@pytest.mark.parametrize("owns_control", [False, True])
+def test_a_copy_of_a_nodes_identity_ends_the_node_or_itself_and_cuts_nobody_off(cluster, tmp_path, owns_control):
+    settled(cluster)
+    owner = cluster.any().owners()["control"]
+    victim = next(node for node in cluster if (node.name == owner) == owns_control)
+    other = next(node for node in cluster if node is not victim)
+    copy = copy_of(victim, f"copy{owns_control:d}", tmp_path)
+    try:
+        # Who owns the control log is the one that would write the copy down.
+        wait_for(lambda: not victim.running() or copy.poll() is not None, "one of the two ends", REST_S)
+        assert victim.running() == owns_control, (tmp_path / "copy.log").read_text()
+        assert owns_control or "identity_in_use" in victim.daemon.log()
+    finally:
+        copy.kill()
+        copy.wait()
+    if not owns_control:
+        victim.start()
+    key = key_of(cluster, f"copied{owns_control:d}/team/user", other)["key"]
+    wait_for(lambda: ask(victim, key).status == 200, "the node answers again", REST_S)
+    settled(cluster)
+    assert history.check([], cluster.ledgers()) == []
 
 
 def test_a_wiped_node_comes_back_with_all_entries(cluster):
