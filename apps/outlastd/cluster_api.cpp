@@ -96,6 +96,19 @@ std::optional<NodeState> state_of(std::string_view action) {
 
 asio::awaitable<Reply> at_once(Reply reply) { co_return reply; }
 
+bool leaves(NodeState state) { return state == NodeState::removed || state == NodeState::revoked; }
+
+// Whether without this node nobody would be left to own the shards, the control log among them: nothing could be written
+// any more, not even the enrolment of another.
+bool keeps_ledger_alone(const MemberRecords& records, std::string_view name) {
+  const auto keeps = [](const MemberRecord& node) {
+    const auto& roles = node.enrolled.roles;
+    return node.takes_part() && std::find(roles.begin(), roles.end(), "ledger") != roles.end();
+  };
+  const MemberRecord* node = records.find(name);
+  return node != nullptr && keeps(*node) && std::count_if(records.nodes.begin(), records.nodes.end(), keeps) == 1;
+}
+
 // The rest of a path after a prefix; nothing when it has another.
 std::optional<std::string> after(const std::string& name, std::string_view prefix) {
   if (!name.starts_with(prefix) || name.size() == prefix.size()) return std::nullopt;
@@ -226,6 +239,14 @@ asio::awaitable<Reply> ClusterApi::change_node(std::string name, NodeState state
   const Json parsed = parse_body(body);
   const auto statement = read_statement(parsed);
   if (!statement) co_return unfit(R"(send {"by": "…", "reason": "…"} or nothing; )" + std::string(statement_advice));
+  if (leaves(state)) {
+    const auto records = ledger_.members();
+    if (!records) co_return cluster_refusal(records.error());
+    if (keeps_ledger_alone(*records, name)) {
+      co_return cluster_refusal(409, "'" + name + "' is the last node with role ledger: without it nothing could be written any " +
+                                     "more, and none could join; let another node with that role join first", "last_ledger_node");
+    }
+  }
   std::string done = name_body(name, "state", name_of(state));
   MemberOperation operation = NodeChanged{std::move(name), state, statement->by, statement->reason};
   co_return co_await record(std::move(operation), std::move(done));
