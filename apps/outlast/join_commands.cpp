@@ -116,7 +116,7 @@ Result<void> init_node(const GlobalOptions& global, const InitOptions& options) 
   }
   show(global, *place, "new", bold(who) + " has its keys: " + place->keys.public_key + "\n" +
                                   "On a node of the cluster: outlast node token\n" +
-                                  "Then here: outlast node join TOKEN --config " + options.config + "\n");
+                                  "Then here, with it on stdin: outlast node join - --config " + options.config + "\n");
   return {};
 }
 

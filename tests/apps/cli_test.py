@@ -424,9 +424,11 @@ class CliTest(unittest.TestCase):
         self.assertEqual(self.node.requests[-1][1], "/admin/v1/cluster/nodes/a%2Fb/drain")
 
     def test_a_join_token_is_shown_and_withdrawn(self):
-        text = self.run_cli("node", "token", "--expires", "30m").stdout
-        self.assertEqual(text.split("\n")[0], "outlast-join-1.AAAA")
-        self.assertIn("lets one node into river until 2026-11-01T12:00:00Z", text)
+        done = self.run_cli("node", "token", "--expires", "30m")
+        self.assertEqual(done.stdout, "outlast-join-1.AAAA\n")  # fit for a pipe to `outlast node join -`
+        self.assertIn("lets one node into river until 2026-11-01T12:00:00Z", done.stderr)
+        self.assertIn("outlast node join - --config FILE", done.stderr)
+        self.assertNotIn("AAAA", done.stderr)
         self.assertEqual(json.loads(self.node.requests[-1][2])["expires_s"], 1800)
         self.run_cli("node", "token", "--json")
         self.assertEqual(json.loads(self.node.requests[-1][2])["expires_s"], 3600)
