@@ -15,6 +15,7 @@
 #include "actors/remote_actor.hpp"
 #include "actors/spend_sharing.hpp"
 #include "actors/worker_registry.hpp"
+#include "apps/config/cluster_identity.hpp"
 #include "apps/config/node_config.hpp"
 #include "apps/outlastd/cluster_api.hpp"
 #include "cluster/cluster_node.hpp"
@@ -29,9 +30,11 @@ namespace outlast::apps {
 
 class ClusterPart {
  public:
+  // Whom the data folder belongs to. Reads only. ConfigError::invalid says which command makes it a node's.
+  static Result<ClusterIdentity> identity(const NodeConfig& config);
   // The ledger of the cluster, ready. `key_secret`: what all nodes hash virtual keys with.
-  static Result<std::unique_ptr<ClusterPart>> start(const NodeConfig& config, const std::string& key_secret,
-                                                    const Clock& clock);
+  static Result<std::unique_ptr<ClusterPart>> start(const NodeConfig& config, const ClusterIdentity& identity,
+                                                    const std::string& key_secret, const Clock& clock);
   ~ClusterPart();
   ClusterPart(const ClusterPart&) = delete;
   ClusterPart& operator=(const ClusterPart&) = delete;
