@@ -24,6 +24,7 @@ namespace {
 namespace asio = boost::asio;
 constexpr auto drain_look_period = std::chrono::milliseconds(10);
 constexpr auto last_callers_max = std::chrono::milliseconds(600);  // those who had just connected
+constexpr auto last_answers_max = std::chrono::seconds(1);  // of the admin interface
 constexpr auto handover_max = std::chrono::seconds(3);  // then the lease's end says that the shards are free
 
 std::string admin_protocol_error(unsigned, http::HttpError, std::string_view message) {
@@ -39,7 +40,7 @@ class Control {
         server_(loop_,
                 http::ServerOptions{.limits = admin_limits(), .error_body = admin_protocol_error, .tls = daemon.tls(),
                                     .reuse_port = false},
-                [this](http::Request& request, http::Response& response) { return api_.handle(request, response); }),
+                [this](http::Request& request, http::Response& response) { return answer(request, response); }),
         signals_(loop_, SIGTERM, SIGINT, SIGHUP) {}
 
   int run() {
@@ -73,6 +74,20 @@ class Control {
     limits.body_bytes_max = 4 * 1024 * 1024;  // an invoice to reconcile
     limits.connections_max = 64;
     return limits;
+  }
+
+  asio::awaitable<void> answer(http::Request& request, http::Response& response) {
+    struct Answering {
+      explicit Answering(std::size_t& count) : count_(count) { ++count_; }
+      ~Answering() { --count_; }
+      Answering(const Answering&) = delete;
+      Answering& operator=(const Answering&) = delete;
+
+     private:
+      std::size_t& count_;
+    };
+    const Answering answering(answering_);
+    co_await api_.handle(request, response);
   }
 
   // Where a tool on the same machine finds the node.
@@ -130,6 +145,12 @@ class Control {
       timer.expires_after(drain_look_period);
       co_await timer.async_wait(asio::use_awaitable);
     }
+    // Whoever had the node removed hears of it from the node itself, perhaps.
+    const auto answered_by = std::min(std::chrono::steady_clock::now() + last_answers_max, until);
+    while (answering_ > 0 && std::chrono::steady_clock::now() < answered_by) {
+      timer.expires_after(drain_look_period);
+      co_await timer.async_wait(asio::use_awaitable);
+    }
     log::info("drained");
     finish();
   }
@@ -140,6 +161,7 @@ class Control {
   }
 
   Daemon& daemon_;
+  std::size_t answering_ = 0;  // admin requests; outlives the loop, which ends those that are left
   asio::io_context loop_;
   AdminApi api_;
   http::Server server_;
