@@ -202,6 +202,12 @@ void ClusterPart::tell_clients(cluster::ClientListener& listener) {
   });
 }
 
+bool ClusterPart::takes_part() const {
+  const auto view = node_->control().get();
+  const MemberRecord* const self = view->members.find(config_.name);
+  return self == nullptr || self->takes_part();
+}
+
 NodeReport ClusterPart::report() const {
   const cluster::ClusterNodeStatus status = node_->status();
   NodeReport report;

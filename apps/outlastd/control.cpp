@@ -13,6 +13,7 @@
 #include <boost/asio/use_awaitable.hpp>
 
 #include "apps/outlastd/admin_api.hpp"
+#include "apps/outlastd/exit_status.hpp"
 #include "apps/outlastd/secrets.hpp"
 #include "core/json_writer.hpp"
 #include "core/log.hpp"
@@ -47,13 +48,13 @@ class Control {
     const auto port = server_.listen(daemon_.config().admin_listen);
     if (!port) {
       std::fprintf(stderr, "outlastd: http.admin_listen: %s\n", port.error().message.c_str());
-      return 1;
+      return exit_failed;
     }
     const std::string& listen = daemon_.config().admin_listen;
     const std::string admin = listen.substr(0, listen.rfind(':')) + ":" + std::to_string(*port);
     if (const auto written = write_node_file(admin); !written) {
       std::fprintf(stderr, "outlastd: %s\n", written.error().message.c_str());
-      return 1;
+      return exit_failed;
     }
     daemon_.announce_admin((daemon_.tls() != nullptr ? "https://" : "http://") + admin);
     asio::co_spawn(loop_, watch_signals(), [](std::exception_ptr error) {
@@ -65,7 +66,8 @@ class Control {
     std::fflush(stdout);
     log::info("ready", {{"node", daemon_.config().name}, {"http", daemon_.http_address()}, {"admin", admin}, {"zmq", zmq}});
     loop_.run();
-    return status_;
+    const ClusterPart* const cluster = daemon_.cluster();
+    return cluster != nullptr && !cluster->takes_part() ? exit_not_enrolled : 0;
   }
 
  private:
@@ -166,7 +168,6 @@ class Control {
   AdminApi api_;
   http::Server server_;
   asio::signal_set signals_;
-  int status_ = 0;
 };
 
 }  // namespace

@@ -26,7 +26,7 @@ def test_a_daemon_on_a_folder_of_no_cluster_writes_nothing_there_that_hinders_a_
     node = make_node(alpha, start=False)
     node.config_path = cluster_lines(node)
     status, output = node.start_expecting_failure()
-    assert status != 0, output
+    assert status == 2, output
     assert "belongs to no cluster yet" in output
     assert not node.data.exists() or list(node.data.iterdir()) == []
 

@@ -1,6 +1,7 @@
 """The files in configs/ that a cluster starts from do what their comments say."""
 
 import json
+import re
 import shutil
 import subprocess
 import urllib.request
@@ -63,6 +64,19 @@ def test_systemd_has_nothing_to_say_of_a_unit(unit, tmp_path):
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", str(tmp_path / unit)], capture_output=True, text=True, timeout=60)
     complaints = [line for line in done.stderr.splitlines() if unit in line]
     assert complaints == []
+
+
+def test_the_unit_of_a_node_gives_up_where_starting_again_is_of_no_use():
+    text = (CONFIGS / "systemd" / "outlastd.service").read_text()
+    settings = dict(re.findall(r"^(\w+)=(.*)$", text, re.M))
+    described = dict(re.findall(r"^\| (\d+) \| (.*) \|$", (ROOT / "docs" / "cluster.md").read_text(), re.M))
+    assert settings["RestartPreventExitStatus"].split() == ["2", "77"]
+    assert set(described) >= {"0", "1", "2", "70", "77"}
+    # Ten quick failures are to fall into the interval, with the pauses between them.
+    assert int(settings["StartLimitBurst"]) == 10
+    assert int(settings["StartLimitIntervalSec"]) > 10 * (int(settings["RestartSec"]) + 1)
+    head = text[:text.index("[Unit]")]
+    assert 0 < head.index("node init") < head.index("node join") < head.index("enable --now outlastd")
 
 
 def test_the_example_of_a_node_is_right(tmp_path):

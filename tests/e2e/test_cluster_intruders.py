@@ -126,8 +126,9 @@ def test_a_node_that_is_asked_to_remove_itself_says_that_it_did_and_ends_for_goo
     wait_for(lambda: "n7" not in first.owners().values(), "it owns nothing")
     said = leaver.cli("node", "remove", "n7", "--reason", "sold")
     assert said.stdout == "n7 is removed\n"
-    leaver.daemon.wait()
-    _, output = leaver.start_expecting_failure()
+    assert leaver.daemon.wait() == 77
+    status, output = leaver.start_expecting_failure()
+    assert status == 77, output
     assert "the node n7 was removed by" in output and "(sold)" in output
     for words in (["drain", "n7"], ["undrain", "n7"]):
         refused = first.cli("node", *words, check=False)
