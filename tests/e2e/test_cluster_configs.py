@@ -1,6 +1,7 @@
 """The files in configs/ that a cluster starts from do what their comments say."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -38,6 +39,19 @@ class FileMembers(EtcdMembers):
         return ["etcd", "--config-file", config]
 
 
+def etcdctl_as_the_guide_says(members, name, *words):
+    """On a member's machine, with the variables that docs/cluster.md has there."""
+    guide = (ROOT / "docs" / "cluster.md").read_text()
+    settings = dict(re.findall(r"(ETCDCTL_\w+)=(\S+)", guide))
+    assert settings, "the guide has a line for etcdctl"
+    pem = str(members[name].folder / "pem")
+    settings = {setting: value.replace("/etc/etcd-outlast", pem) for setting, value in settings.items()}
+    done = subprocess.run(members.network.command(name, ["etcdctl", *words]), capture_output=True, text=True, timeout=30,
+                          env={**os.environ, **settings})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.skipif(bool(why_no_etcd() or why_no_namespaces()), reason=why_no_etcd() or why_no_namespaces() or "both are there")
 def test_three_members_start_from_the_hardened_configuration(tmp_path):
     network = Namespaces()
@@ -50,6 +64,7 @@ def test_three_members_start_from_the_hardened_configuration(tmp_path):
         for member in members:
             with urllib.request.urlopen(f"https://{member.address}:2379/v3/maintenance/status", b"{}", 10, context=members.client_context()) as answer:
                 assert json.load(answer)["leader"]
+        assert etcdctl_as_the_guide_says(members, "m2", "member", "list").count("started") == 3
     finally:
         members.close()
         network.close()
