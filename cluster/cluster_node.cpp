@@ -146,6 +146,11 @@ Result<void> ClusterNode::check_membership() {
   }
   if (error) log::warning("started_without_etcd", {{"error", error->message}});
   const MemberRecord* self = view->members.find(options_.node);
+  // Without etcd the copy may be older than the word that let this node in: then another start may go well.
+  const auto not_let_in = [&error](storage::LedgerError why, std::string text) -> Failure {
+    if (error) return cannot_start(std::move(text) + "; but etcd cannot be reached, and it may know better: " + error->message);
+    return fail(why, std::move(text));
+  };
   if (view->members.nodes.empty()) {
     if (!options_.founder) {
       return cannot_start("the cluster " + options_.cluster + " has no nodes yet; found it with `outlast node init --found`, or "
@@ -154,12 +159,14 @@ Result<void> ClusterNode::check_membership() {
     return {};
   }
   if (self == nullptr || self->enrolled.public_key != options_.keys.public_key) {
-    return cannot_start("the cluster " + options_.cluster + " does not know this node as " + options_.node +
-                        "; make a token there with `outlast node token` and run `outlast node join` here");
+    return not_let_in(storage::LedgerError::unknown_node,
+                      "the cluster " + options_.cluster + " does not know this node as " + options_.node +
+                          "; make a token there with `outlast node token` and run `outlast node join` here");
   }
   if (!self->takes_part()) {
-    return cannot_start("the node " + options_.node + " was " + std::string(name_of(self->state)) + " by " + self->changed_by + " (" +
-                        self->reason + "); it has to join again");
+    return not_let_in(storage::LedgerError::not_enrolled,
+                      "the node " + options_.node + " was " + std::string(name_of(self->state)) + " by " + self->changed_by + " (" +
+                          self->reason + "); it has to join again");
   }
   const auto pinned = parse_log_format(setting_of(view->members, log_format_setting));
   if (!pinned) return fail(pinned.error());

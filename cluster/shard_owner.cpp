@@ -5,6 +5,7 @@
 
 #include "core/check.hpp"
 #include "storage/entry.hpp"
+#include "storage/ledger_error_text.hpp"
 
 namespace outlast::cluster {
 namespace {
@@ -189,7 +190,7 @@ Result<void> ShardOwner::take(const Incarnation& holder, HolderSession& session,
     return {};
   }
   ++counters_.refused;
-  session.refuse(sequence, applied->error, refusal_text(applied->error), std::move(shortfall));
+  session.refuse(sequence, applied->error, text_of(applied->error), std::move(shortfall));
   return {};
 }
 

@@ -180,9 +180,6 @@ class ShardOwner {
   std::vector<OwnerEffect> effects_;
 };
 
-// What a refusal says to people.
-std::string refusal_text(storage::LedgerError error);
-
 // What a node says that got a message of a holder and does not own the shard; no value: nothing is said to such a message.
 std::optional<shard::Message> not_owner(const shard::Message& message, std::string owner_node, std::uint64_t owner_epoch);
 

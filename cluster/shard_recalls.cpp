@@ -6,6 +6,7 @@
 
 #include "cluster/shard_owner.hpp"
 #include "core/check.hpp"
+#include "storage/ledger_error_text.hpp"
 
 namespace outlast::cluster {
 
@@ -19,21 +20,6 @@ std::int64_t ShardOwner::next_wake_ns() const {
   for (const auto& [budget, round] : rounds_) next = std::min(next, round.deadline_ns);
   for (const auto& [id, waiting] : waiting_) next = std::min(next, waiting.deadline_ns);
   return std::min({next, allotments_.next_wake_ns(), parts_.next_wake_ns()});
-}
-
-std::string refusal_text(LedgerError error) {
-  switch (error) {
-    case LedgerError::budget_exhausted: return "a budget on the path has not enough left";
-    case LedgerError::duplicate: return "the id or the idempotency key was used already";
-    case LedgerError::unknown_request: return "there is no open reservation of that id";
-    case LedgerError::already_ended: return "the reservation has ended with other parameters";
-    case LedgerError::too_old: return "the id is older than 35 days; make a new one";
-    case LedgerError::in_progress: return "a request with this idempotency key is still open; wait for its answer";
-    case LedgerError::mismatch: return "the idempotency key was used with other parameters; make a new one";
-    case LedgerError::unknown_holder: return "this gateway process was ended in the ledger; start it again";
-    case LedgerError::invalid: return "an amount or a text of the operation is outside its limits";
-    default: return "the ledger refused the operation (error " + std::to_string(static_cast<int>(error)) + ")";
-  }
 }
 
 bool ShardOwner::may_get_room(const std::string& budget, PicoUsd short_by) {
@@ -155,7 +141,7 @@ Result<void> ShardOwner::decide(std::uint64_t id, bool last_try) {
   check(session != sessions_.end(), "who waits was heard");
   if (refused) {
     ++counters_.refused;
-    session->second.refuse(waiting.sequence, applied->error, refusal_text(applied->error), std::move(shortfall));
+    session->second.refuse(waiting.sequence, applied->error, text_of(applied->error), std::move(shortfall));
   }
   session->second.decided(waiting.sequence);
   due_.insert(waiting.holder);

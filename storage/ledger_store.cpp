@@ -14,6 +14,7 @@
 #include "storage/archiver.hpp"
 #include "storage/commit_queue.hpp"
 #include "storage/head_keeper.hpp"
+#include "storage/ledger_error_text.hpp"
 #include "storage/ledger_queries.hpp"
 #include "storage/ledger_writer.hpp"
 #include "storage/rocks_log.hpp"
@@ -32,31 +33,6 @@ constexpr std::size_t commit_bytes_max = 4U << 20;
   log::error("ledger_write_failed",
              {{"reason", error.message}, {"effect", "exit 70; restart to recover"}});
   ::_exit(exit_status_doubt);
-}
-
-const char* text_of(LedgerError error) {
-  switch (error) {
-    case LedgerError::duplicate: return "the id or the idempotency key was used already";
-    case LedgerError::unknown_request: return "there is no open reservation of that id";
-    case LedgerError::already_ended: return "the reservation has ended with other parameters";
-    case LedgerError::too_old: return "the id is older than 35 days; make a new one";
-    case LedgerError::unknown_key: return "there is no such key";
-    case LedgerError::unknown_breaker: return "no such spend breaker is open, or there is no such rule";
-    case LedgerError::unknown_node: return "there is no node of that name";
-    case LedgerError::bad_token: return "the join token is not known, was used or has expired";
-    case LedgerError::taken: return "the name or the key is another node's";
-    case LedgerError::key_revoked: return "the node's key was revoked; make new ones and join again";
-    case LedgerError::last_node: return "it is the cluster's last node; let another join first";
-    case LedgerError::not_enrolled: return "the node was removed or revoked; it has to join again";
-    case LedgerError::invalid: return "an amount or a text of the operation is outside its limits";
-    case LedgerError::unknown_budget: return "there is no such budget";
-    case LedgerError::unknown_commitment: return "there is no such commitment";
-    case LedgerError::in_progress:
-      return "a request with this idempotency key is still open; wait for its answer";
-    case LedgerError::mismatch:
-      return "the idempotency key was used with other parameters; make a new one";
-    default: return "the ledger refused the operation";
-  }
 }
 
 Error error_of(LedgerError error) { return fail(error, text_of(error)).value(); }

@@ -1,5 +1,6 @@
 #include "apps/outlast/command_line.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <vector>
 
@@ -23,21 +24,14 @@ int report(const Error& error) {
   return ours ? error.code : static_cast<int>(CliError::failed);
 }
 
-// The command that the words name as far as they go, and the first word that it does not know.
-const CLI::App* deepest_command(const CLI::App& root, const std::vector<std::string>& words,
-                                std::string& unknown) {
+// The command that was parsed as far as words name one, and the first word that it does not know.
+const CLI::App* deepest_command(const CLI::App& root, std::string& unknown) {
   const CLI::App* command = &root;
-  for (const std::string& word : words) {
-    if (word.starts_with('-')) continue;
-    const auto subcommands =
-        command->get_subcommands([&word](const CLI::App* sub) { return sub->get_name() == word; });
-    if (!subcommands.empty()) {
-      command = subcommands.front();
-      continue;
-    }
-    if (command->get_require_subcommand_min() > 0) unknown = word;
-    break;
-  }
+  while (!command->get_subcommands().empty()) command = command->get_subcommands().back();
+  if (command->get_require_subcommand_min() == 0) return command;
+  const std::vector<std::string> left = command->remaining();
+  const auto word = std::find_if(left.begin(), left.end(), [](const std::string& one) { return !one.starts_with('-'); });
+  if (word != left.end()) unknown = *word;
   return command;
 }
 
@@ -47,10 +41,9 @@ std::string name_with_parents(const CLI::App& command) {
                            : name_with_parents(*parent) + " " + command.get_name();
 }
 
-int report_usage(const CLI::App& root, const std::vector<std::string>& words,
-                 const CLI::ParseError& error) {
+int report_usage(const CLI::App& root, const CLI::ParseError& error) {
   std::string unknown;
-  const CLI::App* command = deepest_command(root, words, unknown);
+  const CLI::App* command = deepest_command(root, unknown);
   std::string message = error.what();
   if (!unknown.empty()) {
     std::vector<std::string_view> names;
@@ -141,7 +134,7 @@ int run_command_line(int argc, const char* const* argv) {
   } catch (const CLI::Success& help) {
     return line.app.exit(help);
   } catch (const CLI::ParseError& error) {
-    return report_usage(line.app, std::vector<std::string>(argv + 1, argv + argc), error);
+    return report_usage(line.app, error);
   }
   const auto done = line.action();
   return done ? 0 : report(done.error());

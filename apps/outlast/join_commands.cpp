@@ -116,21 +116,38 @@ Result<void> init_node(const GlobalOptions& global, const InitOptions& options) 
   }
   show(global, *place, "new", bold(who) + " has its keys: " + place->keys.public_key + "\n" +
                                   "On a node of the cluster: outlast node token\n" +
-                                  "Then here: outlast node join TOKEN --config " + options.config + "\n");
+                                  "Then here, with it on stdin: outlast node join - --config " + options.config + "\n");
   return {};
 }
 
+// A founder's folder that no daemon has run on: nothing in it counts yet.
+bool is_unused_founder(const Place& place) {
+  const auto there = [&place](const char* name) { return std::filesystem::exists(in_data(place, name)); };
+  return place.identity && place.identity->step == Step::founder && !there("key.secret") && !there("shards") && !there("ledger");
+}
+
+// Nobody but the cluster knows whether a founder's folder founded it, or was one founder too many.
+Failure takes_part_already(const Place& place) {
+  const std::string there = "node " + place.config.name + " takes part in the cluster " + place.config.cluster.name +
+                            " already; start it with 'outlastd --config FILE'";
+  if (place.identity->step != Step::founder || std::filesystem::exists(in_data(place, "ledger"))) {
+    return fail(CliError::failed, there);
+  }
+  return fail(CliError::failed, there + ". Unless outlastd says that the cluster does not know it, because another node founded " +
+                                    "the cluster: then move " + identity_file(place.config.data) + ", " +
+                                    in_data(place, "key.secret").string() + " and " + in_data(place, "shards").string() +
+                                    " away and join again");
+}
+
 // A folder with a ledger or a secret of its own is a node already: joining would make its virtual keys worthless.
-Result<void> check_may_join(const Place& place, const cluster::JoinToken& token) {
+Result<void> check_may_join(Place& place, const cluster::JoinToken& token) {
   const ClusterConfig& config = place.config.cluster;
   if (token.cluster != config.name) {
     return fail(CliError::failed, "the token is of the cluster '" + printable(token.cluster) + "', and [cluster] name is '" +
                                       config.name + "'");
   }
-  if (place.identity && place.identity->step != Step::joining) {
-    return fail(CliError::failed, "node " + place.config.name + " takes part in the cluster " + config.name +
-                                      " already; start it with 'outlastd --config FILE'");
-  }
+  if (is_unused_founder(place)) place.identity.reset();
+  if (place.identity && place.identity->step != Step::joining) return takes_part_already(place);
   if (config.listen.ends_with(":0") && config.advertise.empty()) {
     return fail(CliError::failed, "[cluster] listen takes any free port, so others cannot know it; write its port");
   }

@@ -1,4 +1,6 @@
 // outlast node token | list | drain | undrain | remove | revoke
+#include <cstdio>
+
 #include "apps/outlast/admin_json.hpp"
 #include "apps/outlast/cli_error.hpp"
 #include "apps/outlast/command_line.hpp"
@@ -53,11 +55,13 @@ Result<void> make_token(const GlobalOptions& global, const TokenOptions& options
     print(token->dump() + "\n");
     return {};
   }
+  // Alone on stdout, so that it can go through a pipe; on a command line every process of a machine could read it.
   print(bold(printable(text_of(*token, "token"))) + "\n");
-  print(dim("lets one node into " + printable(text_of(*token, "cluster")) + " until " + time_of(*token, "expires_ms") +
-            "; it is not shown again. On the new machine: outlast node join TOKEN --config FILE. To withdraw it: " +
-            "outlast node token --withdraw " + printable(text_of(*token, "id"))) +
-        "\n");
+  std::fprintf(stderr,
+               "lets one node into %s until %s; it is not shown again. On the new machine: "
+               "outlast node join - --config FILE, which reads it from stdin. To withdraw it: outlast node token --withdraw %s\n",
+               printable(text_of(*token, "cluster")).c_str(), time_of(*token, "expires_ms").c_str(),
+               printable(text_of(*token, "id")).c_str());
   return {};
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <utility>
 
@@ -30,7 +31,7 @@ using Reply = ClusterApi::Reply;
 constexpr std::int64_t token_age_s_default = 3'600;
 constexpr std::int64_t token_age_s_min = 60;
 constexpr std::int64_t token_age_s_max = storage::join_token_age_ms_max / 1'000;
-constexpr auto token_look_pause = std::chrono::milliseconds(5);
+constexpr auto look_pause = std::chrono::milliseconds(5);
 constexpr int token_looks_max = 400;
 // What a cluster was founded with: other shards would keep other organisations.
 constexpr std::string_view fixed_settings[] = {"shards"};
@@ -95,6 +96,19 @@ std::optional<NodeState> state_of(std::string_view action) {
 }
 
 asio::awaitable<Reply> at_once(Reply reply) { co_return reply; }
+
+bool leaves(NodeState state) { return state == NodeState::removed || state == NodeState::revoked; }
+
+// Whether without this node nobody would be left to own the shards, the control log among them: nothing could be written
+// any more, not even the enrolment of another.
+bool keeps_ledger_alone(const MemberRecords& records, std::string_view name) {
+  const auto keeps = [](const MemberRecord& node) {
+    const auto& roles = node.enrolled.roles;
+    return node.takes_part() && std::find(roles.begin(), roles.end(), "ledger") != roles.end();
+  };
+  const MemberRecord* node = records.find(name);
+  return node != nullptr && keeps(*node) && std::count_if(records.nodes.begin(), records.nodes.end(), keeps) == 1;
+}
 
 // The rest of a path after a prefix; nothing when it has another.
 std::optional<std::string> after(const std::string& name, std::string_view prefix) {
@@ -203,7 +217,7 @@ asio::awaitable<Reply> ClusterApi::make_token(std::string body) {
   // Another node may have written it down. Who joins asks this one, which is to know the token by then.
   asio::steady_timer timer(loop_);
   for (int looks = 0; reply.status == 200 && !knows_token(token.id) && looks < token_looks_max; ++looks) {
-    timer.expires_after(token_look_pause);
+    timer.expires_after(look_pause);
     co_await timer.async_wait(asio::use_awaitable);
   }
   co_return reply;
@@ -226,9 +240,50 @@ asio::awaitable<Reply> ClusterApi::change_node(std::string name, NodeState state
   const Json parsed = parse_body(body);
   const auto statement = read_statement(parsed);
   if (!statement) co_return unfit(R"(send {"by": "…", "reason": "…"} or nothing; )" + std::string(statement_advice));
+  if (leaves(state)) {
+    const auto records = ledger_.members();
+    if (!records) co_return cluster_refusal(records.error());
+    if (keeps_ledger_alone(*records, name)) {
+      co_return cluster_refusal(409, "'" + name + "' is the last node with role ledger: without it nothing could be written any " +
+                                     "more, and none could join; let another node with that role join first", "last_ledger_node");
+    }
+  }
   std::string done = name_body(name, "state", name_of(state));
-  MemberOperation operation = NodeChanged{std::move(name), state, statement->by, statement->reason};
+  NodeChanged change{std::move(name), state, statement->by, statement->reason};
+  if (leaves(state)) co_return co_await record_leave(std::move(change), std::move(done));
+  MemberOperation operation = std::move(change);
   co_return co_await record(std::move(operation), std::move(done));
+}
+
+bool ClusterApi::is_in_state(const std::string& name, NodeState state) const {
+  const auto records = ledger_.members();
+  if (!records) return false;
+  const MemberRecord* node = records->find(name);
+  return node != nullptr && node->state == state;
+}
+
+// The control log's owner cuts its link with a node that leaves, often before it has answered it.
+asio::awaitable<Reply> ClusterApi::record_leave(NodeChanged operation, std::string done) {
+  struct Outcome {
+    std::mutex mutex;
+    std::optional<Result<void>> result;
+  };
+  const auto outcome = std::make_shared<Outcome>();
+  ledger_.record_member(operation, [outcome](Result<void> result) {
+    const std::lock_guard lock(outcome->mutex);
+    outcome->result = std::move(result);
+  });
+  const auto answered = [&outcome] {
+    const std::lock_guard lock(outcome->mutex);
+    return outcome->result.has_value();
+  };
+  asio::steady_timer timer(loop_);
+  while (!answered() && !is_in_state(operation.name, operation.state)) {
+    timer.expires_after(look_pause);
+    co_await timer.async_wait(asio::use_awaitable);
+  }
+  if (answered() && !*outcome->result) co_return cluster_refusal(outcome->result->error());
+  co_return Reply{200, std::move(done)};
 }
 
 asio::awaitable<Reply> ClusterApi::set_setting(std::string name, std::string body) {

@@ -47,6 +47,9 @@ class ClusterApi {
   [[nodiscard]] bool knows_token(const std::string& id) const;
   boost::asio::awaitable<Reply> change_node(std::string name, NodeState state, std::string body);
   boost::asio::awaitable<Reply> set_setting(std::string name, std::string body);
+  // As record(); but the reply may also come from what this node's copy of the control log says.
+  boost::asio::awaitable<Reply> record_leave(NodeChanged operation, std::string done);
+  [[nodiscard]] bool is_in_state(const std::string& name, NodeState state) const;
   // Writes the operation down; the reply is `done` or says why not.
   boost::asio::awaitable<Reply> record(MemberOperation operation, std::string done);
 

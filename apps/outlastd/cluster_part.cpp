@@ -10,7 +10,6 @@
 #include <caf/typed_event_based_actor.hpp>
 
 #include "actors/remote_interfaces.hpp"
-#include "apps/config/cluster_identity.hpp"
 #include "cluster/etcd_coordination.hpp"
 #include "core/json_writer.hpp"
 #include "core/log.hpp"
@@ -45,10 +44,8 @@ class ClusterPart::Port final : public actors::PeerPort {
   cluster::PeerLinks& links_;
 };
 
-Result<std::unique_ptr<ClusterPart>> ClusterPart::start(const NodeConfig& config, const std::string& key_secret,
-                                                        const Clock& clock) {
-  std::unique_ptr<ClusterPart> part(new ClusterPart(config, clock));
-  const auto identity = read_cluster_identity(config.data);
+Result<ClusterIdentity> ClusterPart::identity(const NodeConfig& config) {
+  auto identity = read_cluster_identity(config.data);
   if (!identity) return fail(identity.error());
   if (!*identity) {
     return fail(ConfigError::invalid, "node.data " + config.data + " belongs to no cluster yet; run `outlast node init --found "
@@ -58,9 +55,15 @@ Result<std::unique_ptr<ClusterPart>> ClusterPart::start(const NodeConfig& config
     return fail(ConfigError::invalid, "this node asked to join " + config.cluster.name + " and was not let in; run `outlast "
                                       "node join` again, with a new token");
   }
+  return std::move(**identity);
+}
+
+Result<std::unique_ptr<ClusterPart>> ClusterPart::start(const NodeConfig& config, const ClusterIdentity& identity,
+                                                        const std::string& key_secret, const Clock& clock) {
+  std::unique_ptr<ClusterPart> part(new ClusterPart(config, clock));
   auto keys = cluster::load_or_make_curve_keys(std::filesystem::path(config.data) / "zmq.key");
   if (!keys) return fail(keys.error());
-  if (const auto good = check_identity(**identity, config, keys->public_key); !good) return fail(good.error());
+  if (const auto good = check_identity(identity, config, keys->public_key); !good) return fail(good.error());
   cluster::Agreement agreement;
   if (const auto connected = part->start_agreement(agreement); !connected) return fail(connected.error());
 
@@ -72,7 +75,7 @@ Result<std::unique_ptr<ClusterPart>> ClusterPart::start(const NodeConfig& config
   options.listen = config.cluster.listen;
   options.advertise = config.cluster.advertise;
   options.keys = *keys;
-  options.founder = (*identity)->step == ClusterIdentity::Step::founder;
+  options.founder = identity.step == ClusterIdentity::Step::founder;
   options.shards = static_cast<cluster::ShardId>(config.cluster.shards);
   options.replicas = config.cluster.replicas;
   options.lease_ttl_s = config.cluster.lease_ttl_s;
@@ -197,6 +200,12 @@ void ClusterPart::tell_clients(cluster::ClientListener& listener) {
     const auto told = listener.set_nodes(std::move(nodes));
     if (!told) log::warning("clients_not_told", {{"error", told.error().message}});
   });
+}
+
+bool ClusterPart::takes_part() const {
+  const auto view = node_->control().get();
+  const MemberRecord* const self = view->members.find(config_.name);
+  return self == nullptr || self->takes_part();
 }
 
 NodeReport ClusterPart::report() const {

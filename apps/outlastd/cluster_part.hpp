@@ -15,6 +15,7 @@
 #include "actors/remote_actor.hpp"
 #include "actors/spend_sharing.hpp"
 #include "actors/worker_registry.hpp"
+#include "apps/config/cluster_identity.hpp"
 #include "apps/config/node_config.hpp"
 #include "apps/outlastd/cluster_api.hpp"
 #include "cluster/cluster_node.hpp"
@@ -29,9 +30,11 @@ namespace outlast::apps {
 
 class ClusterPart {
  public:
+  // Whom the data folder belongs to. Reads only. ConfigError::invalid says which command makes it a node's.
+  static Result<ClusterIdentity> identity(const NodeConfig& config);
   // The ledger of the cluster, ready. `key_secret`: what all nodes hash virtual keys with.
-  static Result<std::unique_ptr<ClusterPart>> start(const NodeConfig& config, const std::string& key_secret,
-                                                    const Clock& clock);
+  static Result<std::unique_ptr<ClusterPart>> start(const NodeConfig& config, const ClusterIdentity& identity,
+                                                    const std::string& key_secret, const Clock& clock);
   ~ClusterPart();
   ClusterPart(const ClusterPart&) = delete;
   ClusterPart& operator=(const ClusterPart&) = delete;
@@ -60,6 +63,8 @@ class ClusterPart {
   void tell_clients(cluster::ClientListener& listener);
   void drain() { node_->drain(); }
   [[nodiscard]] bool drained() const { return node_->drained(); }
+  // False once the control log says that the node was removed or revoked.
+  [[nodiscard]] bool takes_part() const;
 
  private:
   ClusterPart(const NodeConfig& config, const Clock& clock) : config_(config), clock_(clock) {}

@@ -13,6 +13,7 @@
 #include <boost/asio/use_awaitable.hpp>
 
 #include "apps/outlastd/admin_api.hpp"
+#include "apps/outlastd/exit_status.hpp"
 #include "apps/outlastd/secrets.hpp"
 #include "core/json_writer.hpp"
 #include "core/log.hpp"
@@ -24,6 +25,7 @@ namespace {
 namespace asio = boost::asio;
 constexpr auto drain_look_period = std::chrono::milliseconds(10);
 constexpr auto last_callers_max = std::chrono::milliseconds(600);  // those who had just connected
+constexpr auto last_answers_max = std::chrono::seconds(1);  // of the admin interface
 constexpr auto handover_max = std::chrono::seconds(3);  // then the lease's end says that the shards are free
 
 std::string admin_protocol_error(unsigned, http::HttpError, std::string_view message) {
@@ -39,20 +41,20 @@ class Control {
         server_(loop_,
                 http::ServerOptions{.limits = admin_limits(), .error_body = admin_protocol_error, .tls = daemon.tls(),
                                     .reuse_port = false},
-                [this](http::Request& request, http::Response& response) { return api_.handle(request, response); }),
+                [this](http::Request& request, http::Response& response) { return answer(request, response); }),
         signals_(loop_, SIGTERM, SIGINT, SIGHUP) {}
 
   int run() {
     const auto port = server_.listen(daemon_.config().admin_listen);
     if (!port) {
       std::fprintf(stderr, "outlastd: http.admin_listen: %s\n", port.error().message.c_str());
-      return 1;
+      return exit_failed;
     }
     const std::string& listen = daemon_.config().admin_listen;
     const std::string admin = listen.substr(0, listen.rfind(':')) + ":" + std::to_string(*port);
     if (const auto written = write_node_file(admin); !written) {
       std::fprintf(stderr, "outlastd: %s\n", written.error().message.c_str());
-      return 1;
+      return exit_failed;
     }
     daemon_.announce_admin((daemon_.tls() != nullptr ? "https://" : "http://") + admin);
     asio::co_spawn(loop_, watch_signals(), [](std::exception_ptr error) {
@@ -64,7 +66,8 @@ class Control {
     std::fflush(stdout);
     log::info("ready", {{"node", daemon_.config().name}, {"http", daemon_.http_address()}, {"admin", admin}, {"zmq", zmq}});
     loop_.run();
-    return status_;
+    const ClusterPart* const cluster = daemon_.cluster();
+    return cluster != nullptr && !cluster->takes_part() ? exit_not_enrolled : 0;
   }
 
  private:
@@ -73,6 +76,20 @@ class Control {
     limits.body_bytes_max = 4 * 1024 * 1024;  // an invoice to reconcile
     limits.connections_max = 64;
     return limits;
+  }
+
+  asio::awaitable<void> answer(http::Request& request, http::Response& response) {
+    struct Answering {
+      explicit Answering(std::size_t& count) : count_(count) { ++count_; }
+      ~Answering() { --count_; }
+      Answering(const Answering&) = delete;
+      Answering& operator=(const Answering&) = delete;
+
+     private:
+      std::size_t& count_;
+    };
+    const Answering answering(answering_);
+    co_await api_.handle(request, response);
   }
 
   // Where a tool on the same machine finds the node.
@@ -130,6 +147,12 @@ class Control {
       timer.expires_after(drain_look_period);
       co_await timer.async_wait(asio::use_awaitable);
     }
+    // Whoever had the node removed hears of it from the node itself, perhaps.
+    const auto answered_by = std::min(std::chrono::steady_clock::now() + last_answers_max, until);
+    while (answering_ > 0 && std::chrono::steady_clock::now() < answered_by) {
+      timer.expires_after(drain_look_period);
+      co_await timer.async_wait(asio::use_awaitable);
+    }
     log::info("drained");
     finish();
   }
@@ -140,11 +163,11 @@ class Control {
   }
 
   Daemon& daemon_;
+  std::size_t answering_ = 0;  // admin requests; outlives the loop, which ends those that are left
   asio::io_context loop_;
   AdminApi api_;
   http::Server server_;
   asio::signal_set signals_;
-  int status_ = 0;
 };
 
 }  // namespace

@@ -6,7 +6,7 @@
 namespace outlast::apps {
 
 // Binds the admin listener, says "ready", and runs until SIGTERM or SIGINT has drained the node, or a second one ends
-// it at once. Returns the process's exit status.
+// it at once. Returns the process's exit status (exit_status.hpp).
 int run_control(Daemon& daemon);
 
 }  // namespace outlast::apps

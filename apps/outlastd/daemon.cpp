@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -133,12 +134,19 @@ Daemon::~Daemon() {
 
 Result<void> Daemon::open_ledger() {
   notifier_ = std::make_unique<actors::SpendNotifier>();
+  const bool alone = config_.cluster.name.empty();
+  std::optional<ClusterIdentity> identity;
+  if (!alone) {
+    // Before a secret is made: `outlast node join` takes no folder that has one.
+    auto known = ClusterPart::identity(config_);
+    if (!known) return fail(known.error());
+    identity = std::move(*known);
+  }
   std::error_code error;
   std::filesystem::create_directories(config_.data, error);
   if (error) return fail(DaemonError::start_failed, "node.data " + config_.data + ": " + error.message());
   const std::filesystem::path data(config_.data);
   // In a cluster the lock of the control shard's store comes later: nothing below is changed where it is there already.
-  const bool alone = config_.cluster.name.empty();
   if (alone) {
     if (auto opened = open_own_ledger(); !opened) return opened;
   }
@@ -149,8 +157,8 @@ Result<void> Daemon::open_ledger() {
   if (!secret) return fail(secret.error());
   key_hasher_ = std::make_shared<const HmacSha256>(std::as_bytes(std::span(*secret)));
   Result<void> opened;
-  if (!alone) {
-    auto part = ClusterPart::start(config_, *secret, clock_);
+  if (identity) {
+    auto part = ClusterPart::start(config_, *identity, *secret, clock_);
     if (part) cluster_ = std::move(*part);
     else opened = fail(part.error());
   }

@@ -317,6 +317,12 @@ class CliTest(unittest.TestCase):
                 ([], "see 'outlast --help'"),
                 (["usge"], "'usge' is not a command; did you mean 'usage'?"),
                 (["key", "lst"], "'lst' is not a command; did you mean 'list'?; see 'outlast key --help'"),
+                (["--data", "d1", "usge"], "'usge' is not a command; did you mean 'usage'?"),
+                (["--data", "d1", "node", "lst"], "'lst' is not a command; did you mean 'list'?; see 'outlast node --help'"),
+                (["node", "--data", "key", "lst"], "'lst' is not a command; did you mean 'list'?; see 'outlast node --help'"),
+                (["--data", "d1", "node", "drain"], "name is required; see 'outlast node drain --help'"),
+                (["--data", "d1", "key", "create", "--tenant", "acme"], "is not a tenant path; write ORG/TEAM/USER"),
+                (["--data", "d1"], "see 'outlast --help'"),
                 (["key", "create"], "--tenant is required; see 'outlast key create --help'"),
                 (["key", "create", "--tenant", "acme"], "is not a tenant path; write ORG/TEAM/USER"),
                 (["usage", "--by", "modl"], "--by: 'modl' is not known; did you mean 'model'?"),
@@ -418,9 +424,11 @@ class CliTest(unittest.TestCase):
         self.assertEqual(self.node.requests[-1][1], "/admin/v1/cluster/nodes/a%2Fb/drain")
 
     def test_a_join_token_is_shown_and_withdrawn(self):
-        text = self.run_cli("node", "token", "--expires", "30m").stdout
-        self.assertEqual(text.split("\n")[0], "outlast-join-1.AAAA")
-        self.assertIn("lets one node into river until 2026-11-01T12:00:00Z", text)
+        done = self.run_cli("node", "token", "--expires", "30m")
+        self.assertEqual(done.stdout, "outlast-join-1.AAAA\n")  # fit for a pipe to `outlast node join -`
+        self.assertIn("lets one node into river until 2026-11-01T12:00:00Z", done.stderr)
+        self.assertIn("outlast node join - --config FILE", done.stderr)
+        self.assertNotIn("AAAA", done.stderr)
         self.assertEqual(json.loads(self.node.requests[-1][2])["expires_s"], 1800)
         self.run_cli("node", "token", "--json")
         self.assertEqual(json.loads(self.node.requests[-1][2])["expires_s"], 3600)

@@ -48,9 +48,10 @@ struct Bench {
     REQUIRE(reply.status == 200);
     return Json::parse(reply.body);
   }
-  void enrol(const std::string& name, const std::string& key, const std::string& token = {}) {
+  void enrol(const std::string& name, const std::string& key, const std::string& token = {},
+             const std::vector<std::string>& roles = {"gateway", "ledger"}) {
     std::promise<Result<void>> done;
-    ledger->record_member(NodeEnrolled{name, key, "tcp://127.0.0.1:1", {"gateway", "ledger"}, token, "test"},
+    ledger->record_member(NodeEnrolled{name, key, "tcp://127.0.0.1:1", roles, token, "test"},
                           [&done](Result<void> result) { done.set_value(std::move(result)); });
     REQUIRE(done.get_future().get());
   }
@@ -131,6 +132,25 @@ TEST_CASE("nodes are listed, drained, removed and revoked", "[admin][cluster]") 
   CHECK(bench.call("POST", "cluster/nodes/n1/explode").status == 404);
   CHECK(bench.call("GET", "cluster/nodes/n1/drain").status == 404);
   CHECK(bench.call("POST", "cluster/nodes/n1/drain", R"({"reason": ")" + std::string(1'001, 'x') + "\"}").status == 400);
+}
+
+TEST_CASE("the last node that keeps the ledger is not let go, whatever other nodes there are", "[admin][cluster]") {
+  Bench bench;
+  bench.enrol("n1", key_n1);
+  bench.enrol("n2", std::string(40, 'l'), bench.json("POST", "cluster/tokens")["id"].get<std::string>(), {"gateway"});
+  for (const char* action : {"remove", "revoke"}) {
+    const auto refused = bench.call("POST", std::string("cluster/nodes/n1/") + action);
+    CHECK(refused.status == 409);
+    CHECK(refused.body.find("'n1' is the last node with role ledger") != std::string::npos);
+  }
+  CHECK(bench.json("POST", "cluster/nodes/n1/drain")["state"] == "draining");  // which can be taken back
+  CHECK(bench.call("POST", "cluster/nodes/n1/remove").status == 409);
+  CHECK(bench.json("POST", "cluster/nodes/n2/remove")["state"] == "removed");
+
+  bench.enrol("n3", std::string(40, 'm'), bench.json("POST", "cluster/tokens")["id"].get<std::string>(), {"ledger"});
+  CHECK(bench.json("POST", "cluster/nodes/n1/remove")["state"] == "removed");
+  CHECK(bench.json("POST", "cluster/nodes/n1/revoke")["state"] == "revoked");  // it takes no part any more
+  CHECK(bench.call("POST", "cluster/nodes/n3/revoke").status == 409);
 }
 
 TEST_CASE("settings are set by name, and routes only when every node could go by them", "[admin][cluster]") {

@@ -2,7 +2,9 @@
 #include <catch2/catch.hpp>
 
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <cstdio>
 #include <future>
 
 #include "apps/config/cluster_identity.hpp"
@@ -84,6 +86,30 @@ struct Machine {
   std::string config;
 };
 
+// What this process writes to stderr while it lives.
+class StderrOf {
+ public:
+  explicit StderrOf(std::string file) : file_(std::move(file)), before_(dup(STDERR_FILENO)) {
+    REQUIRE(std::freopen(file_.c_str(), "w", stderr) != nullptr);
+  }
+  ~StderrOf() {
+    std::fflush(stderr);
+    dup2(before_, STDERR_FILENO);
+    close(before_);
+  }
+  StderrOf(const StderrOf&) = delete;
+  StderrOf& operator=(const StderrOf&) = delete;
+  [[nodiscard]] std::string text() const {
+    std::fflush(stderr);
+    std::ifstream in(file_, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+
+ private:
+  std::string file_;
+  int before_;
+};
+
 }  // namespace
 
 TEST_CASE("a machine joins, and its folder says so", "[cli][cluster]") {
@@ -131,6 +157,35 @@ TEST_CASE("a join that was cut short is taken up again", "[cli][cluster]") {
   CHECK(machine.file("key.secret") == shared_secret + "\n");
   CHECK(machine.identity()->step == ClusterIdentity::Step::joined);
   CHECK(founder.members().nodes.size() == 2);
+}
+
+TEST_CASE("a machine that was to found a cluster which is there already joins it instead", "[cli][cluster]") {
+  Founder founder;
+  Machine machine;
+  REQUIRE(machine.init(true) == 0);
+  const std::string token = founder.token();
+  SECTION("at once, when no daemon ran on its folder") {
+    CHECK(machine.join(token) == 0);
+    CHECK(machine.identity()->step == ClusterIdentity::Step::joined);
+    CHECK(machine.file("key.secret") == shared_secret + "\n");
+  }
+  SECTION("once what a daemon wrote there is moved away, which the refusal names") {
+    machine.folder.write("data/key.secret", std::string(64, 'd') + "\n");
+    std::filesystem::create_directories(machine.data() + "/shards/control");
+    std::string said;
+    {
+      const StderrOf to(machine.folder.path() + "/said");
+      CHECK(machine.join(token) == static_cast<int>(CliError::failed));
+      said = to.text();
+    }
+    CHECK(machine.file("key.secret") == std::string(64, 'd') + "\n");
+    for (const char* name : {"cluster.json", "key.secret", "shards"}) {
+      CHECK(said.find(machine.data() + "/" + name) != std::string::npos);
+      std::filesystem::rename(machine.data() + "/" + name, machine.folder.path() + "/" + name);
+    }
+    CHECK(machine.join(token) == 0);
+    CHECK(machine.file("key.secret") == shared_secret + "\n");
+  }
 }
 
 TEST_CASE("a folder of another node, of another cluster or of a lone node is left as it is", "[cli][cluster]") {

@@ -184,7 +184,7 @@ class Cluster:
         self.cleanup.callback(self.network.close)
         try:
             names = [f"n{number}" for number in range(1, nodes + 1)]
-            self.etcd = EtcdMembers(self.folder / "etcd", self.network, nodes=[*names, "n8", "n9"])
+            self.etcd = EtcdMembers(self.folder / "etcd", self.network, nodes=[*names, "n7", "n8", "n9"])
             self.cleanup.callback(self.etcd.close)
             self.sim = Sim(self.folder, "sim", models=["gpt-sim"], listen=f"{self.network.host}:0", **(sim_options or {}))
             self.cleanup.callback(self.sim.kill)

@@ -22,6 +22,15 @@ def test_a_node_on_its_own_says_how_it_becomes_the_first_of_a_cluster(make_node,
     assert node.key  # and goes on as ever
 
 
+def test_a_daemon_on_a_folder_of_no_cluster_writes_nothing_there_that_hinders_a_join(make_node, alpha, monkeypatch):
+    node = make_node(alpha, start=False)
+    node.config_path = cluster_lines(node)
+    status, output = node.start_expecting_failure()
+    assert status == 2, output
+    assert "belongs to no cluster yet" in output
+    assert not node.data.exists() or list(node.data.iterdir()) == []
+
+
 def test_a_node_on_its_own_is_no_joiner_but_may_found(make_node, alpha, monkeypatch):
     node = make_node(alpha)
     monkeypatch.setenv("OUTLAST_E2E_KEY", "sk-sim")

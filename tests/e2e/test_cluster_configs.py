@@ -1,6 +1,8 @@
 """The files in configs/ that a cluster starts from do what their comments say."""
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import urllib.request
@@ -37,6 +39,19 @@ class FileMembers(EtcdMembers):
         return ["etcd", "--config-file", config]
 
 
+def etcdctl_as_the_guide_says(members, name, *words):
+    """On a member's machine, with the variables that docs/cluster.md has there."""
+    guide = (ROOT / "docs" / "cluster.md").read_text()
+    settings = dict(re.findall(r"(ETCDCTL_\w+)=(\S+)", guide))
+    assert settings, "the guide has a line for etcdctl"
+    pem = str(members[name].folder / "pem")
+    settings = {setting: value.replace("/etc/etcd-outlast", pem) for setting, value in settings.items()}
+    done = subprocess.run(members.network.command(name, ["etcdctl", *words]), capture_output=True, text=True, timeout=30,
+                          env={**os.environ, **settings})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.skipif(bool(why_no_etcd() or why_no_namespaces()), reason=why_no_etcd() or why_no_namespaces() or "both are there")
 def test_three_members_start_from_the_hardened_configuration(tmp_path):
     network = Namespaces()
@@ -49,6 +64,7 @@ def test_three_members_start_from_the_hardened_configuration(tmp_path):
         for member in members:
             with urllib.request.urlopen(f"https://{member.address}:2379/v3/maintenance/status", b"{}", 10, context=members.client_context()) as answer:
                 assert json.load(answer)["leader"]
+        assert etcdctl_as_the_guide_says(members, "m2", "member", "list").count("started") == 3
     finally:
         members.close()
         network.close()
@@ -63,6 +79,19 @@ def test_systemd_has_nothing_to_say_of_a_unit(unit, tmp_path):
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", str(tmp_path / unit)], capture_output=True, text=True, timeout=60)
     complaints = [line for line in done.stderr.splitlines() if unit in line]
     assert complaints == []
+
+
+def test_the_unit_of_a_node_gives_up_where_starting_again_is_of_no_use():
+    text = (CONFIGS / "systemd" / "outlastd.service").read_text()
+    settings = dict(re.findall(r"^(\w+)=(.*)$", text, re.M))
+    described = dict(re.findall(r"^\| (\d+) \| (.*) \|$", (ROOT / "docs" / "cluster.md").read_text(), re.M))
+    assert settings["RestartPreventExitStatus"].split() == ["2", "77"]
+    assert set(described) >= {"0", "1", "2", "70", "77"}
+    # Ten quick failures are to fall into the interval, with the pauses between them.
+    assert int(settings["StartLimitBurst"]) == 10
+    assert int(settings["StartLimitIntervalSec"]) > 10 * (int(settings["RestartSec"]) + 1)
+    head = text[:text.index("[Unit]")]
+    assert 0 < head.index("node init") < head.index("node join") < head.index("enable --now outlastd")
 
 
 def test_the_example_of_a_node_is_right(tmp_path):

@@ -118,6 +118,26 @@ def test_a_flood_of_connections_takes_nothing_from_the_cluster(cluster, port):
     goes_on(cluster, key)
 
 
+def test_a_node_that_is_asked_to_remove_itself_says_that_it_did_and_ends_for_good(cluster):
+    first = cluster["n1"]
+    leaver = cluster.add("n7").join(first).start()
+    # So that another node owns the control log, and cuts its link with the one that leaves.
+    first.cli("node", "drain", "n7")
+    wait_for(lambda: "n7" not in first.owners().values(), "it owns nothing")
+    said = leaver.cli("node", "remove", "n7", "--reason", "sold")
+    assert said.stdout == "n7 is removed\n"
+    assert leaver.daemon.wait() == 77
+    status, output = leaver.start_expecting_failure()
+    assert status == 77, output
+    assert "the node n7 was removed by" in output and "(sold)" in output
+    for words in (["drain", "n7"], ["undrain", "n7"]):
+        refused = first.cli("node", *words, check=False)
+        assert refused.returncode == 1
+        assert refused.stderr == "outlast: the node was removed or revoked; it has to join again\n"
+    first.cli("node", "revoke", "n7")
+    del cluster.nodes["n7"]
+
+
 def test_a_token_lets_one_machine_in_and_a_removed_node_out_for_good(cluster):
     first = cluster["n1"]
     key = first.create_key("cedar/team/user")["key"]

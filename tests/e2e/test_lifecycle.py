@@ -161,4 +161,18 @@ def test_a_daemon_with_a_bad_configuration_says_so_and_does_not_start(alpha, mak
     node = make_node(alpha, start=False)
     node.config_path.write_text(node.config_text() + "\n[colour]\nred = 1\n")
     status, output = node.start_expecting_failure()
-    assert status != 0 and "colour" in output
+    assert status == 2 and "colour" in output
+
+
+@pytest.mark.parametrize("words", [[], ["--config"], ["--colour", "red"]], ids=["none", "no-file", "unknown"])
+def test_wrong_options_end_with_2_so_that_no_supervisor_tries_again(words):
+    done = subprocess.run([str(BIN / "outlastd"), *words], capture_output=True, text=True, timeout=10)
+    assert done.returncode == 2, done.stderr
+
+
+def test_a_taken_port_ends_with_1_since_it_may_be_free_later(alpha, make_node):
+    node = make_node(alpha)
+    other = make_node(alpha, name="other", start=False)
+    other.config_path.write_text(other.config_text().replace('listen = "127.0.0.1:0"', f'listen = "{node.admin_address}"', 1))
+    status, output = other.start_expecting_failure()
+    assert status == 1, output
