@@ -59,7 +59,6 @@ void measure(std::size_t nodes, ShardId shards) {
   cluster.run_ms(60'000);
   const Counts steady = cluster.take_counts();
   const auto [fewest, most] = cluster.shards_led();
-  const auto [owners, peers] = cluster.links_per_node();
   const std::size_t view_bytes = cluster.view_bytes();
   const double n = static_cast<double>(nodes);
 
@@ -73,8 +72,7 @@ void measure(std::size_t nodes, ShardId shards) {
               steady.view_bytes / 60 / 1'024);
   std::printf("  between nodes, in quiet: %.0f reports/s of %.1f shards, %.0f a second per node\n", steady.reports / 60,
               steady.report_entries / std::max(steady.reports, 1.0), steady.reports / 60 / n);
-  std::printf("  links per node: full mesh %.0f; to owners %.0f; for reports %.1f; pairs in a full mesh: %.0f\n", n - 1,
-              owners, peers, n * (n - 1) / 2);
+  std::printf("  links per node: full mesh %.0f; to owners %.0f; pairs in a full mesh: %.0f\n", n - 1, cluster.owners(), n * (n - 1) / 2);
   std::printf("  memory of a node's election: %.0f KiB\n", memory / 1'024);
 
   cluster.kill(cluster.first_node());

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "cluster/coordinator.hpp"
 #include "cluster/election.hpp"
 #include "cluster/placement.hpp"
 #include "core/json_writer.hpp"
@@ -23,8 +24,6 @@ using namespace outlast::cluster;
 inline constexpr std::int64_t ns_per_ms = 1'000'000;
 inline constexpr std::int64_t call_ms = 2;
 inline constexpr std::int64_t report_ms = 500;     // how often a node tells its progress
-inline constexpr std::int64_t view_gap_ms = 1'000; // hints of that long lead to one reading of the view
-inline constexpr std::int64_t view_ms = 30'000;    // and without hints it is read so often
 inline constexpr std::int64_t settle_ms_max = 300'000;
 
 // ---- sizes of what goes over the wire
@@ -128,19 +127,11 @@ class Cluster final : public Clock {
   Counts take_counts() { return std::exchange(counts_, {}); }
   [[nodiscard]] std::size_t view_bytes() { return bytes_of(view()); }
   [[nodiscard]] std::string first_node() const { return nodes_.begin()->first; }
-  // With whom a node has business: owners of shards, as a gateway that serves all tenants; and those that it reports to.
-  [[nodiscard]] std::pair<double, double> links_per_node() const {
+  // With whom a gateway that serves all tenants has business.
+  [[nodiscard]] double owners() const {
     std::set<std::string> owners;
     for (const auto& [shard, owner] : owners_) owners.insert(owner.first.node);
-    double reports = 0;
-    for (const auto& [name, node] : nodes_) {
-      std::set<std::string> peers;
-      for (const ShardProgress& progress : node.election->progress_report()) {
-        for (const std::string& peer : node.election->peers_of(progress.shard)) peers.insert(peer);
-      }
-      reports += static_cast<double>(peers.size());
-    }
-    return {static_cast<double>(owners.size()), reports / static_cast<double>(nodes_.size())};
+    return static_cast<double>(owners.size());
   }
   [[nodiscard]] std::pair<int, int> shards_led() const {
     std::map<std::string, int> led;
@@ -157,7 +148,7 @@ class Cluster final : public Clock {
     Presence presence;
     LeaseId lease = 0;
     std::int64_t lease_until_ms = 0;
-    std::int64_t viewed_ms = -view_gap_ms;
+    std::int64_t viewed_ms = -report_ms;
     bool view_due = false;
     std::set<ShardId> following;
   };
@@ -201,20 +192,22 @@ class Cluster final : public Clock {
   void report(const std::string& name) {
     Node& node = nodes_.at(name);
     for (const ShardId shard : node.following) node.election->own_progress(shard, 1, 1);
+    // Every node is told all; only those with the shard, and whoever may own it, do anything with it.
     std::map<std::string, std::vector<ShardProgress>> messages;
+    counts_.reports += static_cast<double>(nodes_.size() - 1);
+    counts_.report_entries += static_cast<double>((nodes_.size() - 1) * node.election->progress_report().size());
     for (const ShardProgress& progress : node.election->progress_report()) {
       for (const std::string& peer : node.election->peers_of(progress.shard)) messages[peer].push_back(progress);
     }
     for (const auto& [peer, progresses] : messages) {
-      ++counts_.reports;
-      counts_.report_entries += static_cast<double>(progresses.size());
       const auto to = nodes_.find(peer);
       if (to == nodes_.end()) continue;
       for (const auto& progress : progresses) {
         to->second.election->peer_progress(name, node.presence.incarnation, progress);
       }
     }
-    if (now_ms_ - node.viewed_ms >= (node.view_due ? view_gap_ms : view_ms)) look(node);
+    const std::int64_t quiet_ns = node.view_due ? view_gap_ns(nodes_.size()) : view_interval_ns(nodes_.size());
+    if ((now_ms_ - node.viewed_ms) * ns_per_ms >= quiet_ns) look(node);
     later(name, report_ms, [this, name](Node&) { report(name); });
   }
   void pump(Node& node) {

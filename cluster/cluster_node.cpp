@@ -203,6 +203,7 @@ Result<void> ClusterNode::start_links() {
     {
       const std::lock_guard lock(mutex_);
       heard_.erase(peer.node);
+      behind_.erase(peer.node);
     }
     if (coordinator_) coordinator_->with([&peer](Election& election) { election.peer_suspected(peer.node, true); });
     const std::lock_guard lock(mutex_);
@@ -372,11 +373,20 @@ void ClusterNode::on_frame(const Peer& peer, Channel channel, FramePtr frame) {
 void ClusterNode::on_message(const std::string& node, shard::Message message) {
   const ShardId shard = message.shard;
   if (const auto* progress = std::get_if<shard::NodeProgress>(&message.body)) {
+    std::map<ShardId, std::uint64_t> applied;
+    std::map<ShardId, std::uint64_t> behind;
+    for (const shard::ShardProgress& one : progress->shards) {
+      applied[one.shard] = one.applied;
+      const auto host = host_of(one.shard);
+      if (!host) continue;
+      const HostStatus own = host->status();
+      const std::uint64_t tail = std::max(own.applied, own.tail);
+      behind[one.shard] = tail - std::min(tail, one.applied);
+    }
     {
       const std::lock_guard lock(mutex_);
-      auto& heard = heard_[node];
-      heard.clear();
-      for (const shard::ShardProgress& one : progress->shards) heard[one.shard] = one.applied;
+      heard_[node] = std::move(applied);
+      behind_[node] = std::move(behind);
     }
     coordinator_->with([&](Election& election) {
       for (const auto& one : progress->shards) {
@@ -545,6 +555,7 @@ ClusterNodeStatus ClusterNode::status() const {
     const std::lock_guard lock(mutex_);
     status.present = view_.nodes;
     status.heard = heard_;
+    status.behind = behind_;
     status.agreement = members_;
     for (const auto& [shard, unopened] : unopened_) status.unopened.push_back(unopened.shard);
   }

@@ -85,6 +85,7 @@ struct ClusterNodeStatus {
   std::vector<Peer> peers;            // linked
   std::vector<AgreementMember> agreement;  // as of the last look
   std::map<std::string, std::map<ShardId, std::uint64_t>> heard;  // how far replicas of other nodes are, by node
+  std::map<std::string, std::map<ShardId, std::uint64_t>> behind;  // entries that they lacked when they said so, of shards that are here
   PeerCounters links;
   HolderCounters holder;
 };
@@ -193,6 +194,7 @@ class ClusterNode {
   std::shared_ptr<const std::vector<ShardMoney>> money_;  // by shard
   std::function<void(const CoordinationView&)> on_nodes_;
   std::map<std::string, std::map<ShardId, std::uint64_t>> heard_;
+  std::map<std::string, std::map<ShardId, std::uint64_t>> behind_;
   std::vector<AgreementMember> members_;
   bool looking_ = false;
   std::int64_t looked_ns_ = 0;

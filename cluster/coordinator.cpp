@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <utility>
 
 #include "core/check.hpp"
@@ -10,8 +11,9 @@
 namespace outlast::cluster {
 namespace {
 
-constexpr std::int64_t view_interval_ns = 1'000'000'000;  // without a hint: hints can be lost
 constexpr auto view_retry = std::chrono::milliseconds(200);
+
+constexpr std::int64_t wait_ns_max = 1'000'000'000;
 
 }  // namespace
 
@@ -40,7 +42,6 @@ void Coordinator::end() {
 void Coordinator::start() {
   check(!thread_.joinable(), "a coordinator is started once");
   view_wanted_ = true;
-  call_thread_.push([this] { read_view(); });
   thread_ = std::thread([this] { run(); });
 }
 
@@ -66,33 +67,46 @@ void Coordinator::with(const std::function<void(Election&)>& change) {
 }
 
 void Coordinator::view_changed() {
-  if (view_wanted_.exchange(true)) return;  // one is on its way, or waits
-  call_thread_.push([this] { read_view(); });
+  {
+    const std::lock_guard lock(mutex_);
+    view_wanted_ = true;
+    woken_ = true;
+  }
+  changed_.notify_all();
 }
 
 void Coordinator::run() {
-  std::int64_t view_due_ns = 0;
+  std::int64_t viewed_ns = std::numeric_limits<std::int64_t>::min() / 2;
+  // With the mutex. While one is on its way: never.
+  const auto view_due_ns = [this, &viewed_ns] {
+    if (view_pending_) return std::numeric_limits<std::int64_t>::max();
+    return viewed_ns + (view_wanted_ ? view_gap_ns(nodes_seen_) : view_interval_ns(nodes_seen_));
+  };
   for (;;) {
     std::vector<election::Effect> effects;
+    bool looks = false;
     {
       std::unique_lock lock(mutex_);
       const std::int64_t now_ns = clock_.monotonic_ns();
-      const std::int64_t wake_ns = std::min(election_.next_wake_ns(), view_due_ns);
+      const std::int64_t wake_ns = std::min(election_.next_wake_ns(), view_due_ns());
       if (wake_ns > now_ns) {
-        changed_.wait_for(lock, std::chrono::nanoseconds(std::min<std::int64_t>(wake_ns - now_ns, view_interval_ns)),
+        changed_.wait_for(lock, std::chrono::nanoseconds(std::min<std::int64_t>(wake_ns - now_ns, wait_ns_max)),
                           [this] { return woken_ || stop_; });
       }
       if (stop_) return;
       woken_ = false;
+      looks = clock_.monotonic_ns() >= view_due_ns();
+      if (looks) {
+        viewed_ns = clock_.monotonic_ns();
+        view_wanted_ = false;  // a hint from here on wants another
+        view_pending_ = true;
+      }
       election_.tick();
       effects = election_.take_effects();
       lead_deadline_ns_->store(election_.lead_deadline_ns(), std::memory_order_release);
     }
     perform(std::move(effects));
-    if (clock_.monotonic_ns() >= view_due_ns) {
-      view_due_ns = clock_.monotonic_ns() + view_interval_ns;
-      view_changed();
-    }
+    if (looks) call_thread_.push([this] { read_view(); });
   }
 }
 
@@ -163,15 +177,19 @@ void Coordinator::call_lease(const election::Effect& effect) {
 
 // Until it succeeds: the election waits for it.
 void Coordinator::read_view() {
-  view_wanted_ = false;  // a hint from here on wants another
   const std::int64_t sent_ns = clock_.monotonic_ns();
   const auto view = calls_.view();
-  if (!view) {
-    call_thread_.pause(view_retry);
-    return view_changed();
-  }
-  ports_.view(*view);
-  with([&view, sent_ns](Election& election) { election.set_view(sent_ns, *view); });
+  if (!view) call_thread_.pause(view_retry);
+  else ports_.view(*view);
+  with([this, &view, sent_ns](Election& election) {
+    view_pending_ = false;
+    if (!view) {
+      view_wanted_ = true;
+      return;
+    }
+    nodes_seen_ = view->nodes.size();
+    election.set_view(sent_ns, *view);
+  });
 }
 
 }  // namespace outlast::cluster

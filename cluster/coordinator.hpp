@@ -2,6 +2,7 @@
 // hangs holds up a keepalive. What concerns shards and other nodes goes out by ports.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -19,6 +20,13 @@
 #include "core/clock.hpp"
 
 namespace outlast::cluster {
+
+// A view is read again after at least the gap when something hints at a change, and after the interval without a hint: hints can be
+// lost. All nodes' views together grow with the square of their number.
+constexpr std::int64_t view_gap_ns(std::size_t nodes) { return std::min<std::int64_t>(static_cast<std::int64_t>(nodes) * 1'000'000, 1'000'000'000); }
+constexpr std::int64_t view_interval_ns(std::size_t nodes) {
+  return std::clamp<std::int64_t>(static_cast<std::int64_t>(nodes) * 30'000'000, 1'000'000'000, 30'000'000'000);
+}
 
 // Called on the coordinator's thread, without a lock; must not block.
 struct CoordinatorPorts {
@@ -75,15 +83,17 @@ class Coordinator {
   Coordination& calls_;
   const Clock& clock_;
   const CoordinatorPorts ports_;
-  mutable std::mutex mutex_;  // of the five below
+  mutable std::mutex mutex_;  // of the eight below
   std::condition_variable changed_;
   Election election_;
   Presence presence_;
   bool woken_ = false;
   bool stop_ = false;
   bool stopped_ = false;  // the election has said so
+  bool view_wanted_ = false;   // by a hint
+  bool view_pending_ = false;  // one is read, or about to be
+  std::size_t nodes_seen_ = 0;
   std::shared_ptr<std::atomic<std::int64_t>> lead_deadline_ns_ = std::make_shared<std::atomic<std::int64_t>>(0);
-  std::atomic<bool> view_wanted_{false};
   CallThread lease_thread_;
   CallThread call_thread_;
   std::thread thread_;

@@ -170,11 +170,12 @@ std::vector<AgreementMember> EtcdCoordination::members() {
       continue;
     }
     const EtcdStatus& status = *statuses[i];
-    member.healthy = status.leader != 0;
+    member.healthy = status.leader != 0 && status.alarms.empty();
     member.leader = status.leader != 0 && status.leader == status.member;
     member.version = status.version;
     member.database_bytes = status.database_bytes;
-    if (!member.healthy) member.error = "it knows no leader: most of the members cannot be reached from it";
+    if (status.leader == 0) member.error = "it knows no leader: most of the members cannot be reached from it";
+    else member.error = status.alarms;
   }
   return members;
 }

@@ -20,6 +20,8 @@ json::parser& parser_of_thread() {
   return parser;
 }
 
+constexpr std::size_t alarms_bytes_max = 500;
+
 Failure not_understood(std::string_view what) {
   return fail(AgreementError::corrupt, "etcd's answer to " + std::string(what) + " is not understood");
 }
@@ -288,10 +290,17 @@ Result<EtcdStatus> parse_status(std::string_view body) {
   const auto take_header = [&status](std::string_view name, json::value& value) {
     return name != "member_id" || take_number(value, status.member);
   };
-  const bool parsed = parse_object(body, [&status, &take_header](std::string_view name, json::value& value) {
+  const auto take_alarm = [&status](json::value& value) {
+    std::string_view text;
+    if (!take_text(value, text)) return false;
+    if (status.alarms.size() < alarms_bytes_max) status.alarms += (status.alarms.empty() ? "" : "; ") + shown(text);
+    return true;
+  };
+  const bool parsed = parse_object(body, [&status, &take_header, &take_alarm](std::string_view name, json::value& value) {
     if (name == "header") return each_member(value, take_header);
     if (name == "leader") return take_number(value, status.leader);
     if (name == "dbSize") return take_number(value, status.database_bytes);
+    if (name == "errors") return each_element(value, take_alarm);
     if (name != "version") return true;
     std::string_view text;
     if (!take_text(value, text)) return false;

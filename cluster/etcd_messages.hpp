@@ -66,6 +66,7 @@ struct EtcdStatus {
   std::uint64_t member = 0;
   std::uint64_t leader = 0;  // 0: it knows none
   std::uint64_t database_bytes = 0;
+  std::string alarms;  // what it says is wrong, such as "memberID:1 alarm:NOSPACE"; empty: nothing
 };
 
 struct EtcdWatchAnswer {

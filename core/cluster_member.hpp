@@ -15,7 +15,7 @@ namespace outlast {
 // Append-only.
 enum class NodeState : std::uint8_t {
   active = 0,
-  draining = 1,  // hands its shards over and takes no new requests
+  draining = 1,  // hands its shards over, and asks for no callers
   removed = 2,   // may come back by another join token
   revoked = 3,   // its key is refused for ever
 };

@@ -43,7 +43,7 @@ class LaneContext : public asio::io_context {
 class Lane::Impl {
  public:
   Impl(LaneOptions options, const SnapshotBoard& board, const Clock& clock, const MakeMeter& make_meter,
-       OutcomeSink& sink, LaneMetrics& metrics, const std::atomic<bool>& draining)
+       OutcomeSink& sink, LaneMetrics& metrics, std::function<bool()> ready)
       : work_(context_.get_executor()),
         random_(secure_seed()),
         ids_(clock, secure_seed()),
@@ -55,7 +55,7 @@ class Lane::Impl {
         spend_(options.spend != nullptr ? std::make_unique<SpendLane>(*options.spend) : nullptr),
         services_{client_, *meter_, clock, ids_, random_, retries_, outcomes_, metrics,
                   options.answers, spend_.get()},
-        front_(services_, snapshots_, [&draining] { return !draining.load(std::memory_order_relaxed); }),
+        front_(services_, snapshots_, std::move(ready)),
         server_(context_,
                 http::ServerOptions{.limits = options.limits, .error_body = protocol_error_body, .tls = options.tls},
                 [this](http::Request& request, http::Response& response) { return front_.handle(request, response); }),
@@ -111,7 +111,9 @@ class Lane::Impl {
 
 Lane::Lane(LaneOptions options, const SnapshotBoard& board, const Clock& clock, const MakeMeter& make_meter,
            OutcomeSink& sink)
-    : impl_(std::make_unique<Impl>(std::move(options), board, clock, make_meter, sink, metrics_, draining_)) {}
+    : impl_(std::make_unique<Impl>(std::move(options), board, clock, make_meter, sink, metrics_, [this] {
+        return !draining_.load(std::memory_order_relaxed) && welcomes_.load(std::memory_order_relaxed);
+      })) {}
 
 Lane::~Lane() { stop(); }
 

@@ -51,6 +51,8 @@ class Lane {
 
   // Any thread: no new connections or requests; those under way go on.
   void drain();
+  // Any thread: whether /readyz asks for callers. Whoever comes all the same is served.
+  void welcome(bool callers) { welcomes_.store(callers, std::memory_order_relaxed); }
   // Any thread; 0 once drained.
   [[nodiscard]] std::uint64_t requests_in_flight() const { return metrics_.requests_in_flight.value(); }
   [[nodiscard]] const LaneMetrics& metrics() const { return metrics_; }
@@ -61,6 +63,7 @@ class Lane {
   class Impl;
   LaneMetrics metrics_;
   std::atomic<bool> draining_{false};
+  std::atomic<bool> welcomes_{true};
   std::unique_ptr<Impl> impl_;
   std::thread thread_;
 };

@@ -82,6 +82,7 @@ ReservationRefusal reservation_refusal(const Error& error, const MeterRefusal& w
   }
   Refusal refusal{.status = 503, .message = "the ledger did not take the request: " + error.message};
   refusal.retry_after_s = 1;
+  refusal.should_retry = true;
   return {std::move(refusal), "server_error", "ledger_unavailable"};
 }
 

@@ -29,7 +29,7 @@ struct Action {
   const char* done;
 };
 constexpr Action actions[] = {
-    {"drain", "has a node hand its shards over and take no new requests", "drains"},
+    {"drain", "has a node hand its shards over, and say at /readyz that callers should go elsewhere", "drains"},
     {"undrain", "has it take part again", "takes part again"},
     {"remove", "ends its part; it may come back by another token", "is removed"},
     {"revoke", "refuses its key for ever, at once: for a machine that was lost or stolen", "is revoked"},

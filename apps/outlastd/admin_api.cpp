@@ -92,7 +92,7 @@ asio::awaitable<void> AdminApi::handle(http::Request& request, http::Response& r
   if (path == "/healthz" && get) {
     answer.body = R"({"status":"ok"})";
   } else if (path == "/readyz" && get) {
-    const bool ready = !daemon_.draining();
+    const bool ready = daemon_.ready();
     answer.status = ready ? 200 : 503;
     answer.body = ready ? R"({"status":"ready"})" : R"({"status":"draining"})";
   } else if (path == "/metrics" && get) {
@@ -178,7 +178,7 @@ asio::awaitable<AdminApi::Answer> AdminApi::status() {
   JsonWriter json(answer.body);
   json.begin_object().key("node").string(daemon_.config().name);
   if (daemon_.cluster() != nullptr) json.key("cluster").string(daemon_.config().cluster.name);
-  json.key("state").string(daemon_.draining() ? "draining" : "ready");
+  json.key("state").string(daemon_.ready() ? "ready" : "draining");
   json.key("version").string(OUTLAST_VERSION).key("pid").number(static_cast<std::int64_t>(getpid()));
   json.key("uptime_s").number((daemon_.clock().wall_ms() - daemon_.started_ms()) / 1000);
   json.key("lanes").number(static_cast<std::uint64_t>(daemon_.lanes().size()));

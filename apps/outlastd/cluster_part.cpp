@@ -202,6 +202,12 @@ void ClusterPart::tell_clients(cluster::ClientListener& listener) {
   });
 }
 
+bool ClusterPart::draining() const {
+  const auto view = node_->control().get();
+  const MemberRecord* const self = view->members.find(config_.name);
+  return self != nullptr && self->state == NodeState::draining;
+}
+
 bool ClusterPart::takes_part() const {
   const auto view = node_->control().get();
   const MemberRecord* const self = view->members.find(config_.name);
@@ -240,6 +246,14 @@ std::string ClusterPart::status_json() const {
     replicas[host.shard][status.node] = host.applied;
     tails[host.shard] = std::max({tails[host.shard], host.applied, host.tail});
   }
+  // What another node lacked when it last said how far it is: the log has grown since.
+  const auto lag_of = [&status, &tails](const std::string& name, cluster::ShardId shard, std::uint64_t applied) {
+    const auto node = status.behind.find(name);
+    if (node != status.behind.end()) {
+      if (const auto found = node->second.find(shard); found != node->second.end()) return found->second;
+    }
+    return tails[shard] - applied;
+  };
   const auto present = [&status](const std::string& name) {
     return std::find_if(status.present.begin(), status.present.end(), [&name](const auto& one) { return one.node == name; });
   };
@@ -257,7 +271,7 @@ std::string ClusterPart::status_json() const {
     std::optional<std::uint64_t> lag;
     for (const auto& [shard, by_node] : replicas) {
       const auto found = by_node.find(name);
-      if (found != by_node.end()) lag = std::max(lag.value_or(0), tails[shard] - found->second);
+      if (found != by_node.end()) lag = std::max(lag.value_or(0), lag_of(name, shard, found->second));
     }
     json.begin_object().key("name").string(name).key("state").string(name_of(member.state)).key("roles").begin_array();
     for (const std::string& role : member.enrolled.roles) json.string(role);
@@ -284,7 +298,7 @@ std::string ClusterPart::status_json() const {
     for (const std::string& name : shard.replicas) of_shard.try_emplace(name);  // that nothing was heard of yet
     for (const auto& [name, applied] : of_shard) {
       json.begin_object().key("node").string(name);
-      if (applied) json.key("entries").number(*applied).key("lag_entries").number(tails[shard.shard] - *applied);
+      if (applied) json.key("entries").number(*applied).key("lag_entries").number(lag_of(name, shard.shard, *applied));
       else json.key("entries").null().key("lag_entries").null();
       json.end_object();
     }

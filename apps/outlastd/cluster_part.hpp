@@ -63,6 +63,8 @@ class ClusterPart {
   void tell_clients(cluster::ClientListener& listener);
   void drain() { node_->drain(); }
   [[nodiscard]] bool drained() const { return node_->drained(); }
+  // The control log says that the node gives its shards away.
+  [[nodiscard]] bool draining() const;
   // False once the control log says that the node was removed or revoked.
   [[nodiscard]] bool takes_part() const;
 

@@ -353,6 +353,9 @@ Result<void> Daemon::follow_cluster() {
                     caf::anon_send(node_, actors::LedgerNews{changes.keys || changes.budgets || changes.commitments,
                                                              changes.breakers, {}});
                     if (changes.settings) apply_routes(*view);
+                    if (changes.members) {
+                      for (const auto& lane : lanes_) lane->welcome(!cluster_->draining());
+                    }
                   });
   return {};
 }

@@ -51,6 +51,8 @@ class Daemon {
   // Of callers, by HTTP; as of some milliseconds ago.
   [[nodiscard]] std::uint64_t connections_open() const;
   [[nodiscard]] bool draining() const { return draining_; }
+  // Callers are to come here: it does not stop, and nobody has it drained.
+  [[nodiscard]] bool ready() const { return !draining_ && !(cluster_ && cluster_->draining()); }
   // Other nodes own what this one did; true for a node on its own.
   [[nodiscard]] bool shards_handed_over() const { return !cluster_ || cluster_->drained(); }
 

@@ -135,6 +135,20 @@ TEST_CASE("keys of batches sort by what they hold, and only they are read as suc
   CHECK(EtcdKeys::is_name("node-1.example_2"));
 }
 
+TEST_CASE("a member's status has what the member says is wrong", "[agreement]") {
+  const auto alarms = [](std::string errors) {
+    std::string body = R"({"header":{"member_id":"9"},"version":"3.4.23","dbSize":"4096","leader":"9")" + errors + "}";
+    body.reserve(body.size() + padding_bytes);
+    const auto status = parse_status(body);
+    REQUIRE(status);
+    CHECK(status->leader == 9);
+    return status->alarms;
+  };
+  CHECK(alarms("").empty());
+  CHECK(alarms(R"(,"errors":["memberID:9 alarm:NOSPACE "])") == "memberID:9 alarm:NOSPACE ");
+  CHECK(alarms(R"(,"errors":["a","b"])") == "a; b");
+}
+
 TEST_CASE("any bytes in place of etcd's answers are told from answers", "[agreement][hostile]") {
   Presence presence;
   presence.node = "a";

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import time
+import urllib.request
 
 import pytest
 
@@ -161,7 +162,13 @@ def test_a_drained_node_owns_nothing_and_takes_shards_again_afterwards(cluster):
     other.cli("node", "drain", "n2")
     wait_for(lambda: "n2" not in other.owners().values() and len(other.owners()) == cluster.shards + 1,
              "n2 has handed its shards over", 30)
+    # Load balancers are told at both listeners; who comes all the same is served.
+    wait_for(lambda: not victim.ready() and request(victim.http, "GET", "/readyz")[0] == 503, "n2 asks for no callers")
+    assert request(other.http, "GET", "/readyz")[0] == 200
+    key = key_of(cluster, "drained/team/user", other)["key"]
+    wait_for(lambda: ask(victim, key).status == 200, "n2 answers")
     other.cli("node", "undrain", "n2")
+    wait_for(lambda: victim.ready() and request(victim.http, "GET", "/readyz")[0] == 200, "n2 asks for callers again")
     wait_for(lambda: "n2" in other.owners().values(), "n2 owns a shard again", 60)
     assert victim.running()
 
@@ -220,6 +227,26 @@ def test_a_copy_of_a_nodes_identity_ends_the_node_or_itself_and_cuts_nobody_off(
     wait_for(lambda: ask(victim, key).status == 200, "the node answers again", REST_S)
     settled(cluster)
     assert history.check([], cluster.ledgers()) == []
+
+
+def test_an_alarm_of_etcd_is_in_the_clusters_status(cluster):
+    node, members = cluster.any(), cluster.etcd
+
+    def alarm(action):
+        url = f"{members.endpoints[0]}/v3/maintenance/alarm"
+        data = json.dumps({"action": action, "memberID": 1, "alarm": "NOSPACE"}).encode()
+        with urllib.request.urlopen(url, data, 10, context=members.client_context()) as answer:
+            assert answer.status == 200
+
+    def states():
+        return [(member["healthy"], "NOSPACE" in member["why"]) for member in node.status()["etcd"]["members"]]
+    alarm("ACTIVATE")
+    try:
+        wait_for(lambda: states() == [(False, True)] * 3, "every member's alarm is told", 30)
+    finally:
+        alarm("DEACTIVATE")
+    wait_for(lambda: states() == [(True, False)] * 3, "all members are well again", 30)
+    settled(cluster)
 
 
 def test_a_wiped_node_comes_back_with_all_entries(cluster):
