@@ -234,6 +234,7 @@ void ClusterNode::start_coordinator() {
   presence.version_min = link_version_min;
   presence.version_max = link_version_max;
   presence.software = options_.software;
+  presence.replicas = static_cast<std::uint16_t>(options_.replicas);
   CoordinatorPorts ports;
   // Stores are opened and closed on a thread of their own, or keepalives would wait for them; what concerns a shard queues
   // behind it.

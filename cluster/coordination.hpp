@@ -27,6 +27,7 @@ struct Presence {
   std::uint16_t version_min = 0;  // of links and log entries that it understands
   std::uint16_t version_max = 0;
   std::string software;
+  std::uint16_t replicas = 0;  // that it places of each shard; 0: it does not say
   bool operator==(const Presence&) const = default;
 };
 

@@ -21,7 +21,7 @@ std::string text_of(const dom::element& object, std::string_view name) {
   return std::string(text);
 }
 
-std::uint16_t version_of(const dom::element& object, std::string_view name) {
+std::uint16_t small_of(const dom::element& object, std::string_view name) {
   std::uint64_t number = 0;
   if (object[name].get(number) != simdjson::SUCCESS || number > UINT16_MAX) return 0;
   return static_cast<std::uint16_t>(number);
@@ -55,6 +55,7 @@ std::string encode_presence(const Presence& presence) {
   json.key("version_min").number(static_cast<unsigned>(presence.version_min));
   json.key("version_max").number(static_cast<unsigned>(presence.version_max));
   json.key("software").string(presence.software);
+  json.key("replicas").number(static_cast<unsigned>(presence.replicas));
   json.end_object();
   return out;
 }
@@ -68,8 +69,9 @@ bool parse_presence(std::string_view text, Presence& presence) {
   presence.client_endpoint = text_of(object, "client_endpoint");
   presence.client_key = text_of(object, "client_key");
   presence.software = text_of(object, "software");
-  presence.version_min = version_of(object, "version_min");
-  presence.version_max = version_of(object, "version_max");
+  presence.version_min = small_of(object, "version_min");
+  presence.version_max = small_of(object, "version_max");
+  presence.replicas = small_of(object, "replicas");
   dom::array roles;
   if (object["roles"].get(roles) != simdjson::SUCCESS) return true;
   for (const dom::element role : roles) {

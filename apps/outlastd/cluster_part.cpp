@@ -314,6 +314,13 @@ std::string ClusterPart::status_json() const {
     json.begin_object().key("shard").string(cluster::label_of_shard(host.shard)).key("what").string(host.problem);
     json.key("attempts").null().end_object();
   }
+  for (const cluster::Presence& other : status.present) {
+    if (other.replicas == 0 || other.replicas == config_.cluster.replicas) continue;
+    json.begin_object().key("shard").null().key("what");
+    json.string("node " + other.node + " places " + std::to_string(other.replicas) + " replicas of each shard and this one " + std::to_string(config_.cluster.replicas) +
+                ": give [cluster] replicas the same value everywhere, or shards have fewer copies than they seem to");
+    json.key("attempts").null().end_object();
+  }
   json.end_array();
   const auto healthy = std::count_if(status.agreement.begin(), status.agreement.end(),
                                      [](const cluster::AgreementMember& member) { return member.healthy; });

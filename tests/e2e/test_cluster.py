@@ -229,6 +229,28 @@ def test_a_copy_of_a_nodes_identity_ends_the_node_or_itself_and_cuts_nobody_off(
     assert history.check([], cluster.ledgers()) == []
 
 
+def test_nodes_that_place_other_numbers_of_replicas_are_a_problem(cluster):
+    odd, other = cluster["n3"], cluster["n1"]
+    text = odd.config_path.read_text()
+    assert "replicas = 3" in text
+
+    def restart(config):
+        odd.kill()
+        odd.config_path.write_text(config)
+        odd.start()
+
+    def problems():
+        return [problem["what"] for problem in other.status()["problems"] if "replicas of each shard" in problem["what"]]
+    assert problems() == []
+    restart(text.replace("replicas = 3", "replicas = 2"))
+    try:
+        wait_for(lambda: problems() and problems()[0].startswith("node n3 places 2 replicas of each shard and this one 3: "), "the others say so", 10)
+    finally:
+        restart(text)
+    wait_for(lambda: problems() == [], "it is mended", 10)
+    settled(cluster)
+
+
 def test_an_alarm_of_etcd_is_in_the_clusters_status(cluster):
     node, members = cluster.any(), cluster.etcd
 
