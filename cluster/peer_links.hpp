@@ -77,6 +77,7 @@ struct PeerCounters {
   std::uint64_t frames_resent = 0;
   std::uint64_t duplicates = 0;          // received again and dropped
   std::uint64_t malformed = 0;           // frames that lie; their peer is cut off
+  std::uint64_t ignored = 0;             // messages of a node that was let in once and takes part no more
   std::uint64_t strangers_refused = 0;   // handshakes with a key that is not on the list, or without CURVE
   std::uint64_t hellos_refused = 0;      // wrong cluster, version, name or rate
   std::uint64_t reconnects = 0;          // of a peer to this node, per channel

@@ -191,7 +191,10 @@ void PeerNetwork::receive() {
 void PeerNetwork::on_message(const zmq::message_t& connection, zmq::message_t& body, int parts) {
   const char* const key = zmq_msg_gets(body.handle(), "User-Id");
   const auto found = key == nullptr ? by_key_.end() : by_key_.find(key);
-  if (found == by_key_.end()) return;  // revoked since it was admitted
+  if (found == by_key_.end()) {  // revoked since it was admitted
+    ++counters_.ignored;
+    return;
+  }
   PeerNode& node = *found->second;
   if (!node.session) return;  // cut off
   if (parts != 1) return cut_off(node, "a message of several parts");

@@ -67,6 +67,7 @@ void link_metrics(MetricsWriter& text, const cluster::PeerCounters& links) {
   text.one("outlast_peer_malformed_total", "counter", "Frames that lie; their node is cut off.", links.malformed);
   text.one("outlast_peer_strangers_refused_total", "counter", "Connections with a key that is on no list.",
            links.strangers_refused);
+  text.one("outlast_peer_ignored_total", "counter", "Messages of nodes that were removed or revoked, over connections that they keep open.", links.ignored);
   text.one("outlast_peer_hellos_refused_total", "counter", "Hellos of a wrong cluster, version or name, or too many.",
            links.hellos_refused);
   text.one("outlast_peer_reconnects_total", "counter", "Connections to other nodes that were made anew.", links.reconnects);

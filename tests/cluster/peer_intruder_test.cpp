@@ -195,6 +195,7 @@ TEST_CASE("what a removed node still says over its open connection is ignored", 
     removed.send({removed.session + i, 0, removed.hello()});
   }
   CHECK(cluster.lives());
+  CHECK(cluster.alpha.wait_counters([](const auto& c) { return c.ignored >= 200; }));
   CHECK(cluster.alpha.texts("removed", Channel::control).empty());
   CHECK(cluster.alpha.ups().size() == 2);
 }
