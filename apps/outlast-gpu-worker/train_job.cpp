@@ -225,7 +225,7 @@ class Run {
       if (told_by_another_.size() > steps_kept_max) told_by_another_.pop_front();
     };
     events.wants_stop = [this] { return context_.stopping(); };
-    events.evaluate = [this] { return goes_on_after_evaluation(); };
+    events.evaluate = [this] { return next_after_evaluation(); };
     events.finish = [this] { return finish(); };
     events.saved = [this] { emit(context_, EventKind::checkpoint, checkpoints_, {{"step", number(steps_done())}}); };
     return events;
@@ -285,7 +285,6 @@ class Run {
 
   void formed(const gpu::Generation& generation, gpu::Origin origin, std::uint64_t step) {
     generation_ = generation;
-    if (origin == gpu::Origin::checkpoint) resumed_at_ = step;
     if (!is_first()) return;
     // The first rank before may have died before it was heard: whoever listens knows which of these are news.
     for (const gpu::StepReport& report : std::exchange(told_by_another_, {})) {
@@ -318,13 +317,13 @@ class Run {
     return temperature_ = device_.temperature_c();
   }
 
-  Result<bool> goes_on_after_evaluation() {
+  Result<gpu::Next> next_after_evaluation() {
     if (Result<void> known = know_best(); !known) return fail(std::move(known.error()));
-    if (steps_done() != resumed_at_) {  // a checkpoint is saved after the evaluation
-      if (Result<void> evaluated = evaluate_now(); !evaluated) return fail(std::move(evaluated.error()));
-    }
+    const auto evaluated = evaluate_now();
+    if (!evaluated) return fail(evaluated.error());
+    if (!*evaluated) return gpu::Next::stop;
     const std::uint64_t without_better = steps_done() / work_.evaluate_every - std::min(best_.step, steps_done()) / work_.evaluate_every;
-    return work_.patience == 0 || without_better < work_.patience;
+    return work_.patience == 0 || without_better < work_.patience ? gpu::Next::step : gpu::Next::end;
   }
 
   // Another rank, or an earlier command, may have found it.
@@ -337,9 +336,11 @@ class Run {
     return {};
   }
 
-  Result<void> evaluate_now() {
-    if (held_out_.samples.empty() || evaluated_at_ == steps_done()) return {};
-    const auto report = trainer_->trainer().evaluate(held_out_.samples);
+  // False: it was stopped, and counts as not made.
+  Result<bool> evaluate_now() {
+    if (held_out_.samples.empty() || evaluated_at_ == steps_done()) return true;
+    const auto report = trainer_->trainer().evaluate(held_out_.samples, follow_evaluation(context_, {{"step", number(steps_done())}}));
+    if (!report && is(report.error(), GpuError::cancelled)) return false;
     if (!report) return fail(report.error());
     evaluated_at_ = steps_done();
     // Right answers are what a narrow task is about; the loss tells students apart that have as many.
@@ -347,30 +348,32 @@ class Run {
     emit(context_, EventKind::evaluation, {},
          {{"step", number(steps_done())}, {"loss", report->loss}, {"exact", report->exact}, {"token_accuracy", report->tokens},
           {"samples", number(report->samples)}, {"best", better ? 1.0 : 0.0}});
-    if (!better) return {};
+    if (!better) return true;
     auto weights = trainer_->trainer().weights();
     if (!weights) return fail(std::move(weights.error()));
     best_ = {steps_done(), report->exact, report->loss, std::move(*weights)};
-    return save_best(checkpoints_, best_dtype(), gpu::ParameterLayout(model_.config, lora_), best_);
+    return save_best(checkpoints_, best_dtype(), gpu::ParameterLayout(model_.config, lora_), best_).map([] { return true; });
   }
 
   // The weights of the best evaluation, or of the last step where there was none.
-  Result<void> finish() {
-    if (Result<void> known = know_best(); !known) return known;
-    if (Result<void> evaluated = evaluate_now(); !evaluated) return evaluated;
+  Result<gpu::Next> finish() {
+    if (Result<void> known = know_best(); !known) return fail(std::move(known.error()));
+    const auto evaluated = evaluate_now();
+    if (!evaluated) return fail(evaluated.error());
+    if (!*evaluated) return gpu::Next::stop;
     if (best_.weights.empty()) {
       auto weights = trainer_->trainer().weights();
       if (!weights) return fail(std::move(weights.error()));
       best_ = {steps_done(), best_.exact, best_.loss, std::move(*weights)};
     }
-    if (Result<void> written = write_student(); !written) return written;
+    if (Result<void> written = write_student(); !written) return fail(std::move(written.error()));
     const auto count = [](double value) { return std::to_string(static_cast<std::uint64_t>(value)); };
     const double parameters = number(model_.config.parameters());
     std::string text = "the student of step " + std::to_string(best_.step) + " is in " + work_.output;
     if (has_lora()) text += ", its adapter in " + adapter_folder() + ": " + count(trained_parameters()) + " parameters were trained beside " + count(parameters);
     emit(context_, EventKind::note, std::move(text),
          {{"step", number(best_.step)}, {"steps_done", number(steps_done())}, {"parameters", parameters}, {"trained_parameters", trained_parameters()}});
-    return {};
+    return gpu::Next::end;
   }
 
   [[nodiscard]] std::string adapter_folder() const { return (fs::path(work_.output) / "adapter").string(); }
@@ -402,7 +405,6 @@ class Run {
   std::unique_ptr<gpu::ElasticTrainer> trainer_;
   std::uint64_t steps_ = 0;
   std::string checkpoints_;
-  std::optional<std::uint64_t> resumed_at_;
   Best best_;
   bool best_is_known_ = false;
   std::deque<gpu::StepReport> told_by_another_;  // the newest steps of when this was not the first rank

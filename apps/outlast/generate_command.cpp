@@ -145,6 +145,7 @@ Result<void> run(const GlobalOptions& global, GenerateCommand command) {
   Answers answers(generate.prompts.size(), global.json);
   Result<void> done = run_work(**worker, generate, interrupts, [&answers](const work::Event& event) { answers.take(event); });
   answers.summarise();
+  if (!done && interrupts.came()) return fail(CliError::interrupted, done.error().message);
   return done;
 }
 

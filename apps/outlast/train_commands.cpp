@@ -151,6 +151,14 @@ Result<void> run_train(const GlobalOptions& global, TrainCommand command) {
   return done;
 }
 
+std::string report_table(const work::Event& report) {
+  Table table({{"samples", Table::Align::right}, {"right", Table::Align::right}, {"tokens right", Table::Align::right}, {"loss", Table::Align::right}, {"took", Table::Align::right}});
+  char loss[32];
+  (void)std::snprintf(loss, sizeof loss, "%.4f", report.figure("loss"));
+  table.add({count_text(report.figure("samples")), percent_text(report.figure("exact")), percent_text(report.figure("token_accuracy")), loss, duration_text(report.figure("seconds"))});
+  return table.text();
+}
+
 Result<void> run_evaluate(const GlobalOptions& global, EvaluateCommand command) {
   work::Evaluate& evaluate = command.evaluate;
   evaluate.model = absolute(evaluate.model);
@@ -161,18 +169,17 @@ Result<void> run_evaluate(const GlobalOptions& global, EvaluateCommand command) 
   Interrupts interrupts;
   auto worker = find_worker(global, command.worker, interrupts);
   if (!worker) return fail(std::move(worker.error()));
-  double exact = std::nan("");
+  work::Event report;
+  WorkDisplay display(false);  // JSON is the report alone
   Result<void> done = run_work(**worker, evaluate, interrupts, [&](const work::Event& event) {
-    if (event.kind != work::EventKind::evaluation) return;
-    exact = event.figure("exact");
-    if (global.json) return print(event_json(event));
-    Table table({{"samples", Table::Align::right}, {"right", Table::Align::right}, {"tokens right", Table::Align::right}, {"loss", Table::Align::right}, {"took", Table::Align::right}});
-    char loss[32];
-    (void)std::snprintf(loss, sizeof loss, "%.4f", event.figure("loss"));
-    table.add({count_text(event.figure("samples")), percent_text(exact), percent_text(event.figure("token_accuracy")), loss, duration_text(event.figure("seconds"))});
-    print(table.text());
+    if (event.kind == work::EventKind::evaluation) report = event;
+    else if (event.kind != work::EventKind::evaluating || !global.json) display.show(event);
   });
+  display.end_progress();
+  if (!done && interrupts.came()) return fail(CliError::interrupted, done.error().message);
   if (!done) return done;
+  print(global.json ? event_json(report) : report_table(report));
+  const double exact = report.figure("exact");
   if (!(exact >= command.least)) return fail(CliError::differs, percent_text(exact) + " are right, and --at-least wants " + percent_text(command.least));
   return {};
 }

@@ -85,6 +85,18 @@ def test_a_student_is_evaluated_and_a_worse_one_is_told_by_the_exit_code(task, s
     assert outlast("eval", folder, task / "held-out.jsonl", "--at-least", 1, check=False).returncode == 6
 
 
+def test_an_evaluation_tells_how_far_it_is_and_is_interrupted(task, student, tmp_path):
+    folder, _ = student
+    (tmp_path / "many.jsonl").write_text((task / "train.jsonl").read_text() * 20)
+    child = subprocess.Popen([str(BIN / "outlast"), "eval", str(folder), str(tmp_path / "many.jsonl"), "--threads", "1", "--rows", "256"],
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    told = child.stderr.readline()
+    assert "evaluates 0/80000 samples" in told
+    child.send_signal(signal.SIGINT)
+    output, errors = rest_of(child)
+    assert child.returncode == 7 and "stopped after" in errors and output == "", errors
+
+
 def test_answers_are_what_the_evaluation_says_they_are(task, student):
     folder, _ = student
     asked = questions(task / "held-out.jsonl", 100)

@@ -95,6 +95,24 @@ TEST_CASE("samples that nobody learned from are evaluated, with or without a tea
   CHECK_FALSE(run.trainer->evaluate(samples));
 }
 
+TEST_CASE("an evaluation asks before each micro-batch, and ends where it is told to", "[gpu]") {
+  TrainRun run;
+  std::vector<std::size_t> asked;
+  const auto samples = counting(30);
+  CHECK(need(run.trainer->evaluate(samples, [&](std::size_t done, std::size_t all) {
+          CHECK(all == 30);
+          asked.push_back(done);
+          return true;
+        })).samples == 30);
+  REQUIRE(asked.size() > 2);
+  CHECK(asked[0] == 0);
+  CHECK(std::is_sorted(asked.begin(), asked.end()));
+  const auto stopped = run.trainer->evaluate(samples, [&](std::size_t done, std::size_t) { return done < asked[1]; });
+  REQUIRE_FALSE(stopped);
+  CHECK(is(stopped.error(), GpuError::cancelled));
+  CHECK(stopped.error().message.find("after " + std::to_string(asked[1]) + " of 30 samples") != std::string::npos);
+}
+
 TEST_CASE("a checkpoint of another run is refused", "[gpu]") {
   const ScratchFolder folder;
   TrainRun run;
