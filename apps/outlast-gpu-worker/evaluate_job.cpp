@@ -14,6 +14,13 @@ Result<void> check_sizes(std::uint32_t rows, std::uint32_t positions) {
   return fail(gpu::GpuError::invalid, "1 to " + std::to_string(rows_max) + " tokens are computed at once, and a sample has 1 to " + std::to_string(positions_max));
 }
 
+void tell_template(JobContext& context, const std::string& folder, const std::string& foreign) {
+  if (foreign.empty()) return;
+  emit(context, work::EventKind::note,
+       "the chat template of " + folder + " is not one that Outlast renders (" + foreign +
+           "): conversations are written by Outlast's instead, and a student that is taught has that one beside it", {});
+}
+
 gpu::EvalProgress follow_evaluation(JobContext& context, std::vector<work::Figure> figures) {
   return [&context, figures = std::move(figures)](std::size_t done, std::size_t all) {
     auto all_figures = figures;
@@ -28,6 +35,7 @@ Result<void> evaluate(const work::Evaluate& work, gpu::Device& device, JobContex
   if (Result<void> good = check_sizes(work.rows, work.positions); !good) return good;
   const auto model = gpu::read_model_folder(work.model);
   if (!model) return fail(model.error());
+  tell_template(context, work.model, model->foreign_template);
   const auto encoder = gpu::TokenEncoder::make(model->tokenizer);
   if (!encoder) return fail(encoder.error());
   const auto data = gpu::read_samples(work.data, **encoder, {model->format(), std::min<std::size_t>(work.positions, work.rows)});

@@ -174,6 +174,7 @@ class Run {
     if (Result<void> same = gpu::check_same_tokens(*teacher->tokenizer, *model_.tokenizer); !same) return same;
     if (teacher->format() != model_.format()) return fail(GpuError::invalid, "the teacher has another chat template than the student: one is of Qwen3, the other of Qwen2.5");
     teacher_ = std::move(teacher->config);
+    teachers_foreign_template_ = std::move(teacher->foreign_template);
     return {};
   }
 
@@ -291,6 +292,10 @@ class Run {
       if (origin != gpu::Origin::copies || report.step <= step) tell_step(report);
     }
     const bool begins = generation.number == 1;
+    if (begins) {
+      tell_template(context_, work_.model, model_.foreign_template);
+      tell_template(context_, work_.distillation.teacher, teachers_foreign_template_);
+    }
     if (begins && origin == gpu::Origin::beginning) {
       forget_best(checkpoints_);
       best_is_known_ = true;
@@ -396,6 +401,7 @@ class Run {
   gpu::LoraOptions lora_;
   gpu::LossShape loss_;
   std::optional<gpu::ModelConfig> teacher_;
+  std::string teachers_foreign_template_;
   gpu::SampleFile data_;
   std::size_t top_k_ = 0;  // of what samples say of a teacher
   gpu::SampleFile held_out_;

@@ -81,6 +81,7 @@ class Answers {
   Answers(std::size_t count, bool json) : texts_(count), ends_(count), json_(json) {}
 
   void take(const work::Event& event) {
+    if (event.kind == work::EventKind::note) return (void)std::fprintf(stderr, "%s\n", printable(event.text).c_str());
     const double number = event.figure("prompt");
     if (!(number >= 0) || number >= static_cast<double>(texts_.size())) return;
     const auto prompt = static_cast<std::size_t>(number);
