@@ -9,6 +9,7 @@
 
 #include "apps/outlast-gpu-worker/best_student.hpp"
 #include "apps/outlast-gpu-worker/job.hpp"
+#include "apps/outlast-gpu-worker/run_lock.hpp"
 #include "gpu/collective/rendezvous_client.hpp"
 #include "gpu/collective/roll.hpp"
 #include "gpu/collective/sockets.hpp"
@@ -138,17 +139,30 @@ class Run {
     if (!loss) return fail(loss.error());
     loss_ = *loss;
     if (Result<void> found = find_ranks(); !found) return found;
-    if (!work_.resume && fs::exists(fs::path(work_.output) / "model.safetensors"))
-      return fail(GpuError::invalid, work_.output + " has a model already; choose another folder");
     checkpoints_ = (fs::path(work_.output) / "checkpoints").string();
-    if (!work_.resume && fs::exists(checkpoints_) && !fs::is_empty(checkpoints_))
-      return fail(GpuError::invalid, checkpoints_ + " has checkpoints of an earlier run; go on with --resume, or choose another output");
+    if (Result<void> good = check_output(); !good) return good;
     auto model = work_.model.empty() ? new_model(work_) : gpu::read_model_folder(work_.model);
     if (!model) return fail(std::move(model.error()));
     model_ = std::move(*model);
     if (Result<void> good = gpu::check_lora(model_.config, lora_); !good) return good;
     if (Result<void> good = prepare_teacher(); !good) return good;
     return read_data();
+  }
+
+  Result<void> check_output() const {
+    if (work_.resume) return {};
+    if (fs::exists(fs::path(work_.output) / "model.safetensors")) return fail(GpuError::invalid, work_.output + " has a model already; choose another folder");
+    if (fs::exists(checkpoints_) && !fs::is_empty(checkpoints_))
+      return fail(GpuError::invalid, checkpoints_ + " has checkpoints of an earlier run; go on with --resume, or choose another output");
+    return {};
+  }
+
+  // Only when all that can be refused is: a run that does not begin leaves nothing.
+  Result<void> take_output() {
+    auto lock = RunLock::take(work_.output, work_.ranks.secret);
+    if (!lock) return fail(std::move(lock.error()));
+    lock_ = std::move(*lock);
+    return check_output();  // a run that has ended since may have filled it
   }
 
   Result<void> find_ranks() {
@@ -208,6 +222,7 @@ class Run {
     options->teacher = teacher_;
     tell_plan(*options);
     if (const auto fits = check(*options); !fits) return fits;  // before memory is taken for weights
+    if (Result<void> taken = take_output(); !taken) return taken;
     gpu::ElasticTrainer::Job job{device_, model_.config, [this] { return first_weights(); }, data_.samples, *options};
     if (teacher_) job.teacher = [this] { return read_weights(work_.distillation.teacher, *teacher_); };
     const std::uint64_t evaluate_every = held_out_.samples.empty() ? 0 : work_.evaluate_every;
@@ -411,6 +426,7 @@ class Run {
   std::unique_ptr<gpu::ElasticTrainer> trainer_;
   std::uint64_t steps_ = 0;
   std::string checkpoints_;
+  std::unique_ptr<RunLock> lock_;
   Best best_;
   bool best_is_known_ = false;
   std::deque<gpu::StepReport> told_by_another_;  // the newest steps of when this was not the first rank
