@@ -64,12 +64,16 @@ Result<void> read_inputs(GenerateCommand& command) {
   if (!command.labels_file.empty()) {
     auto text = read_text_file(command.labels_file, input_bytes_max);
     if (!text) return fail(std::move(text.error()));
-    const auto labels = lines_of(*text);
+    auto labels = lines_of(*text);
+    std::erase_if(labels, [](const std::string& label) { return label.find_first_not_of(" \t") == std::string::npos; });
+    if (labels.empty()) return fail(CliError::usage, command.labels_file + " has no label; write one a line, or leave out --labels to let the answer be anything");
     generate.labels.insert(generate.labels.end(), labels.begin(), labels.end());
   }
   if (!command.schema_file.empty()) {
     auto text = read_text_file(command.schema_file, input_bytes_max);
     if (!text) return fail(std::move(text.error()));
+    if (text->find_first_not_of(" \t\r\n") == std::string::npos)
+      return fail(CliError::usage, command.schema_file + " is empty; write a JSON schema, or leave out --json-schema to let the answer be anything");
     generate.json_schema = std::move(*text);
   }
   return {};
