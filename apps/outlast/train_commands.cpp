@@ -178,6 +178,7 @@ Result<void> run_evaluate(const GlobalOptions& global, EvaluateCommand command) 
   display.end_progress();
   if (!done && interrupts.came()) return fail(CliError::interrupted, done.error().message);
   if (!done) return done;
+  if (!global.json) display.show_cut(report);
   print(global.json ? event_json(report) : report_table(report));
   const double exact = report.figure("exact");
   if (!(exact >= command.least)) return fail(CliError::differs, percent_text(exact) + " are right, and --at-least wants " + percent_text(command.least));

@@ -102,6 +102,10 @@ void WorkDisplay::show_plan(const work::Event& event) {
        ", gradients " + bytes_text(event.figure("gradients_bytes")) + ", optimizer " + bytes_text(event.figure("optimizer_bytes")) + ", activations " +
        bytes_text(event.figure("activations_bytes")) + (ranks > 1 ? ", copies for the loss of one " + bytes_text(event.figure("copies_bytes")) : "") + (of_teacher > 0 ? ", teacher " + bytes_text(of_teacher) : "") + " (" + formatted("%.0f", event.figure("bytes_per_parameter")) + " B a parameter, " +
        bytes_text(event.figure("bytes_per_token")) + " a token)");
+  show_cut(event);
+}
+
+void WorkDisplay::show_cut(const work::Event& event) {
   if (const double cut = event.figure("cut_samples"); cut > 0) line(count_text(cut) + " samples are longer than --positions or --rows allow, and lose their beginning");
 }
 

@@ -18,6 +18,7 @@ class WorkDisplay {
   WorkDisplay& operator=(const WorkDisplay&) = delete;
 
   void show(const work::Event& event);
+  void show_cut(const work::Event& event);  // of a plan, or of an evaluation alone: samples that were cut
   void end_progress();  // where something else is to be written
 
  private:
