@@ -343,7 +343,9 @@ class Run {
     if (!evaluated) return fail(evaluated.error());
     if (!*evaluated) return gpu::Next::stop;
     const std::uint64_t without_better = steps_done() / work_.evaluate_every - std::min(best_.step, steps_done()) / work_.evaluate_every;
-    return work_.patience == 0 || without_better < work_.patience ? gpu::Next::step : gpu::Next::end;
+    if (work_.patience == 0 || without_better < work_.patience) return gpu::Next::step;
+    emit(context_, EventKind::note, "ended early: " + std::to_string(without_better) + " evaluations without a better one", {{"step", number(steps_done())}});
+    return gpu::Next::end;
   }
 
   // Another rank, or an earlier command, may have found it.

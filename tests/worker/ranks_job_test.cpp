@@ -179,6 +179,7 @@ TEST_CASE("ranks end early together where no evaluation is better", "[worker]") 
   for (const Rank& rank : ranks) CHECK(rank.done);
   CHECK(telling(ranks).figure(EventKind::step, "step") == 3);
   CHECK(telling(ranks).figure(EventKind::checkpoint, "step") == 3);
+  CHECK(has_note(telling(ranks), "ended early: 2 evaluations without a better one"));
   CHECK(has_note(telling(ranks), "the student of step 1 is in "));
 }
 
