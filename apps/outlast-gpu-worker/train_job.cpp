@@ -29,6 +29,7 @@ using work::EventKind;
 constexpr std::uint32_t vocabulary_multiple = 64;  // of a new model's: matrices of such sizes are faster
 constexpr std::size_t checkpoints_kept = 2;
 constexpr double new_model_range = 0.02;
+constexpr double steps_max = 1e15;  // of epochs: a double counts them exactly
 constexpr double temperature_interval_s = 1;
 constexpr std::size_t steps_kept_max = 256;  // more than can be on their way to whoever listens
 
@@ -92,14 +93,16 @@ Result<gpu::ModelFolder> new_model(const work::Train& work) {
 
 std::uint64_t steps_of(const work::Train& work, std::size_t samples) {
   if (work.steps != 0 || !(work.epochs > 0) || work.batch_samples == 0) return work.steps;
-  return static_cast<std::uint64_t>(std::max(std::ceil(work.epochs * number(samples) / work.batch_samples), 1.0));
+  return static_cast<std::uint64_t>(std::clamp(std::ceil(work.epochs * number(samples) / work.batch_samples), 1.0, steps_max));
 }
 
 Result<gpu::TrainOptions> options_of(const work::Train& work, const gpu::ModelFolder& model, std::uint64_t steps) {
   const auto schedule = gpu::parse_schedule(work.schedule);
   if (!schedule) return fail(GpuError::invalid, "the schedule '" + work.schedule + "' is none; there are constant, cosine and wsd");
   if (steps == 0) return fail(GpuError::invalid, "a run has at least one step");
-  if (!(work.rate > 0)) return fail(GpuError::invalid, "the learning rate is above 0");
+  if (!(work.rate > 0) || !std::isfinite(work.rate)) return fail(GpuError::invalid, "the learning rate is a number above 0");
+  if (!(work.weight_decay >= 0) || !std::isfinite(work.weight_decay) || !(work.clip >= 0) || !std::isfinite(work.clip))
+    return fail(GpuError::invalid, "the weight decay and the norm to clip at are numbers from 0 on");
   gpu::TrainOptions options;
   options.rows = work.rows;
   options.batch_samples = work.batch_samples;

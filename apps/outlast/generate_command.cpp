@@ -3,9 +3,11 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <limits>
 
 #include "apps/outlast/cli_error.hpp"
 #include "apps/outlast/command_line.hpp"
+#include "apps/outlast/number_options.hpp"
 #include "apps/outlast/terminal.hpp"
 #include "apps/outlast/text_file.hpp"
 #include "apps/outlast/work_display.hpp"
@@ -17,6 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::uint64_t top_k_max = 1'000'000;
 constexpr std::size_t input_bytes_max = 16U << 20;
 
 struct GenerateCommand {
@@ -165,11 +168,11 @@ void add_generate_command(CommandLine& line) {
   app->add_option("prompt", command->words, "what is asked");
   app->add_option("--prompts", command->prompts_file, "one prompt a line, answered together; '-' reads stdin")->type_name("FILE");
   app->add_option("--system", command->system, "the system message of each");
-  app->add_option("--max-tokens", generate.tokens_max, "of an answer")->check(CLI::Range(1, 131'072))->capture_default_str();
-  app->add_option("--temperature", generate.temperature, "0: the likeliest token each time")->check(CLI::Range(0.0, 10.0))->capture_default_str();
-  app->add_option("--top-p", generate.top_p, "only the likeliest tokens of this mass")->check(CLI::Range(0.0, 1.0))->capture_default_str();
-  app->add_option("--top-k", generate.top_k, "only so many of the likeliest tokens; 0: all")->capture_default_str();
-  app->add_option("--seed", generate.seed, "the same seed gives the same answers")->capture_default_str();
+  app->add_option("--max-tokens", generate.tokens_max, "of an answer")->check(whole_number(1, 131'072))->capture_default_str();
+  app->add_option("--temperature", generate.temperature, "0: the likeliest token each time")->check(real_number(0, 10))->capture_default_str();
+  app->add_option("--top-p", generate.top_p, "only the likeliest tokens of this mass")->check(real_number(0, 1))->capture_default_str();
+  app->add_option("--top-k", generate.top_k, "only so many of the likeliest tokens; 0: all")->check(whole_number(0, top_k_max))->capture_default_str();
+  app->add_option("--seed", generate.seed, "the same seed gives the same answers")->check(whole_number(0, std::numeric_limits<std::uint64_t>::max()))->capture_default_str();
   app->add_option("--stop", generate.stop, "ends an answer where it would say this; may be repeated")->allow_extra_args(false);
   CLI::Option* label = app->add_option("--label", generate.labels, "the answer is one of these labels; may be repeated")->allow_extra_args(false);
   CLI::Option* labels = app->add_option("--labels", command->labels_file, "likewise, one a line")->type_name("FILE");
