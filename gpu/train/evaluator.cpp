@@ -1,6 +1,7 @@
 #include "gpu/train/evaluator.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -51,6 +52,8 @@ Result<EvalReport> evaluate_samples(Device& device, Decoder& decoder, const Deco
     if (!losses) return fail(losses.error());
     if (!best) return fail(best.error());
     std::vector<bool> all_right(micro.samples.size(), true);
+    if (!std::all_of(losses->begin(), losses->end(), [](float of_row) { return std::isfinite(of_row); }))
+      return fail(GpuError::invalid, "the model's logits are not all numbers: its weights are broken");
     for (std::size_t i = 0; i < losses->size(); ++i) {
       report.loss += static_cast<double>((*losses)[i]) * static_cast<double>(micro.weights[i]);
       const bool same = (*best)[i] == micro.targets[i];

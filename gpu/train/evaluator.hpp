@@ -26,7 +26,7 @@ struct EvalReport {
 using EvalProgress = std::function<bool(std::size_t done, std::size_t all)>;
 
 // Of weights on the decoder's device. `tokens`: the tokenizer's size. The samples fit `rows` and the decoder. Errors: device;
-// cancelled, where `progress` said so.
+// invalid, where a logit is not a number; cancelled, where `progress` said so.
 Result<EvalReport> evaluate_samples(Device& device, Decoder& decoder, const DecoderWeights& weights, BatchOnDevice& batch, std::size_t tokens,
                                     std::size_t rows, std::span<const Sample> samples, const EvalProgress& progress = {});
 

@@ -113,6 +113,17 @@ TEST_CASE("an evaluation asks before each micro-batch, and ends where it is told
   CHECK(stopped.error().message.find("after " + std::to_string(asked[1]) + " of 30 samples") != std::string::npos);
 }
 
+TEST_CASE("an evaluation of broken weights fails", "[gpu]") {
+  auto weights = weights_of(tiny());
+  weights[3] = std::numeric_limits<float>::quiet_NaN();
+  const auto device = need(CpuDevice::make(1));
+  const auto evaluator = need(Evaluator::make(*device, tiny(), weights, tiny().vocabulary, 64, 64));
+  const auto report = evaluator->evaluate(counting(30));
+  REQUIRE_FALSE(report);
+  CHECK(is(report.error(), GpuError::invalid));
+  CHECK(report.error().message.find("its weights are broken") != std::string::npos);
+}
+
 TEST_CASE("a checkpoint of another run is refused", "[gpu]") {
   const ScratchFolder folder;
   TrainRun run;
