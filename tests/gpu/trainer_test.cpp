@@ -134,11 +134,17 @@ TEST_CASE("a checkpoint of another run is refused", "[gpu]") {
   const auto resumed = TrainRun(other).trainer->resume(folder.path());
   REQUIRE_FALSE(resumed);
   CHECK(is(resumed.error(), GpuError::invalid));
+  CHECK(resumed.error().message.find("of a run with other settings: peak was 0.01 and is 0.02; give the same") != std::string::npos);
+  ModelConfig another = tiny();
+  another.positions = 65;
+  const auto of_another = TrainRun(quick(), 1, weights_of(another), another).trainer->resume(folder.path());
+  REQUIRE_FALSE(of_another);
+  CHECK(of_another.error().message.find("of another model: max_position_embeddings was 64 and is 65") != std::string::npos);
   auto samples = counting(50);
   samples[7].tokens[0] = 1;
   auto device = need(CpuDevice::make(1));
   auto of_other_data = need(Trainer::make(*device, tiny(), random_weights(tiny(), ParameterLayout(tiny()), 5), samples, quick()));
-  CHECK_FALSE(of_other_data->resume(folder.path()));
+  CHECK(of_other_data->resume(folder.path()).error().message.find("of a run with other data") != std::string::npos);
   REQUIRE(write_whole_file(folder.path("step-00000001/place.json"), "{}"));
   const auto broken = TrainRun().trainer->resume(folder.path());
   REQUIRE_FALSE(broken);
