@@ -36,5 +36,6 @@ function(outlast_cuda_library name)
   target_link_libraries(outlast_${name} PUBLIC outlast_options ${ARG_LINK} PRIVATE ${ARG_PRIVATE_LINK})
   set_target_properties(outlast_${name} PROPERTIES UNITY_BUILD OFF)
   target_compile_options(outlast_${name} PRIVATE
-    "$<$<COMPILE_LANGUAGE:CUDA>:--Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Wno-missing-field-initializers>")
+    "$<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${OUTLAST_WARNINGS_ARE_ERRORS}>>:--Werror=all-warnings>"
+    "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Wno-missing-field-initializers>")
 endfunction()

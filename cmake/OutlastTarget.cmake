@@ -8,6 +8,9 @@ target_compile_options(outlast_options INTERFACE
   $<BUILD_INTERFACE:$<${not_cuda}:-Wall>> $<BUILD_INTERFACE:$<${not_cuda}:-Wextra>> $<BUILD_INTERFACE:$<${not_cuda}:-Werror>>
   # Designated initialisers name what differs from the defaults; that is their point.
   $<BUILD_INTERFACE:$<${not_cuda}:-Wno-missing-field-initializers>>)
+if(NOT OUTLAST_WARNINGS_ARE_ERRORS)
+  target_compile_options(outlast_options INTERFACE $<BUILD_INTERFACE:$<${not_cuda}:-Wno-error>>)
+endif()
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # gcc 12 takes the delete of an inlined coroutine frame for a mismatched one, wherever Asio's coroutines are used.
   target_compile_options(outlast_options INTERFACE

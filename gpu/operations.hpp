@@ -216,6 +216,14 @@ struct HeadLoss {
   Teacher teacher;
 };
 
+// Of each row of logits: the likeliest token, of equal ones the first, and its log-probability, which is NaN where a logit is not finite.
+struct Likeliest {
+  Array tokens;  // i32 [rows]
+  Array log_p;   // f32 [rows]
+  Array logits;  // c [rows, width]
+  std::size_t width = 0;
+};
+
 // rows of `from` where `out` has them: out[i] = from[rows[i]]; and back, adding: into[rows[i]] += from[i]
 struct Gather {
   Array out;   // c [count, width]
@@ -267,6 +275,7 @@ class Operations {
   virtual void run(const SwiGlu& operation) = 0;
   virtual void run(const SwiGluBackward& operation) = 0;
   virtual void run(const HeadLoss& operation) = 0;
+  virtual void run(const Likeliest& operation) = 0;
   virtual void run(const Gather& operation) = 0;
   virtual void run(const Scatter& operation) = 0;
   virtual void run(const AdamW& operation) = 0;

@@ -227,7 +227,7 @@ Events read(schema::Events::Reader in) {
   for (const auto one : in.getEvents()) {
     Event& event = events.events.emplace_back();
     const std::uint16_t kind = one.getKind();
-    event.kind = kind > static_cast<std::uint16_t>(EventKind::rank_lost) ? EventKind::note : static_cast<EventKind>(kind);
+    event.kind = kind > static_cast<std::uint16_t>(last_event_kind) ? EventKind::note : static_cast<EventKind>(kind);
     event.text = string_of(one.getText(), text_bytes_max);
     bound(one.getFigures().size(), figures_max, "figures");
     for (const auto figure : one.getFigures()) event.figures.push_back({string_of(figure.getName(), word_bytes_max), figure.getValue()});

@@ -149,7 +149,9 @@ enum class EventKind : std::uint16_t {
   done = 7,        // the last event of a job that went well; text: what it made
   failed = 8,      // the last event of one that did not; text: why
   rank_lost = 9,   // text: for people; figures "rank", and "ranks" that are left
+  evaluating = 10, // an evaluation is at work: figures "samples_done" of "samples", and "step" in training
 };
+inline constexpr EventKind last_event_kind = EventKind::evaluating;
 
 struct Figure {
   std::string name;  // the field's term and its unit: "loss", "tokens_per_second"

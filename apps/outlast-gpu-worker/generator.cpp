@@ -145,6 +145,7 @@ Result<void> Generator::run(const work::Generate& work, JobContext& context) {
 }
 
 void Generator::add(const work::Generate& work, JobContext& context, std::shared_ptr<JobContext> keeps) {
+  tell_template(context, work.model, loaded_->model.foreign_template);
   auto job = std::make_unique<Job>(Job{work, context, std::move(keeps), {}, {}, {}, {}, 0, {}});
   Result<void> ready = work.prompts.empty() ? Result<void>(fail(GpuError::invalid, "there is no prompt")) : prepare_constraint(*job);
   jobs_.push_back(std::move(job));

@@ -56,7 +56,13 @@ using ConnectRanks = std::function<Result<gpu::ElasticTrainer::Connect>(gpu::Ren
 // (cancelled, when it was stopped: a checkpoint is saved then).
 Result<void> train(const work::Train& work, gpu::Device& device, JobContext& context, const ConnectRanks& connect_ranks);
 
-// One `evaluation` event. Errors: GpuError.
+// Tells where a model's own chat template is not what it is taught and asked by. `foreign`: of its ModelFolder.
+void tell_template(JobContext& context, const std::string& folder, const std::string& foreign);
+
+// Tells an evaluation's progress, with `figures`, and ends it where the job is to stop. `context` outlives it.
+gpu::EvalProgress follow_evaluation(JobContext& context, std::vector<work::Figure> figures);
+
+// One `evaluation` event, after those of its progress. Errors: GpuError (cancelled, when it was stopped).
 Result<void> evaluate(const work::Evaluate& work, gpu::Device& device, JobContext& context);
 
 }  // namespace outlast::worker

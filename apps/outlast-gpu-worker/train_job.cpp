@@ -9,6 +9,7 @@
 
 #include "apps/outlast-gpu-worker/best_student.hpp"
 #include "apps/outlast-gpu-worker/job.hpp"
+#include "apps/outlast-gpu-worker/run_lock.hpp"
 #include "gpu/collective/rendezvous_client.hpp"
 #include "gpu/collective/roll.hpp"
 #include "gpu/collective/sockets.hpp"
@@ -28,6 +29,7 @@ using work::EventKind;
 constexpr std::uint32_t vocabulary_multiple = 64;  // of a new model's: matrices of such sizes are faster
 constexpr std::size_t checkpoints_kept = 2;
 constexpr double new_model_range = 0.02;
+constexpr double steps_max = 1e15;  // of epochs: a double counts them exactly
 constexpr double temperature_interval_s = 1;
 constexpr std::size_t steps_kept_max = 256;  // more than can be on their way to whoever listens
 
@@ -91,14 +93,16 @@ Result<gpu::ModelFolder> new_model(const work::Train& work) {
 
 std::uint64_t steps_of(const work::Train& work, std::size_t samples) {
   if (work.steps != 0 || !(work.epochs > 0) || work.batch_samples == 0) return work.steps;
-  return static_cast<std::uint64_t>(std::max(std::ceil(work.epochs * number(samples) / work.batch_samples), 1.0));
+  return static_cast<std::uint64_t>(std::clamp(std::ceil(work.epochs * number(samples) / work.batch_samples), 1.0, steps_max));
 }
 
 Result<gpu::TrainOptions> options_of(const work::Train& work, const gpu::ModelFolder& model, std::uint64_t steps) {
   const auto schedule = gpu::parse_schedule(work.schedule);
   if (!schedule) return fail(GpuError::invalid, "the schedule '" + work.schedule + "' is none; there are constant, cosine and wsd");
   if (steps == 0) return fail(GpuError::invalid, "a run has at least one step");
-  if (!(work.rate > 0)) return fail(GpuError::invalid, "the learning rate is above 0");
+  if (!(work.rate > 0) || !std::isfinite(work.rate)) return fail(GpuError::invalid, "the learning rate is a number above 0");
+  if (!(work.weight_decay >= 0) || !std::isfinite(work.weight_decay) || !(work.clip >= 0) || !std::isfinite(work.clip))
+    return fail(GpuError::invalid, "the weight decay and the norm to clip at are numbers from 0 on");
   gpu::TrainOptions options;
   options.rows = work.rows;
   options.batch_samples = work.batch_samples;
@@ -138,17 +142,30 @@ class Run {
     if (!loss) return fail(loss.error());
     loss_ = *loss;
     if (Result<void> found = find_ranks(); !found) return found;
-    if (!work_.resume && fs::exists(fs::path(work_.output) / "model.safetensors"))
-      return fail(GpuError::invalid, work_.output + " has a model already; choose another folder");
     checkpoints_ = (fs::path(work_.output) / "checkpoints").string();
-    if (!work_.resume && fs::exists(checkpoints_) && !fs::is_empty(checkpoints_))
-      return fail(GpuError::invalid, checkpoints_ + " has checkpoints of an earlier run; go on with --resume, or choose another output");
+    if (Result<void> good = check_output(); !good) return good;
     auto model = work_.model.empty() ? new_model(work_) : gpu::read_model_folder(work_.model);
     if (!model) return fail(std::move(model.error()));
     model_ = std::move(*model);
     if (Result<void> good = gpu::check_lora(model_.config, lora_); !good) return good;
     if (Result<void> good = prepare_teacher(); !good) return good;
     return read_data();
+  }
+
+  Result<void> check_output() const {
+    if (work_.resume) return {};
+    if (fs::exists(fs::path(work_.output) / "model.safetensors")) return fail(GpuError::invalid, work_.output + " has a model already; choose another folder");
+    if (fs::exists(checkpoints_) && !fs::is_empty(checkpoints_))
+      return fail(GpuError::invalid, checkpoints_ + " has checkpoints of an earlier run; go on with --resume, or choose another output");
+    return {};
+  }
+
+  // Only when all that can be refused is: a run that does not begin leaves nothing.
+  Result<void> take_output() {
+    auto lock = RunLock::take(work_.output, work_.ranks.secret);
+    if (!lock) return fail(std::move(lock.error()));
+    lock_ = std::move(*lock);
+    return check_output();  // a run that has ended since may have filled it
   }
 
   Result<void> find_ranks() {
@@ -174,6 +191,7 @@ class Run {
     if (Result<void> same = gpu::check_same_tokens(*teacher->tokenizer, *model_.tokenizer); !same) return same;
     if (teacher->format() != model_.format()) return fail(GpuError::invalid, "the teacher has another chat template than the student: one is of Qwen3, the other of Qwen2.5");
     teacher_ = std::move(teacher->config);
+    teachers_foreign_template_ = std::move(teacher->foreign_template);
     return {};
   }
 
@@ -207,6 +225,7 @@ class Run {
     options->teacher = teacher_;
     tell_plan(*options);
     if (const auto fits = check(*options); !fits) return fits;  // before memory is taken for weights
+    if (Result<void> taken = take_output(); !taken) return taken;
     gpu::ElasticTrainer::Job job{device_, model_.config, [this] { return first_weights(); }, data_.samples, *options};
     if (teacher_) job.teacher = [this] { return read_weights(work_.distillation.teacher, *teacher_); };
     const std::uint64_t evaluate_every = held_out_.samples.empty() ? 0 : work_.evaluate_every;
@@ -225,7 +244,7 @@ class Run {
       if (told_by_another_.size() > steps_kept_max) told_by_another_.pop_front();
     };
     events.wants_stop = [this] { return context_.stopping(); };
-    events.evaluate = [this] { return goes_on_after_evaluation(); };
+    events.evaluate = [this] { return next_after_evaluation(); };
     events.finish = [this] { return finish(); };
     events.saved = [this] { emit(context_, EventKind::checkpoint, checkpoints_, {{"step", number(steps_done())}}); };
     return events;
@@ -285,13 +304,16 @@ class Run {
 
   void formed(const gpu::Generation& generation, gpu::Origin origin, std::uint64_t step) {
     generation_ = generation;
-    if (origin == gpu::Origin::checkpoint) resumed_at_ = step;
     if (!is_first()) return;
     // The first rank before may have died before it was heard: whoever listens knows which of these are news.
     for (const gpu::StepReport& report : std::exchange(told_by_another_, {})) {
       if (origin != gpu::Origin::copies || report.step <= step) tell_step(report);
     }
     const bool begins = generation.number == 1;
+    if (begins) {
+      tell_template(context_, work_.model, model_.foreign_template);
+      tell_template(context_, work_.distillation.teacher, teachers_foreign_template_);
+    }
     if (begins && origin == gpu::Origin::beginning) {
       forget_best(checkpoints_);
       best_is_known_ = true;
@@ -305,9 +327,17 @@ class Run {
     std::vector<work::Figure> figures{{"step", number(done.step)}, {"steps", number(steps_)}, {"loss", done.loss}, {"rate", done.rate}, {"gradient_norm", done.gradient_norm},
                                       {"tokens", number(done.rows)}, {"seconds", done.seconds}, {"tokens_per_second", number(done.rows) / done.seconds},
                                       {"flops_per_second", done.flops / done.seconds}, {"memory_bytes", number(memory.total_bytes - memory.free_bytes)}};
-    if (const double peak = device_.peak_flops() * number(generation_.ranks); peak > 0) figures.push_back({"mfu", done.flops / done.seconds / peak});
+    if (const double peak = peak_for(done.flops / done.seconds); peak > 0) figures.push_back({"mfu", done.flops / done.seconds / peak});
     if (const auto celsius = temperature_after(done.seconds)) figures.push_back({"temperature_c", *celsius});
     emit(context_, EventKind::step, {}, std::move(figures));
+  }
+
+  // Of all ranks. A processor's is measured in a moment, in which others may have had it: a step that beats it is the better measure.
+  double peak_for(double flops_per_second) {
+    const double of_device = device_.peak_flops() * number(generation_.ranks);
+    if (device_.name() != "cpu") return of_device;
+    best_flops_per_second_ = std::max(best_flops_per_second_, flops_per_second);
+    return std::max(of_device, best_flops_per_second_);
   }
 
   // Read once a second: a machine of many cores has as many sensors, and a step may take a few milliseconds.
@@ -318,13 +348,15 @@ class Run {
     return temperature_ = device_.temperature_c();
   }
 
-  Result<bool> goes_on_after_evaluation() {
+  Result<gpu::Next> next_after_evaluation() {
     if (Result<void> known = know_best(); !known) return fail(std::move(known.error()));
-    if (steps_done() != resumed_at_) {  // a checkpoint is saved after the evaluation
-      if (Result<void> evaluated = evaluate_now(); !evaluated) return fail(std::move(evaluated.error()));
-    }
+    const auto evaluated = evaluate_now();
+    if (!evaluated) return fail(evaluated.error());
+    if (!*evaluated) return gpu::Next::stop;
     const std::uint64_t without_better = steps_done() / work_.evaluate_every - std::min(best_.step, steps_done()) / work_.evaluate_every;
-    return work_.patience == 0 || without_better < work_.patience;
+    if (work_.patience == 0 || without_better < work_.patience) return gpu::Next::step;
+    emit(context_, EventKind::note, "ended early: " + std::to_string(without_better) + " evaluations without a better one", {{"step", number(steps_done())}});
+    return gpu::Next::end;
   }
 
   // Another rank, or an earlier command, may have found it.
@@ -337,9 +369,11 @@ class Run {
     return {};
   }
 
-  Result<void> evaluate_now() {
-    if (held_out_.samples.empty() || evaluated_at_ == steps_done()) return {};
-    const auto report = trainer_->trainer().evaluate(held_out_.samples);
+  // False: it was stopped, and counts as not made.
+  Result<bool> evaluate_now() {
+    if (held_out_.samples.empty() || evaluated_at_ == steps_done()) return true;
+    const auto report = trainer_->trainer().evaluate(held_out_.samples, follow_evaluation(context_, {{"step", number(steps_done())}}));
+    if (!report && is(report.error(), GpuError::cancelled)) return false;
     if (!report) return fail(report.error());
     evaluated_at_ = steps_done();
     // Right answers are what a narrow task is about; the loss tells students apart that have as many.
@@ -347,30 +381,32 @@ class Run {
     emit(context_, EventKind::evaluation, {},
          {{"step", number(steps_done())}, {"loss", report->loss}, {"exact", report->exact}, {"token_accuracy", report->tokens},
           {"samples", number(report->samples)}, {"best", better ? 1.0 : 0.0}});
-    if (!better) return {};
+    if (!better) return true;
     auto weights = trainer_->trainer().weights();
     if (!weights) return fail(std::move(weights.error()));
     best_ = {steps_done(), report->exact, report->loss, std::move(*weights)};
-    return save_best(checkpoints_, best_dtype(), gpu::ParameterLayout(model_.config, lora_), best_);
+    return save_best(checkpoints_, best_dtype(), gpu::ParameterLayout(model_.config, lora_), best_).map([] { return true; });
   }
 
   // The weights of the best evaluation, or of the last step where there was none.
-  Result<void> finish() {
-    if (Result<void> known = know_best(); !known) return known;
-    if (Result<void> evaluated = evaluate_now(); !evaluated) return evaluated;
+  Result<gpu::Next> finish() {
+    if (Result<void> known = know_best(); !known) return fail(std::move(known.error()));
+    const auto evaluated = evaluate_now();
+    if (!evaluated) return fail(evaluated.error());
+    if (!*evaluated) return gpu::Next::stop;
     if (best_.weights.empty()) {
       auto weights = trainer_->trainer().weights();
       if (!weights) return fail(std::move(weights.error()));
       best_ = {steps_done(), best_.exact, best_.loss, std::move(*weights)};
     }
-    if (Result<void> written = write_student(); !written) return written;
+    if (Result<void> written = write_student(); !written) return fail(std::move(written.error()));
     const auto count = [](double value) { return std::to_string(static_cast<std::uint64_t>(value)); };
     const double parameters = number(model_.config.parameters());
     std::string text = "the student of step " + std::to_string(best_.step) + " is in " + work_.output;
     if (has_lora()) text += ", its adapter in " + adapter_folder() + ": " + count(trained_parameters()) + " parameters were trained beside " + count(parameters);
     emit(context_, EventKind::note, std::move(text),
          {{"step", number(best_.step)}, {"steps_done", number(steps_done())}, {"parameters", parameters}, {"trained_parameters", trained_parameters()}});
-    return {};
+    return gpu::Next::end;
   }
 
   [[nodiscard]] std::string adapter_folder() const { return (fs::path(work_.output) / "adapter").string(); }
@@ -393,6 +429,7 @@ class Run {
   gpu::LoraOptions lora_;
   gpu::LossShape loss_;
   std::optional<gpu::ModelConfig> teacher_;
+  std::string teachers_foreign_template_;
   gpu::SampleFile data_;
   std::size_t top_k_ = 0;  // of what samples say of a teacher
   gpu::SampleFile held_out_;
@@ -402,10 +439,11 @@ class Run {
   std::unique_ptr<gpu::ElasticTrainer> trainer_;
   std::uint64_t steps_ = 0;
   std::string checkpoints_;
-  std::optional<std::uint64_t> resumed_at_;
+  std::unique_ptr<RunLock> lock_;
   Best best_;
   bool best_is_known_ = false;
   std::deque<gpu::StepReport> told_by_another_;  // the newest steps of when this was not the first rank
+  double best_flops_per_second_ = 0;
   std::optional<float> temperature_;
   double temperature_age_s_ = temperature_interval_s;
   std::optional<std::uint64_t> evaluated_at_;

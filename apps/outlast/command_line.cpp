@@ -137,7 +137,9 @@ int run_command_line(int argc, const char* const* argv) {
     return report_usage(line.app, error);
   }
   const auto done = line.action();
-  return done ? 0 : report(done.error());
+  const int code = done ? 0 : report(done.error());
+  const auto printed = check_printed();
+  return printed || code != 0 ? code : report(printed.error());
 }
 
 }  // namespace outlast::apps

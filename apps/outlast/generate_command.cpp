@@ -3,9 +3,11 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <limits>
 
 #include "apps/outlast/cli_error.hpp"
 #include "apps/outlast/command_line.hpp"
+#include "apps/outlast/number_options.hpp"
 #include "apps/outlast/terminal.hpp"
 #include "apps/outlast/text_file.hpp"
 #include "apps/outlast/work_display.hpp"
@@ -17,6 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::uint64_t top_k_max = 1'000'000;
 constexpr std::size_t input_bytes_max = 16U << 20;
 
 struct GenerateCommand {
@@ -64,12 +67,16 @@ Result<void> read_inputs(GenerateCommand& command) {
   if (!command.labels_file.empty()) {
     auto text = read_text_file(command.labels_file, input_bytes_max);
     if (!text) return fail(std::move(text.error()));
-    const auto labels = lines_of(*text);
+    auto labels = lines_of(*text);
+    std::erase_if(labels, [](const std::string& label) { return label.find_first_not_of(" \t") == std::string::npos; });
+    if (labels.empty()) return fail(CliError::usage, command.labels_file + " has no label; write one a line, or leave out --labels to let the answer be anything");
     generate.labels.insert(generate.labels.end(), labels.begin(), labels.end());
   }
   if (!command.schema_file.empty()) {
     auto text = read_text_file(command.schema_file, input_bytes_max);
     if (!text) return fail(std::move(text.error()));
+    if (text->find_first_not_of(" \t\r\n") == std::string::npos)
+      return fail(CliError::usage, command.schema_file + " is empty; write a JSON schema, or leave out --json-schema to let the answer be anything");
     generate.json_schema = std::move(*text);
   }
   return {};
@@ -81,6 +88,7 @@ class Answers {
   Answers(std::size_t count, bool json) : texts_(count), ends_(count), json_(json) {}
 
   void take(const work::Event& event) {
+    if (event.kind == work::EventKind::note) return (void)std::fprintf(stderr, "%s\n", printable(event.text).c_str());
     const double number = event.figure("prompt");
     if (!(number >= 0) || number >= static_cast<double>(texts_.size())) return;
     const auto prompt = static_cast<std::size_t>(number);
@@ -145,6 +153,7 @@ Result<void> run(const GlobalOptions& global, GenerateCommand command) {
   Answers answers(generate.prompts.size(), global.json);
   Result<void> done = run_work(**worker, generate, interrupts, [&answers](const work::Event& event) { answers.take(event); });
   answers.summarise();
+  if (!done && interrupts.came()) return fail(CliError::interrupted, done.error().message);
   return done;
 }
 
@@ -159,11 +168,11 @@ void add_generate_command(CommandLine& line) {
   app->add_option("prompt", command->words, "what is asked");
   app->add_option("--prompts", command->prompts_file, "one prompt a line, answered together; '-' reads stdin")->type_name("FILE");
   app->add_option("--system", command->system, "the system message of each");
-  app->add_option("--max-tokens", generate.tokens_max, "of an answer")->check(CLI::Range(1, 131'072))->capture_default_str();
-  app->add_option("--temperature", generate.temperature, "0: the likeliest token each time")->check(CLI::Range(0.0, 10.0))->capture_default_str();
-  app->add_option("--top-p", generate.top_p, "only the likeliest tokens of this mass")->check(CLI::Range(0.0, 1.0))->capture_default_str();
-  app->add_option("--top-k", generate.top_k, "only so many of the likeliest tokens; 0: all")->capture_default_str();
-  app->add_option("--seed", generate.seed, "the same seed gives the same answers")->capture_default_str();
+  app->add_option("--max-tokens", generate.tokens_max, "of an answer")->check(whole_number(1, 131'072))->capture_default_str();
+  app->add_option("--temperature", generate.temperature, "0: the likeliest token each time")->check(real_number(0, 10))->capture_default_str();
+  app->add_option("--top-p", generate.top_p, "only the likeliest tokens of this mass")->check(real_number(0, 1))->capture_default_str();
+  app->add_option("--top-k", generate.top_k, "only so many of the likeliest tokens; 0: all")->check(whole_number(0, top_k_max))->capture_default_str();
+  app->add_option("--seed", generate.seed, "the same seed gives the same answers")->check(whole_number(0, std::numeric_limits<std::uint64_t>::max()))->capture_default_str();
   app->add_option("--stop", generate.stop, "ends an answer where it would say this; may be repeated")->allow_extra_args(false);
   CLI::Option* label = app->add_option("--label", generate.labels, "the answer is one of these labels; may be repeated")->allow_extra_args(false);
   CLI::Option* labels = app->add_option("--labels", command->labels_file, "likewise, one a line")->type_name("FILE");

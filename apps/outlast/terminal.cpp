@@ -3,14 +3,19 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
+#include "apps/outlast/cli_error.hpp"
 #include "core/check.hpp"
 
 namespace outlast::apps {
 namespace {
+
+int print_error = 0;  // errno of the first failure, as the process has one stdout
 
 // Columns of the terminal, near enough: code points.
 std::size_t width_of(std::string_view text) {
@@ -27,8 +32,13 @@ std::string marked(std::string_view text, std::string_view code) {
 }  // namespace
 
 void print(std::string_view text) {
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  if (!written && print_error == 0) print_error = errno;
+}
+
+Result<void> check_printed() {
+  if (print_error == 0 || print_error == EPIPE) return {};
+  return fail(CliError::failed, std::string("cannot write to stdout: ") + std::strerror(print_error));
 }
 
 bool stdout_is_terminal() { return isatty(STDOUT_FILENO) == 1; }

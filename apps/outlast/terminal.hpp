@@ -7,11 +7,14 @@
 #include <vector>
 
 #include "apps/report/csv.hpp"
+#include "core/result.hpp"
 
 namespace outlast::apps {
 
 // Writes to stdout; a closed stdout ends the process as it does for every tool in a pipe.
 void print(std::string_view text);
+// Whether all that was printed by now was written; a reader that went is none's fault. Error: failed.
+Result<void> check_printed();
 
 // Whether stdout is a terminal that shows colours: NO_COLOR is unset and TERM is not "dumb".
 bool colours_wanted();

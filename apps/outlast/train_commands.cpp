@@ -2,11 +2,13 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <optional>
 
 #include "apps/outlast/cli_error.hpp"
 #include "apps/outlast/command_line.hpp"
+#include "apps/outlast/number_options.hpp"
 #include "apps/outlast/rank_workers.hpp"
 #include "apps/outlast/terminal.hpp"
 #include "apps/outlast/tokenizer_command.hpp"
@@ -19,6 +21,9 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::uint32_t vocabulary_of_new = 2'048;
+constexpr std::uint64_t steps_max = 1'000'000'000'000;
+constexpr double epochs_max = 1e6;
+constexpr std::uint64_t patience_max = 1'000'000;
 constexpr double default_temperature = 2;
 constexpr double default_beta = 0.5;
 constexpr double default_alpha = 0.1;
@@ -151,6 +156,14 @@ Result<void> run_train(const GlobalOptions& global, TrainCommand command) {
   return done;
 }
 
+std::string report_table(const work::Event& report) {
+  Table table({{"samples", Table::Align::right}, {"right", Table::Align::right}, {"tokens right", Table::Align::right}, {"loss", Table::Align::right}, {"took", Table::Align::right}});
+  char loss[32];
+  (void)std::snprintf(loss, sizeof loss, "%.4f", report.figure("loss"));
+  table.add({count_text(report.figure("samples")), percent_text(report.figure("exact")), percent_text(report.figure("token_accuracy")), loss, duration_text(report.figure("seconds"))});
+  return table.text();
+}
+
 Result<void> run_evaluate(const GlobalOptions& global, EvaluateCommand command) {
   work::Evaluate& evaluate = command.evaluate;
   evaluate.model = absolute(evaluate.model);
@@ -161,18 +174,18 @@ Result<void> run_evaluate(const GlobalOptions& global, EvaluateCommand command) 
   Interrupts interrupts;
   auto worker = find_worker(global, command.worker, interrupts);
   if (!worker) return fail(std::move(worker.error()));
-  double exact = std::nan("");
+  work::Event report;
+  WorkDisplay display(false);  // JSON is the report alone
   Result<void> done = run_work(**worker, evaluate, interrupts, [&](const work::Event& event) {
-    if (event.kind != work::EventKind::evaluation) return;
-    exact = event.figure("exact");
-    if (global.json) return print(event_json(event));
-    Table table({{"samples", Table::Align::right}, {"right", Table::Align::right}, {"tokens right", Table::Align::right}, {"loss", Table::Align::right}, {"took", Table::Align::right}});
-    char loss[32];
-    (void)std::snprintf(loss, sizeof loss, "%.4f", event.figure("loss"));
-    table.add({count_text(event.figure("samples")), percent_text(exact), percent_text(event.figure("token_accuracy")), loss, duration_text(event.figure("seconds"))});
-    print(table.text());
+    if (event.kind == work::EventKind::evaluation) report = event;
+    else if (event.kind != work::EventKind::evaluating || !global.json) display.show(event);
   });
+  display.end_progress();
+  if (!done && interrupts.came()) return fail(CliError::interrupted, done.error().message);
   if (!done) return done;
+  if (!global.json) display.show_cut(report);
+  print(global.json ? event_json(report) : report_table(report));
+  const double exact = report.figure("exact");
   if (!(exact >= command.least)) return fail(CliError::differs, percent_text(exact) + " are right, and --at-least wants " + percent_text(command.least));
   return {};
 }
@@ -182,10 +195,10 @@ void add_distillation_options(CLI::App& app, TrainCommand& command) {
   CLI::Option* teacher = app.add_option("--teacher", how.teacher, "folder of a model with the student's tokenizer, whose distribution the student learns; a new student gets its tokenizer")->type_name("FOLDER");
   app.add_option("--loss", how.loss, "what a teacher is learned by: forward-kl (without this), reverse-kl, jsd or skew-kl; without --teacher the samples have what a teacher said")
       ->check(CLI::IsMember({"forward-kl", "reverse-kl", "jsd", "skew-kl"}));
-  app.add_option("--temperature", command.temperature, "of both distributions where they are compared; without it 2")->check(CLI::Range(0.01, 100.0))->needs(teacher);
-  app.add_option("--beta", command.beta, "of jsd, from 0 (forward-kl) to 1 (reverse-kl); without it 0.5")->check(CLI::Range(0.0, 1.0));
-  app.add_option("--alpha", command.alpha, "of skew-kl: so much of the teacher is mixed into the student; without it 0.1")->check(CLI::Range(0.0, 1.0));
-  app.add_option("--cross-entropy", command.cross_entropy, "the share of the loss that is the samples' own tokens, from 0 to 1; without it 0.5")->check(CLI::Range(0.0, 1.0));
+  app.add_option("--temperature", command.temperature, "of both distributions where they are compared; without it 2")->check(real_number(0.01, 100.0))->needs(teacher);
+  app.add_option("--beta", command.beta, "of jsd, from 0 (forward-kl) to 1 (reverse-kl); without it 0.5")->check(real_number(0.0, 1.0));
+  app.add_option("--alpha", command.alpha, "of skew-kl: so much of the teacher is mixed into the student; without it 0.1")->check(real_number(0.0, 1.0));
+  app.add_option("--cross-entropy", command.cross_entropy, "the share of the loss that is the samples' own tokens, from 0 to 1; without it 0.5")->check(real_number(0.0, 1.0));
 }
 
 void add_train(CommandLine& line) {
@@ -205,24 +218,24 @@ void add_train(CommandLine& line) {
   train.save_every = 500;
   app->add_option("samples", train.data, R"(one JSON object a line: {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]})")->required()->type_name("FILE");
   app->add_option("--to", train.output, "folder of the student, and of its checkpoints")->required()->type_name("FOLDER");
-  app->add_option("--held-out", train.evaluation, "samples that it never learns from, to choose the best by")->type_name("FILE");
+  CLI::Option* held_out = app->add_option("--held-out", train.evaluation, "samples that it never learns from, to choose the best by")->type_name("FILE");
   CLI::Option* model = app->add_option("--model", train.model, "folder of a Qwen3 or Qwen2.5 model to begin from; without it a new student")->type_name("FOLDER");
   app->add_option("--size", command->size, "of a new student: tiny, small or medium")->check(CLI::IsMember({"tiny", "small", "medium"}))->excludes(model)->capture_default_str();
   app->add_option("--tokenizer", train.tokenizer, "tokenizer.json of a new student; without it one is made of the samples")->excludes(model)->type_name("FILE");
-  app->add_option("--epochs", train.epochs, "passes over the samples")->check(CLI::PositiveNumber)->capture_default_str();
-  app->add_option("--steps", train.steps, "instead of --epochs")->check(CLI::PositiveNumber);
-  app->add_option("--batch", train.batch_samples, "samples of a step")->check(CLI::Range(1, 65'536))->capture_default_str();
-  app->add_option("--rows", train.rows, "tokens that are computed at once; less takes less memory")->check(CLI::Range(16, 1'048'576))->capture_default_str();
-  app->add_option("--positions", train.positions, "tokens of the longest sample; longer ones lose their beginning")->check(CLI::Range(8, 131'072))->capture_default_str();
-  app->add_option("--rate", train.rate, "the highest learning rate; some 1e-5 for a model that knows much")->check(CLI::PositiveNumber)->capture_default_str();
+  app->add_option("--epochs", train.epochs, "passes over the samples")->check(real_number_above(0, epochs_max))->capture_default_str();
+  app->add_option("--steps", train.steps, "instead of --epochs")->check(whole_number(1, steps_max));
+  app->add_option("--batch", train.batch_samples, "samples of a step")->check(whole_number(1, 65'536))->capture_default_str();
+  app->add_option("--rows", train.rows, "tokens that are computed at once; less takes less memory")->check(whole_number(16, 1'048'576))->capture_default_str();
+  app->add_option("--positions", train.positions, "tokens of the longest sample; longer ones lose their beginning")->check(whole_number(8, 131'072))->capture_default_str();
+  app->add_option("--rate", train.rate, "the highest learning rate; some 1e-5 for a model that knows much")->check(real_number_above(0, 10))->capture_default_str();
   app->add_option("--schedule", train.schedule, "constant, cosine or wsd (warm-up, stable, decay)")->check(CLI::IsMember({"constant", "cosine", "wsd"}))->capture_default_str();
-  app->add_option("--warm-up", train.warm_up_steps, "steps to the highest rate")->capture_default_str();
-  app->add_option("--decay-steps", train.decay_steps, "last steps of wsd");
-  app->add_option("--weight-decay", train.weight_decay, "of AdamW")->check(CLI::NonNegativeNumber)->capture_default_str();
-  app->add_option("--clip", train.clip, "the gradient's largest norm; 0: none")->check(CLI::NonNegativeNumber)->capture_default_str();
-  app->add_option("--seed", train.seed, "of the order of samples and of new weights")->capture_default_str();
-  CLI::Option* rank = app->add_option("--lora-rank", train.lora_rank, "learns an adapter of this rank (LoRA) instead of all weights of --model: 8 or 16")->check(CLI::Range(1, 1'024))->needs(model);
-  app->add_option("--lora-alpha", train.lora_alpha, "the adapter counts alpha / rank times; without it twice the rank")->check(CLI::Range(1e-6, 65'536.0))->needs(rank);
+  app->add_option("--warm-up", train.warm_up_steps, "steps to the highest rate")->check(whole_number(0, steps_max))->capture_default_str();
+  app->add_option("--decay-steps", train.decay_steps, "last steps of wsd")->check(whole_number(0, steps_max));
+  app->add_option("--weight-decay", train.weight_decay, "of AdamW")->check(real_number(0, 100))->capture_default_str();
+  app->add_option("--clip", train.clip, "the gradient's largest norm; 0: none")->check(real_number(0, 1e6))->capture_default_str();
+  app->add_option("--seed", train.seed, "of the order of samples and of new weights")->check(whole_number(0, std::numeric_limits<std::uint64_t>::max()))->capture_default_str();
+  CLI::Option* rank = app->add_option("--lora-rank", train.lora_rank, "learns an adapter of this rank (LoRA) instead of all weights of --model: 8 or 16")->check(whole_number(1, 1'024))->needs(model);
+  app->add_option("--lora-alpha", train.lora_alpha, "the adapter counts alpha / rank times; without it twice the rank")->check(real_number(1e-6, 65'536.0))->needs(rank);
   app->add_option("--lora-targets", train.lora_targets, "of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj; without it all")
       ->delimiter(',')
       ->check(CLI::IsMember({"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}))
@@ -230,13 +243,13 @@ void add_train(CommandLine& line) {
       ->type_name("NAMES");
   add_distillation_options(*app, *command);
   app->add_flag("--recompute", train.recompute, "computes activations again instead of keeping them: less memory, a third more time");
-  app->add_option("--eval-every", train.evaluate_every, "steps between evaluations; 0: at the end");
-  app->add_option("--save-every", train.save_every, "steps between checkpoints; 0: at the end")->capture_default_str();
-  app->add_option("--patience", train.patience, "ends after so many evaluations without a better one");
+  CLI::Option* every = app->add_option("--eval-every", train.evaluate_every, "steps between evaluations; 0: at the end")->check(whole_number(0, steps_max))->needs(held_out);
+  app->add_option("--save-every", train.save_every, "steps between checkpoints; 0: at the end")->check(whole_number(0, steps_max))->capture_default_str();
+  app->add_option("--patience", train.patience, "ends after so many evaluations without a better one")->check(whole_number(1, patience_max))->needs(held_out)->needs(every);
   app->add_flag("--resume", train.resume, "goes on from the newest checkpoint, with as many ranks as you like");
   add_worker_options(*app, command->worker);
   CLI::Option* ranks = app->add_option("--ranks", command->ranks, "processes of this machine that learn together, each from its share of every batch; they divide the processors where --threads is not given")
-                           ->check(CLI::Range(std::size_t{1}, local_ranks_max));
+                           ->check(whole_number(1, local_ranks_max));
   app->add_option("--devices", command->devices, "one rank on each: cuda:0,cuda:1")->delimiter(',')->excludes(ranks)->excludes(app->get_option("--device"))->type_name("DEVICES");
 }
 
@@ -247,9 +260,9 @@ void add_evaluate(CommandLine& line) {
   command->evaluate.positions = 4'096;
   app->add_option("model", command->evaluate.model, "its folder")->required()->type_name("FOLDER");
   app->add_option("samples", command->evaluate.data, "as for train")->required()->type_name("FILE");
-  app->add_option("--rows", command->evaluate.rows, "tokens that are computed at once")->check(CLI::Range(16, 1'048'576))->capture_default_str();
-  app->add_option("--positions", command->evaluate.positions, "tokens of the longest sample")->check(CLI::Range(8, 131'072))->capture_default_str();
-  app->add_option("--at-least", command->least, "fails with exit code 6 where a smaller share is right: 0.95")->check(CLI::Range(0.0, 1.0));
+  app->add_option("--rows", command->evaluate.rows, "tokens that are computed at once")->check(whole_number(16, 1'048'576))->capture_default_str();
+  app->add_option("--positions", command->evaluate.positions, "tokens of the longest sample")->check(whole_number(8, 131'072))->capture_default_str();
+  app->add_option("--at-least", command->least, "fails with exit code 6 where a smaller share is right: 0.95")->check(real_number(0.0, 1.0));
   add_worker_options(*app, command->worker);
 }
 

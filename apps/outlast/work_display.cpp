@@ -17,7 +17,7 @@ constexpr auto log_interval = std::chrono::seconds(10);
 constexpr int bar_width = 24;
 constexpr double smoothing = 0.9;
 
-constexpr std::array<const char*, 10> kind_names = {"note", "plan", "step", "evaluation", "checkpoint", "delta", "answer", "done", "failed", "rank_lost"};
+constexpr std::array<const char*, static_cast<std::size_t>(work::last_event_kind) + 1> kind_names = {"note", "plan", "step", "evaluation", "checkpoint", "delta", "answer", "done", "failed", "rank_lost", "evaluating"};
 
 std::string formatted(const char* format, double value) {
   char text[64];
@@ -102,6 +102,10 @@ void WorkDisplay::show_plan(const work::Event& event) {
        ", gradients " + bytes_text(event.figure("gradients_bytes")) + ", optimizer " + bytes_text(event.figure("optimizer_bytes")) + ", activations " +
        bytes_text(event.figure("activations_bytes")) + (ranks > 1 ? ", copies for the loss of one " + bytes_text(event.figure("copies_bytes")) : "") + (of_teacher > 0 ? ", teacher " + bytes_text(of_teacher) : "") + " (" + formatted("%.0f", event.figure("bytes_per_parameter")) + " B a parameter, " +
        bytes_text(event.figure("bytes_per_token")) + " a token)");
+  show_cut(event);
+}
+
+void WorkDisplay::show_cut(const work::Event& event) {
   if (const double cut = event.figure("cut_samples"); cut > 0) line(count_text(cut) + " samples are longer than --positions or --rows allow, and lose their beginning");
 }
 
@@ -120,6 +124,12 @@ void WorkDisplay::show_step(const work::Event& event) {
            step == steps);
 }
 
+void WorkDisplay::show_evaluating(const work::Event& event) {
+  const double done = event.figure("samples_done");
+  const double all = event.figure("samples");
+  progress(bar(done / all) + " evaluates " + formatted("%.0f", done) + "/" + formatted("%.0f", all) + " samples", false);
+}
+
 void WorkDisplay::show(const work::Event& event) {
   if (json_) {
     print(event_json(event));
@@ -128,6 +138,7 @@ void WorkDisplay::show(const work::Event& event) {
   switch (event.kind) {
     case work::EventKind::plan: return show_plan(event);
     case work::EventKind::step: return show_step(event);
+    case work::EventKind::evaluating: return show_evaluating(event);
     case work::EventKind::note:
     case work::EventKind::rank_lost: return line(printable(event.text));
     case work::EventKind::evaluation:

@@ -13,18 +13,20 @@ namespace outlast::apps {
 class WorkDisplay {
  public:
   explicit WorkDisplay(bool json);
-  ~WorkDisplay();  // ends the line that is written over
+  ~WorkDisplay();
   WorkDisplay(const WorkDisplay&) = delete;
   WorkDisplay& operator=(const WorkDisplay&) = delete;
 
   void show(const work::Event& event);
+  void show_cut(const work::Event& event);  // of a plan, or of an evaluation alone: samples that were cut
+  void end_progress();  // where something else is to be written
 
  private:
   void line(const std::string& text);
   void progress(const std::string& text, bool now);
-  void end_progress();
   void show_plan(const work::Event& event);
   void show_step(const work::Event& event);
+  void show_evaluating(const work::Event& event);
 
   const bool json_;
   const bool terminal_;

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 
 #include "core/result.hpp"
@@ -34,6 +35,13 @@ class Collective {
   [[nodiscard]] virtual std::uint64_t generation() const = 0;  // of these ranks; a later one's is higher
   [[nodiscard]] virtual std::size_t rank() const = 0;
   [[nodiscard]] virtual std::size_t ranks() const = 0;
+
+  // What the device has been asked for by now; of the thread that asks it, also while another one is in an operation. None where a
+  // device has always done what it was asked for.
+  using Mark = std::shared_ptr<const void>;
+  virtual Mark mark() { return nullptr; }
+  // The next operation comes after this mark, and not after all that the device has been asked for when it begins.
+  virtual void begin_after(Mark) {}
 
   // f32: every rank has the sum of all.
   virtual Result<void> all_reduce_sum(const Array& numbers) = 0;

@@ -15,9 +15,10 @@ CollectiveQueue::~CollectiveQueue() {
 }
 
 void CollectiveQueue::add(Job job) {
+  job.mark = collective_.mark();
   {
     const std::lock_guard lock(mutex_);
-    jobs_.push_back(job);
+    jobs_.push_back(std::move(job));
   }
   changed_.notify_all();
 }
@@ -33,10 +34,11 @@ void CollectiveQueue::serve() {
   for (;;) {
     changed_.wait(lock, [this] { return stop_ || !jobs_.empty(); });
     if (stop_) return;
-    const Job job = jobs_.front();
+    const Job job = std::move(jobs_.front());
     jobs_.pop_front();
     runs_ = true;
     lock.unlock();
+    collective_.begin_after(job.mark);
     Result<void> outcome = (collective_.*job.run)(job.numbers);
     lock.lock();
     runs_ = false;

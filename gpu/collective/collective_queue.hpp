@@ -21,7 +21,7 @@ class CollectiveQueue {
   CollectiveQueue(const CollectiveQueue&) = delete;
   CollectiveQueue& operator=(const CollectiveQueue&) = delete;
 
-  // The numbers are as they should be when they are given, and not touched before wait() has returned.
+  // The numbers are as they should be when they are given, or the device has been asked to make them so, and not touched before wait() has returned.
   void reduce_scatter_sum(const Array& numbers) { add({&Collective::reduce_scatter_sum, numbers}); }
   void all_gather(const Array& numbers) { add({&Collective::all_gather, numbers}); }
   // Until all have run. Errors: of the first that failed; those after it did not run.
@@ -31,6 +31,7 @@ class CollectiveQueue {
   struct Job {
     Result<void> (Collective::*run)(const Array&) = nullptr;
     Array numbers;
+    Collective::Mark mark = {};  // of when it was given: what the device is asked for after that goes on beside it
   };
   void add(Job job);
   void serve();

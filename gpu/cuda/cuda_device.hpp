@@ -47,6 +47,7 @@ class CudaDevice final : public Device {
   void run(const SwiGlu& operation) override;
   void run(const SwiGluBackward& operation) override;
   void run(const HeadLoss& operation) override;
+  void run(const Likeliest& operation) override;
   void run(const Gather& operation) override;
   void run(const Scatter& operation) override;
   void run(const AdamW& operation) override;

@@ -138,9 +138,11 @@ Result<void> NcclCollective::wait_until_done() {
 
 template <class Work>
 Result<void> NcclCollective::run(const char* what, const Work& work) {
+  const Mark mark = std::exchange(mark_, nullptr);
   const auto steps = [&]() -> Result<void> {
     if (ended_ || comm_ == nullptr) return lost("a rank is gone");
-    for (const cudaError_t status : {cudaSetDevice(device_.number()), cudaEventRecord(ready_, device_.operations()), cudaStreamWaitEvent(stream_, ready_, 0)}) {
+    const auto event = mark ? static_cast<cudaEvent_t>(const_cast<void*>(mark.get())) : ready_;
+    for (const cudaError_t status : {cudaSetDevice(device_.number()), mark ? cudaSuccess : cudaEventRecord(ready_, device_.operations()), cudaStreamWaitEvent(stream_, event, 0)}) {
       if (status != cudaSuccess) return lost(text_of(status));
     }
     if (Result<void> taken = wait_until_taken(work()); !taken) return taken;
@@ -152,6 +154,14 @@ Result<void> NcclCollective::run(const char* what, const Work& work) {
   ended_ = true;
   give_up();
   return lost(std::string(what) + " of generation " + std::to_string(generation_.number) + ": " + done.error().message);
+}
+
+// Without one, where CUDA has none to give, an operation waits for all: later, and right.
+Collective::Mark NcclCollective::mark() {
+  cudaEvent_t event = nullptr;
+  if (cudaSetDevice(device_.number()) != cudaSuccess || cudaEventCreateWithFlags(&event, cudaEventDisableTiming) != cudaSuccess) return nullptr;
+  Mark made(event, [event](const void*) { (void)cudaEventDestroy(event); });
+  return cudaEventRecord(event, device_.operations()) == cudaSuccess ? made : nullptr;
 }
 
 void NcclCollective::give_up() {

@@ -1,5 +1,5 @@
-// NcclCollective: the collective of GPUs. NCCL moves numbers on a stream of its own, after all that the device was asked for before; an
-// operation has been done when its call returns, so what the device is asked for next sees it.
+// NcclCollective: the collective of GPUs. NCCL moves numbers on a stream of its own, after all that the device was asked for before, or
+// before a mark; an operation has been done when its call returns, so what the device is asked for next sees it.
 //
 // What travels between machines is neither encrypted nor signed, and NCCL listens where the environment's NCCL_SOCKET_IFNAME says.
 #pragma once
@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <memory>
 #include <span>
+#include <utility>
 
 #include "gpu/collective/collective.hpp"
 #include "gpu/collective/rendezvous.hpp"
@@ -28,6 +29,8 @@ class NcclCollective final : public Collective {
   [[nodiscard]] std::uint64_t generation() const override { return generation_.number; }
   [[nodiscard]] std::size_t rank() const override { return generation_.rank; }
   [[nodiscard]] std::size_t ranks() const override { return generation_.ranks; }
+  Mark mark() override;
+  void begin_after(Mark mark) override { mark_ = std::move(mark); }
   Result<void> all_reduce_sum(const Array& numbers) override;
   Result<void> reduce_scatter_sum(const Array& numbers) override;
   Result<void> all_gather(const Array& numbers) override;
@@ -59,6 +62,7 @@ class NcclCollective final : public Collective {
   cudaStream_t stream_ = nullptr;
   cudaEvent_t ready_ = nullptr;  // the device's own operations, when ours begins
   cudaEvent_t done_ = nullptr;
+  Mark mark_;                    // an event of the device's own operations, for our next one
   double* few_ = nullptr;        // [room_] on the device
   double* few_here_ = nullptr;   // [room_] in locked memory of the host
   std::size_t room_ = 0;

@@ -23,7 +23,7 @@ std::array<std::size_t, 5> counts_of(const SchedulerLimits& limits) {
 std::size_t number_bytes_of(const SchedulerLimits& limits) {
   std::size_t bytes = 0;
   for (const std::size_t count : counts_of(limits)) bytes += Arena::bytes_of(count, Dtype::i32);
-  return bytes;
+  return bytes + Arena::bytes_of(limits.sequences, Dtype::i32) + Arena::bytes_of(limits.sequences, Dtype::f32);
 }
 
 }  // namespace
@@ -59,6 +59,10 @@ Result<std::unique_ptr<DecodeBatch>> DecodeBatch::make(Device& device, const Mod
     *arrays[i] = arena.take(counts[i], Dtype::i32);
     numbers[i]->reserve(counts[i]);
   }
+  batch->likeliest_on_ = arena.take(limits.sequences, Dtype::i32);
+  batch->log_p_on_ = arena.take(limits.sequences, Dtype::f32);
+  batch->likeliest_.resize(limits.sequences);
+  batch->likeliest_log_p_.resize(limits.sequences);
   batch->logits_.resize(limits.sequences * tokens);
   return batch;
 }
@@ -110,6 +114,15 @@ Result<void> DecodeBatch::fetch(const Array& logits) {
     device_.copy(numbers, logits);
   }
   return device_.download(std::as_writable_bytes(std::span(logits_).first(logits.count)), numbers);
+}
+
+Result<void> DecodeBatch::fetch_likeliest(const Array& logits) {
+  const std::size_t rows = logits.count / tokens_;
+  const Array tokens = likeliest_on_.part(0, rows);
+  const Array log_p = log_p_on_.part(0, rows);
+  device_.run(Likeliest{tokens, log_p, logits, tokens_});
+  if (Result<void> done = device_.download(std::as_writable_bytes(std::span(likeliest_).first(rows)), tokens); !done) return done;
+  return device_.download(std::as_writable_bytes(std::span(likeliest_log_p_).first(rows)), log_p);
 }
 
 }  // namespace outlast::gpu

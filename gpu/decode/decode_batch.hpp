@@ -32,6 +32,13 @@ class DecodeBatch {
   [[nodiscard]] const Array& giving() const { return giving_; }
   // Fetches c [count, tokens]; row by row. Errors: device.
   Result<void> fetch(const Array& logits);
+  // Of c [count, tokens], which stay where they are, the likeliest token of each row. Errors: device.
+  Result<void> fetch_likeliest(const Array& logits);
+  struct Token {
+    std::int32_t token = 0;
+    float log_p = 0;
+  };
+  [[nodiscard]] Token likeliest(std::size_t row) const { return {likeliest_[row], likeliest_log_p_[row]}; }
   [[nodiscard]] std::span<const float> logits(std::size_t row) const { return std::span(logits_).subspan(row * tokens_, tokens_); }
 
  private:
@@ -43,18 +50,22 @@ class DecodeBatch {
   const std::size_t tokens_;
   std::unique_ptr<Memory> keys_;
   std::unique_ptr<Memory> values_;
-  std::unique_ptr<Memory> numbers_;  // u8: the next five
+  std::unique_ptr<Memory> numbers_;  // u8: the next seven
   Array tokens_on_;     // i32 [rows]
   Array positions_on_;  // i32 [rows]
   Array begins_on_;     // i32 [sequences + 1]
   Array tables_on_;     // i32 [sequences, table_width]
   Array giving_on_;     // i32 [sequences]
+  Array likeliest_on_;  // i32 [sequences]
+  Array log_p_on_;      // f32 [sequences]
   std::unique_ptr<Memory> logits_on_;  // f32 [sequences, tokens], where the compute type is another
   std::vector<std::int32_t> row_tokens_;  // the same on the host
   std::vector<std::int32_t> row_positions_;
   std::vector<std::int32_t> begins_;
   std::vector<std::int32_t> tables_;
   std::vector<std::int32_t> giving_rows_;
+  std::vector<std::int32_t> likeliest_;
+  std::vector<float> likeliest_log_p_;
   std::vector<float> logits_;  // [sequences, tokens]
   DecoderBatch batch_;
   Array giving_;

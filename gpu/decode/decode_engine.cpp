@@ -145,7 +145,7 @@ Result<void> DecodeEngine::step(const DecodeSink& sink) {
   ++done_.steps;
   // A sink may have cancelled a request whose turn comes.
   for (std::size_t row = 0; row < giving_.size(); ++row) {
-    if (answers_.contains(giving_[row].request)) take_token(giving_[row], batch_->logits(row), sink);
+    if (answers_.contains(giving_[row].request)) take_token(row, sink);
   }
   return {};
 }
@@ -159,7 +159,8 @@ Result<void> DecodeEngine::compute(std::span<const PlannedRows> plan) {
   const auto forward = [this] { return decoder_->logits(weights_, batch_->batch(), batch_->giving(), tokens_); };
   const auto key = batch_->repeats_as();
   const Array logits = key ? repeats_->run(*key, forward) : forward();
-  if (Result<void> fetched = batch_->fetch(logits); !fetched) return fetched;
+  device_chooses_ = std::all_of(giving_.begin(), giving_.end(), [this](const Giving& giving) { return takes_likeliest(*answers_.at(giving.request)); });
+  if (Result<void> fetched = device_chooses_ ? batch_->fetch_likeliest(logits) : batch_->fetch(logits); !fetched) return fetched;
   return device_.synchronize();
 }
 
@@ -173,17 +174,27 @@ const TokenMask* DecodeEngine::allowed_of(Answer& answer) {
   return &mask_;
 }
 
-void DecodeEngine::take_token(const Giving& giving, std::span<const float> logits, const DecodeSink& sink) {
+bool DecodeEngine::takes_likeliest(const Answer& answer) { return is_greedy(answer.sampling) && answer.sampling.top_log_p == 0 && !answer.constraint; }
+
+Result<void> DecodeEngine::choose(std::size_t row, Answer& answer, DecodedToken& chosen) {
+  if (device_chooses_) {
+    const DecodeBatch::Token likeliest = batch_->likeliest(row);
+    return take_likeliest(static_cast<TokenId>(likeliest.token), likeliest.log_p, chosen);
+  }
+  const TokenMask* const allowed = allowed_of(answer);
+  if (allowed != nullptr && allowed->empty()) return fail(GpuError::unsupported, "the tokenizer's vocabulary lacks a token to go on with, as the constraint has it");
+  return sampler_.choose(batch_->logits(row), allowed, answer.sampling, answer.usage.completion_tokens, chosen);
+}
+
+void DecodeEngine::take_token(std::size_t row, const DecodeSink& sink) {
+  const Giving& giving = giving_[row];
   Answer& answer = *answers_.at(giving.request);
   answer.usage.cached_prompt_tokens = giving.sequence->cached;
   event_.request = giving.request;
   event_.text.clear();
   event_.finish.reset();
-  const TokenMask* const allowed = allowed_of(answer);
   if (!event_.token) event_.token.emplace();
-  Result<void> chosen;
-  if (allowed != nullptr && allowed->empty()) chosen = fail(GpuError::unsupported, "the tokenizer's vocabulary lacks a token to go on with, as the constraint has it");
-  else chosen = sampler_.choose(logits, allowed, answer.sampling, answer.usage.completion_tokens, *event_.token);
+  Result<void> chosen = choose(row, answer, *event_.token);
   if (!chosen) {
     event_.token.reset();
     event_.finish = finish(giving.request, FinishReason::error, std::move(chosen.error().message));

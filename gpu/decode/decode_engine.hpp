@@ -119,7 +119,10 @@ class DecodeEngine {
 
   DecodeEngine(Device& device, const ModelConfig& config, DecoderWeights weights, std::shared_ptr<const Tokenizer> tokenizer, const DecodeLimits& limits);
   Result<void> compute(std::span<const PlannedRows> plan);
-  void take_token(const Giving& giving, std::span<const float> logits, const DecodeSink& sink);
+  // Of the row's sequence in giving_.
+  void take_token(std::size_t row, const DecodeSink& sink);
+  Result<void> choose(std::size_t row, Answer& answer, DecodedToken& chosen);
+  static bool takes_likeliest(const Answer& answer);
   // The tokens that the answer's constraint allows now, its end among them; none without a constraint.
   const TokenMask* allowed_of(Answer& answer);
   // What the token, once chosen, means for the answer: text, and perhaps its end.
@@ -139,6 +142,7 @@ class DecodeEngine {
   std::unique_ptr<Repeats> repeats_;  // goes before what its steps work on
   std::unordered_map<RequestId, std::unique_ptr<Answer>> answers_;
   std::deque<DecodeEvent> ended_;  // that no step has told of yet
+  bool device_chooses_ = false;  // in this step: all answers take the likeliest token
   std::vector<Giving> giving_;
   DecodeEvent event_;
   TokenMask mask_;

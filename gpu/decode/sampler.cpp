@@ -6,7 +6,7 @@
 #include <string>
 
 #include "core/check.hpp"
-#include "gpu/cpu/vector_math.hpp"
+#include "gpu/cpu/logit_rows.hpp"
 #include "gpu/gpu_error.hpp"
 #include "gpu/model/noise.hpp"
 
@@ -16,23 +16,7 @@ namespace {
 constexpr double temperature_max = 100;
 constexpr std::size_t sorted_at_first = 256;  // of the candidates that top_p may keep: mostly enough
 
-OUTLAST_KERNEL bool all_finite(const float* numbers, std::size_t count) {
-  constexpr float most = std::numeric_limits<float>::max();
-  std::uint32_t bad = 0;
-#pragma omp simd reduction(| : bad)
-  for (std::size_t i = 0; i < count; ++i) bad |= (numbers[i] <= most && numbers[i] >= -most) ? 0U : 1U;
-  return bad == 0;
-}
-
-OUTLAST_KERNEL float largest_of(const float* numbers, std::size_t count) { return max_of(numbers, count); }
-
-// log Σ e^x
-OUTLAST_KERNEL float log_sum_of(const float* numbers, std::size_t count, float most) {
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (std::size_t i = 0; i < count; ++i) sum += exp_of(numbers[i] - most);
-  return most + std::log(sum);
-}
+constexpr const char* broken = "the model's logits are not all numbers: its weights are broken";
 
 }  // namespace
 
@@ -40,6 +24,16 @@ Result<void> check_sampling(const SamplingOptions& options) {
   if (!(options.temperature >= 0 && options.temperature <= temperature_max)) return fail(GpuError::invalid, "a temperature is from 0 to 100");
   if (!(options.top_p > 0 && options.top_p <= 1)) return fail(GpuError::invalid, "top_p is above 0 and at most 1");
   if (options.top_log_p > top_log_p_max) return fail(GpuError::invalid, "at most " + std::to_string(top_log_p_max) + " log-probabilities are told with each token");
+  return {};
+}
+
+bool is_greedy(const SamplingOptions& options) { return options.temperature == 0 || options.top_k == 1; }
+
+Result<void> take_likeliest(TokenId token, float log_p, DecodedToken& chosen) {
+  if (!std::isfinite(log_p)) return fail(GpuError::invalid, broken);
+  chosen.token = token;
+  chosen.log_p = log_p;
+  chosen.top.clear();
   return {};
 }
 
@@ -100,10 +94,10 @@ void Sampler::tell_top(std::span<const float> logits, float log_sum, std::size_t
 
 Result<void> Sampler::choose(std::span<const float> logits, const TokenMask* allowed, const SamplingOptions& options, std::uint64_t place, DecodedToken& chosen) {
   check(!logits.empty(), "there are tokens to choose from");
-  if (!all_finite(logits.data(), logits.size())) return fail(GpuError::invalid, "the model's logits are not all numbers: its weights are broken");
+  if (!all_finite(logits.data(), logits.size())) return fail(GpuError::invalid, broken);
   const float most = largest_of(logits.data(), logits.size());
   const float log_sum = log_sum_of(logits.data(), logits.size(), most);
-  const bool greedy = options.temperature == 0 || options.top_k == 1;
+  const bool greedy = is_greedy(options);
   if (greedy && allowed == nullptr) {
     chosen.token = static_cast<TokenId>(std::find(logits.begin(), logits.end(), most) - logits.begin());
   } else {

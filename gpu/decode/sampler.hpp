@@ -37,6 +37,11 @@ struct DecodedToken {
   std::vector<TokenLogP> top;  // falling; as many as were asked for
 };
 
+// Whether the likeliest token is chosen, whatever the seed.
+bool is_greedy(const SamplingOptions& options);
+// The choice where a device has made it (Likeliest). Errors: as of Sampler::choose().
+Result<void> take_likeliest(TokenId token, float log_p, DecodedToken& chosen);
+
 // One owner: it keeps its scratch.
 class Sampler {
  public:

@@ -192,7 +192,7 @@ Result<ModelConfig> parse_model_config(std::string_view json) {
   fields.only(!fields.flag("attention_bias", false), "attention_bias", "is true; Qwen3 has none");
   fields.only(fields.real("attention_dropout", 0, 0, 1) == 0, "attention_dropout", "is not 0");
   const auto bos = fields.ids("bos_token_id", std::numeric_limits<std::uint32_t>::max());
-  config.bos_token = bos.empty() ? 0 : bos.front();
+  if (!bos.empty()) config.bos_token = bos.front();
   config.eos_tokens = fields.ids("eos_token_id", std::numeric_limits<std::uint32_t>::max());
   if (Result<void> read = fields.done(); !read) return fail(std::move(read.error()));
   if (Result<void> good = check_model_config(config); !good) return fail(GpuError::malformed, "config.json: " + good.error().message);
@@ -216,7 +216,10 @@ std::string model_config_json(const ModelConfig& config) {
   json.key("hidden_act").string("silu").key("attention_dropout").real(0).key("use_sliding_window").boolean(false);
   json.key("tie_word_embeddings").boolean(config.tied).key("use_cache").boolean(true);
   json.key("torch_dtype").string(config.dtype == Dtype::f32 ? "float32" : config.dtype == Dtype::f16 ? "float16" : "bfloat16");
-  json.key("bos_token_id").number(config.bos_token).key("eos_token_id");
+  json.key("bos_token_id");
+  if (config.bos_token) json.number(*config.bos_token);
+  else json.null();
+  json.key("eos_token_id");
   if (config.eos_tokens.empty()) {
     json.null();
   } else if (config.eos_tokens.size() == 1) {

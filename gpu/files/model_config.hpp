@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,7 +30,7 @@ struct ModelConfig {
   double initializer_range = 0.02;
   bool tied = true;                // the head is the embedding
   Dtype dtype = Dtype::bf16;       // of the weights in files
-  std::uint32_t bos_token = 0;
+  std::optional<std::uint32_t> bos_token;
   std::vector<std::uint32_t> eos_tokens;
 
   [[nodiscard]] bool has_qkv_bias() const { return architecture == Architecture::qwen2; }

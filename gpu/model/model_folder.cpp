@@ -6,7 +6,9 @@
 #include "core/json_writer.hpp"
 #include "gpu/files/whole_file.hpp"
 #include "gpu/gpu_error.hpp"
+#include "gpu/model/folder_template.hpp"
 #include "gpu/model/parameters.hpp"
+#include "gpu/tokenizer/known_templates.hpp"
 
 namespace outlast::gpu {
 namespace {
@@ -16,39 +18,47 @@ namespace fs = std::filesystem;
 constexpr std::size_t config_bytes_max = 1U << 20;
 constexpr std::size_t copied_bytes_max = tokenizer_file_bytes_max;
 constexpr const char* tokenizer_files[] = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-                                           "vocab.json",     "merges.txt",            "chat_template.jinja"};
-// A student's conversations have no tools and no thoughts: the plain form of the template that it was trained with.
-constexpr std::string_view plain_template =
-    "{%- for message in messages %}{{- '<|im_start|>' + message.role + '\\n' }}"
-    "{%- if message.role == 'assistant' and loop.last %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}"
-    "{{- message.content + '<|im_end|>\\n' }}{%- endfor %}"
-    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}"
-    "{%- if enable_thinking is not defined or not enable_thinking %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}{%- endif %}";
-
+                                           "vocab.json",     "merges.txt"};
+constexpr const char* template_file = "chat_template.jinja";
 // With the file, which a parser of text does not know.
 Failure within(const fs::path& path, const Error& error) { return fail(Error{error.module, error.code, path.string() + ": " + error.message}); }
 
-std::string tokenizer_config_json() {
+std::string tokenizer_config_json(ChatFormat format) {
   std::string text;
   JsonWriter json(text);
   json.begin_object().key("tokenizer_class").string("Qwen2Tokenizer").key("eos_token").string("<|im_end|>").key("pad_token").string("<|endoftext|>");
-  json.key("add_bos_token").boolean(false).key("add_prefix_space").boolean(false).key("chat_template").string(plain_template).end_object();
+  json.key("add_bos_token").boolean(false).key("add_prefix_space").boolean(false).key("chat_template").string(template_of(format)).end_object();
   return text;
 }
 
-Result<void> write_tokenizer(const fs::path& folder, const Tokenizer& tokenizer) {
-  if (Result<void> done = write_whole_file((folder / "tokenizer.json").string(), tokenizer_json(tokenizer.model())); !done) return done;
-  return write_whole_file((folder / "tokenizer_config.json").string(), tokenizer_config_json());
+Result<void> write_tokenizer(const fs::path& folder, const ModelFolder& model) {
+  if (Result<void> done = write_whole_file((folder / "tokenizer.json").string(), tokenizer_json(model.tokenizer->model())); !done) return done;
+  return write_whole_file((folder / "tokenizer_config.json").string(), tokenizer_config_json(model.format()));
 }
 
-Result<void> copy_tokenizer(const fs::path& folder, const fs::path& like) {
+Result<void> copy_file(const fs::path& folder, const fs::path& like, const char* name) {
+  if (!fs::exists(like / name)) return {};
+  const auto content = read_whole_file((like / name).string(), copied_bytes_max);
+  if (!content) return fail(content.error());
+  return write_whole_file((folder / name).string(), *content);
+}
+
+// Its template in place of another's.
+Result<void> write_template(const fs::path& folder, ChatFormat format) {
+  const std::string file = (folder / "tokenizer_config.json").string();
+  if (!fs::exists(file)) return write_whole_file(file, tokenizer_config_json(format));
+  const auto copied = read_whole_file(file, copied_bytes_max);
+  if (!copied) return fail(copied.error());
+  const auto changed = with_template(*copied, template_of(format));
+  if (!changed) return fail(Error{changed.error().module, changed.error().code, file + ": " + changed.error().message});
+  return write_whole_file(file, *changed);
+}
+
+Result<void> copy_tokenizer(const fs::path& folder, const fs::path& like, const ModelFolder& model) {
   for (const char* const name : tokenizer_files) {
-    if (!fs::exists(like / name)) continue;
-    const auto content = read_whole_file((like / name).string(), copied_bytes_max);
-    if (!content) return fail(content.error());
-    if (Result<void> done = write_whole_file((folder / name).string(), *content); !done) return done;
+    if (Result<void> done = copy_file(folder, like, name); !done) return done;
   }
-  return {};
+  return model.foreign_template.empty() ? copy_file(folder, like, template_file) : write_template(folder, model.format());
 }
 
 }  // namespace
@@ -83,6 +93,9 @@ Result<ModelFolder> read_model_folder(const std::string& folder) {
                                        std::to_string(model.config.vocabulary) + "; they are not of one model");
   }
   if (const auto good = check_chat_tokens(*model.tokenizer, model.format()); !good) return within(place / "tokenizer.json", good.error());
+  const auto own_template = read_folder_template(folder);
+  if (!own_template) return fail(own_template.error());
+  if (*own_template) model.foreign_template = foreign_part(**own_template, model.format()).value_or("");
   return model;
 }
 
@@ -94,7 +107,7 @@ Result<void> write_model_folder(const std::string& folder, const ModelFolder& mo
   if (Result<void> done = write_whole_file((place / "config.json").string(), model_config_json(model.config)); !done) return done;
   if (Result<void> done = write_whole_file((place / "generation_config.json").string(), sampling_config_json(model.sampling)); !done) return done;
   const bool copies = !like.empty() && fs::exists(fs::path(like) / "tokenizer.json");
-  if (Result<void> done = copies ? copy_tokenizer(place, like) : write_tokenizer(place, *model.tokenizer); !done) return done;
+  if (Result<void> done = copies ? copy_tokenizer(place, like, model) : write_tokenizer(place, model); !done) return done;
   return save_weights(folder, model.config, ParameterLayout(model.config), weights);
 }
 

@@ -8,7 +8,6 @@
 namespace outlast::gpu {
 namespace {
 
-constexpr std::string_view qwen2_system = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.";
 constexpr std::string_view thought_end = "</think>";
 constexpr std::string_view no_thought = "<think>\n\n</think>\n\n";
 

@@ -14,6 +14,9 @@ namespace outlast::gpu {
 
 enum class ChatFormat : std::uint8_t { qwen3, qwen2 };
 
+// What Qwen2.5 is told where nobody says who it is.
+inline constexpr std::string_view qwen2_system = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.";
+
 struct ChatMessage {
   std::string role;  // system, user, assistant
   std::string content;

@@ -12,6 +12,7 @@
 
 #include <simdjson.h>
 
+#include "core/check.hpp"
 #include "core/json_writer.hpp"
 #include "gpu/files/safetensors.hpp"
 #include "gpu/files/whole_file.hpp"
@@ -72,6 +73,28 @@ Result<void> put_in_place(const fs::path& made, const fs::path& old) {
   if (!exchanged) return cannot("place", old, std::error_code(errno, std::generic_category()));
   std::error_code ignored;
   fs::remove_all(made, ignored);  // what was there before
+  return {};
+}
+
+// The first setting of two objects that differs, with both values; empty: none does.
+std::string first_difference(const simdjson::dom::element& stored, const simdjson::dom::element& own, const std::string& within = {}) {
+  using simdjson::SUCCESS;
+  simdjson::dom::object before;
+  simdjson::dom::object now;
+  if (stored.get(before) != SUCCESS || own.get(now) != SUCCESS) {
+    const std::string was = simdjson::minify(stored);
+    const std::string is = simdjson::minify(own);
+    return was == is ? std::string() : within + " was " + was + " and is " + is;
+  }
+  for (const auto& [name, value] : now) {
+    const std::string whole = within + (within.empty() ? "" : ".") + std::string(name);
+    const auto former = stored[name];
+    if (former.error() != SUCCESS) return whole + " was none";
+    if (std::string other = first_difference(former.value_unsafe(), value, whole); !other.empty()) return other;
+  }
+  for (const auto& [name, value] : before) {
+    if (own[name].error() != SUCCESS) return within + (within.empty() ? "" : ".") + std::string(name) + " is none";
+  }
   return {};
 }
 
@@ -181,12 +204,13 @@ Result<Trainer::Stored> Trainer::find_newest(const std::string& folder) const {
       stored_step != step) {
     return fail(GpuError::malformed, (place / "place.json").string() + " is not a checkpoint's");
   }
-  const auto same = [](const simdjson::dom::element& stored, const std::string& own) {
-    simdjson::dom::parser other;
-    simdjson::dom::element parsed;
-    return other.parse(own).get(parsed) == simdjson::SUCCESS && simdjson::minify(parsed) == simdjson::minify(stored);
-  };
-  if (!same(model, model_config_json(config_))) return fail(GpuError::invalid, place.string() + " is of another model; choose another folder");
+  simdjson::dom::parser of_model;
+  simdjson::dom::parser of_run;
+  simdjson::dom::element own_model;
+  simdjson::dom::element own_run;
+  check(of_model.parse(model_config_json(config_)).get(own_model) == simdjson::SUCCESS && of_run.parse(options_.fingerprint()).get(own_run) == simdjson::SUCCESS, "what this run writes it reads");
+  if (const std::string other = first_difference(model, own_model); !other.empty())
+    return fail(GpuError::invalid, place.string() + " is of another model: " + other + "; choose another folder");
   const bool has_lora = run["lora"].error() == simdjson::SUCCESS;
   if (has_lora != (options_.lora.rank > 0)) {
     const std::string stored = has_lora ? "a run with LoRA, and this one learns every weight" : "a run that learns every weight, and this one has LoRA";
@@ -195,8 +219,9 @@ Result<Trainer::Stored> Trainer::find_newest(const std::string& folder) const {
   std::uint64_t frozen = 0;
   if (has_lora && (root["frozen"].get(frozen) != simdjson::SUCCESS || frozen != frozen_hash_))
     return fail(GpuError::invalid, place.string() + " is of an adapter beside other weights; begin from the same model, or choose another folder");
-  if (data != data_hash_ || !same(run, options_.fingerprint()))
-    return fail(GpuError::invalid, place.string() + " is of a run with other settings or data; give the same, or choose another folder");
+  if (const std::string other = first_difference(run, own_run); !other.empty())
+    return fail(GpuError::invalid, place.string() + " is of a run with other settings: " + other + "; give the same, or choose another folder");
+  if (data != data_hash_) return fail(GpuError::invalid, place.string() + " is of a run with other data; give the same, or choose another folder");
   std::uint64_t teacher = 0;
   if (teacher_ && (root["teacher"].get(teacher) != simdjson::SUCCESS || teacher != teacher_hash_))
     return fail(GpuError::invalid, place.string() + " is of a run with another teacher; give the same, or choose another folder");

@@ -1,5 +1,8 @@
 #include "gpu/train/elastic_trainer.hpp"
 
+#include <algorithm>
+#include <array>
+#include <string_view>
 #include <utility>
 
 #include "gpu/gpu_error.hpp"
@@ -11,6 +14,7 @@ namespace {
 constexpr int attempts_max = 16;
 // For what the first rank finds: it may evaluate for long, and when it dies the rendezvous says so.
 constexpr std::chrono::hours word_patience{24};
+constexpr std::array<std::string_view, 3> next_words{"step", "end", "stop"};
 
 bool is_due(std::uint64_t step, std::uint64_t interval) { return step > 0 && interval > 0 && step % interval == 0; }
 
@@ -41,13 +45,16 @@ Result<bool> ElasticTrainer::go(std::uint64_t steps) {
   bool stops = false;
   for (;;) {
     bool is_last = trainer_->steps_done() >= steps;
-    if (!is_last && is_due(trainer_->steps_done(), options_.evaluate_interval)) {
-      const auto goes_on = goes_on_after_evaluation();
-      if (!goes_on) return goes_on;
-      is_last = !*goes_on;
+    if (!is_last && !stops && is_due(trainer_->steps_done(), options_.evaluate_interval)) {
+      const auto next = word_of_first("evaluated " + std::to_string(trainer_->steps_done()), events_.evaluate);
+      if (!next) return fail(next.error());
+      is_last = *next == Next::end;
+      stops = *next == Next::stop;
     }
     if (is_last) {
-      if (Result<void> finished = finish(); !finished) return fail(std::move(finished.error()));
+      const auto next = word_of_first("finished", events_.finish);
+      if (!next) return fail(next.error());
+      stops = *next == Next::stop;
     }
     if (Result<void> saved = save_if_due(is_last || stops); !saved) return fail(std::move(saved.error()));
     if (is_last || stops) {
@@ -55,7 +62,7 @@ Result<bool> ElasticTrainer::go(std::uint64_t steps) {
       if (ranks_.rendezvous != nullptr) {
         if (Result<void> left = ranks_.rendezvous->leave(generation_.number, options_.patience); !left) return fail(std::move(left.error()));
       }
-      return is_last;
+      return !stops;
     }
     const auto report = trainer_->step(events_.wants_stop);
     if (!report) return fail(report.error());
@@ -64,30 +71,18 @@ Result<bool> ElasticTrainer::go(std::uint64_t steps) {
   }
 }
 
-Result<bool> ElasticTrainer::goes_on_after_evaluation() {
-  return word_of_first("evaluated " + std::to_string(trainer_->steps_done()), [this] { return events_.evaluate ? events_.evaluate() : Result<bool>(true); });
-}
-
-Result<void> ElasticTrainer::finish() {
-  const auto finished = word_of_first("finished", [this]() -> Result<bool> {
-    if (!events_.finish) return true;
-    return events_.finish().map([] { return true; });
-  });
-  if (!finished) return fail(finished.error());
-  return {};
-}
-
-Result<bool> ElasticTrainer::word_of_first(const std::string& key, const std::function<Result<bool>()>& find) {
-  constexpr const char* yes = "yes";
+Result<Next> ElasticTrainer::word_of_first(const std::string& key, const std::function<Result<Next>()>& act) {
   if (generation_.rank > 0) {
     const auto word = ranks_.rendezvous->get(generation_.number, key, word_patience);
     if (!word) return fail(word.error());
-    return *word == yes;
+    const auto* const known = std::find(next_words.begin(), next_words.end(), *word);
+    if (known == next_words.end()) return fail(GpuError::malformed, "the first rank says '" + *word + "', which is no word of this version");
+    return static_cast<Next>(known - next_words.begin());
   }
-  const auto found = find();
-  if (!found || generation_.ranks == 1) return found;
-  if (Result<void> told = ranks_.rendezvous->put(generation_.number, key, *found ? yes : "no"); !told) return fail(std::move(told.error()));
-  return found;
+  const Result<Next> next = act ? act() : Result<Next>(Next::step);
+  if (!next || generation_.ranks == 1) return next;
+  if (Result<void> told = ranks_.rendezvous->put(generation_.number, key, std::string(next_words[static_cast<std::size_t>(*next)])); !told) return fail(std::move(told.error()));
+  return next;
 }
 
 Result<void> ElasticTrainer::save_if_due(bool ends) {

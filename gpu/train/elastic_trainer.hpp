@@ -34,6 +34,13 @@ enum class Origin : std::uint8_t {
   beginning,   // there is no checkpoint
 };
 
+// What follows on what the first rank did.
+enum class Next : std::uint8_t {
+  step,
+  end,   // no more steps
+  stop,  // it was stopped in the middle of it: a checkpoint is saved, and a run that goes on from there does it again
+};
+
 // Told and asked as it happens, on the thread of run() or make(); each may be empty. What is done again is told and asked again.
 struct ElasticEvents {
   std::function<void(const Generation&, Origin, std::uint64_t step)> formed;  // the first generation too
@@ -42,8 +49,8 @@ struct ElasticEvents {
   std::function<bool()> wants_stop;  // asked in each step; when one rank says so, all end after the same step
 
   // On the first rank. The others wait for as long as it lives; then the next one is asked.
-  std::function<Result<bool>()> evaluate;  // after each interval; false: no more steps follow
-  std::function<Result<void>()> finish;    // when no more steps follow, unless a rank wants to stop; a checkpoint is saved after it
+  std::function<Result<Next>()> evaluate;  // after each interval, unless a rank wants to stop
+  std::function<Result<Next>()> finish;    // when no more steps follow; a checkpoint is saved after it
   std::function<void()> saved;
 };
 
@@ -84,10 +91,8 @@ class ElasticTrainer {
  private:
   ElasticTrainer(Job job, Ranks ranks, ElasticOptions options, ElasticEvents events);
   Result<bool> go(std::uint64_t steps);
-  Result<bool> goes_on_after_evaluation();
-  Result<void> finish();
-  // Of the first rank: what it finds, which the others hear.
-  Result<bool> word_of_first(const std::string& key, const std::function<Result<bool>()>& find);
+  // Of the first rank: what it does, if anything, and what follows on it, which the others hear.
+  Result<Next> word_of_first(const std::string& key, const std::function<Result<Next>()>& act);
   Result<void> save_if_due(bool ends);
   Result<void> gather_ranks();  // until it works, or cannot
   Result<void> begin_generation();

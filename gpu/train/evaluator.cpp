@@ -1,6 +1,7 @@
 #include "gpu/train/evaluator.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -25,7 +26,7 @@ DecoderLimits limits_of(std::size_t rows, std::size_t positions) {
 }  // namespace
 
 Result<EvalReport> evaluate_samples(Device& device, Decoder& decoder, const DecoderWeights& weights, BatchOnDevice& batch, std::size_t tokens,
-                                    std::size_t rows, std::span<const Sample> samples) {
+                                    std::size_t rows, std::span<const Sample> samples, const EvalProgress& progress) {
   EvalReport report;
   std::vector<const Sample*> all;
   double weight_sum = 0;
@@ -36,7 +37,10 @@ Result<EvalReport> evaluate_samples(Device& device, Decoder& decoder, const Deco
   std::size_t loss_rows = 0;
   std::size_t right = 0;
   std::size_t exact = 0;
+  std::size_t done = 0;
   for (MicroBatch& micro : pack(all, rows, static_cast<float>(1 / weight_sum))) {
+    if (progress && !progress(done, samples.size()))
+      return fail(GpuError::cancelled, "the evaluation was stopped after " + std::to_string(done) + " of " + std::to_string(samples.size()) + " samples");
     micro.top_k = 0;  // what a teacher thinks is no part of it
     batch.load(micro);
     LossBatch loss = batch.loss();
@@ -48,6 +52,8 @@ Result<EvalReport> evaluate_samples(Device& device, Decoder& decoder, const Deco
     if (!losses) return fail(losses.error());
     if (!best) return fail(best.error());
     std::vector<bool> all_right(micro.samples.size(), true);
+    if (!std::all_of(losses->begin(), losses->end(), [](float of_row) { return std::isfinite(of_row); }))
+      return fail(GpuError::invalid, "the model's logits are not all numbers: its weights are broken");
     for (std::size_t i = 0; i < losses->size(); ++i) {
       report.loss += static_cast<double>((*losses)[i]) * static_cast<double>(micro.weights[i]);
       const bool same = (*best)[i] == micro.targets[i];
@@ -55,6 +61,7 @@ Result<EvalReport> evaluate_samples(Device& device, Decoder& decoder, const Deco
       if (!same) all_right[micro.loss_samples[i]] = false;
     }
     loss_rows += losses->size();
+    done += micro.samples.size();
     exact += static_cast<std::size_t>(std::count(all_right.begin(), all_right.end(), true));
   }
   report.samples = samples.size();
@@ -86,9 +93,9 @@ Result<std::unique_ptr<Evaluator>> Evaluator::make(Device& device, const ModelCo
   return evaluator;
 }
 
-Result<EvalReport> Evaluator::evaluate(std::span<const Sample> samples) {
+Result<EvalReport> Evaluator::evaluate(std::span<const Sample> samples, const EvalProgress& progress) {
   if (Result<void> good = check_samples(samples, tokens_, std::min(rows_, positions_)); !good) return fail(std::move(good.error()));
-  return evaluate_samples(device_, *decoder_, views_, *batch_, tokens_, rows_, samples);
+  return evaluate_samples(device_, *decoder_, views_, *batch_, tokens_, rows_, samples, progress);
 }
 
 }  // namespace outlast::gpu

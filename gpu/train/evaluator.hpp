@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <span>
 
@@ -21,9 +22,13 @@ struct EvalReport {
   std::size_t samples = 0;
 };
 
-// Of weights on the decoder's device. `tokens`: the tokenizer's size. The samples fit `rows` and the decoder. Errors: device.
+// Asked before each micro-batch: so many of the samples are evaluated. False: no more of them are.
+using EvalProgress = std::function<bool(std::size_t done, std::size_t all)>;
+
+// Of weights on the decoder's device. `tokens`: the tokenizer's size. The samples fit `rows` and the decoder. Errors: device;
+// invalid, where a logit is not a number; cancelled, where `progress` said so.
 Result<EvalReport> evaluate_samples(Device& device, Decoder& decoder, const DecoderWeights& weights, BatchOnDevice& batch, std::size_t tokens,
-                                    std::size_t rows, std::span<const Sample> samples);
+                                    std::size_t rows, std::span<const Sample> samples, const EvalProgress& progress = {});
 
 // One owner.
 class Evaluator {
@@ -31,8 +36,8 @@ class Evaluator {
   // `weights`: of the layout of `config`; `positions`: of the longest sample. `device` outlives it. Errors: too_large, with the numbers.
   static Result<std::unique_ptr<Evaluator>> make(Device& device, const ModelConfig& config, std::span<const float> weights, std::size_t tokens,
                                                  std::size_t rows, std::size_t positions);
-  // Errors: invalid (a sample too long, or with a token that the model has not), device.
-  Result<EvalReport> evaluate(std::span<const Sample> samples);
+  // Errors: invalid (a sample too long, or with a token that the model has not), and as of evaluate_samples().
+  Result<EvalReport> evaluate(std::span<const Sample> samples, const EvalProgress& progress = {});
 
  private:
   Evaluator(Device& device, std::size_t tokens, std::size_t rows, std::size_t positions)

@@ -358,10 +358,10 @@ void Trainer::update_bucket(const ShardPlan::Bucket& bucket, double rate, float 
   }
 }
 
-Result<EvalReport> Trainer::evaluate(std::span<const Sample> samples) {
+Result<EvalReport> Trainer::evaluate(std::span<const Sample> samples, const EvalProgress& progress) {
   const std::size_t tokens = tokens_of(options_, config_);
   if (Result<void> good = check_samples(samples, tokens, std::min(options_.rows, positions_)); !good) return fail(std::move(good.error()));
-  return evaluate_samples(device_, *decoder_, weight_views_, *batch_, tokens, options_.rows, samples);
+  return evaluate_samples(device_, *decoder_, weight_views_, *batch_, tokens, options_.rows, samples, progress);
 }
 
 Result<std::vector<float>> Trainer::weights() { return numbers_of<float>(device_, weights_->array()); }

@@ -101,7 +101,8 @@ class Trainer {
   // then only leave_ranks() and regroup() help.
   Result<StepReport> step(const std::function<bool()>& wants_stop = {});
   [[nodiscard]] std::uint64_t steps_done() const { return step_; }
-  Result<EvalReport> evaluate(std::span<const Sample> samples);
+  // Errors: as of Evaluator::evaluate().
+  Result<EvalReport> evaluate(std::span<const Sample> samples, const EvalProgress& progress = {});
   // What is learned: the model's weights, or with LoRA the adapter's; of ParameterLayout(config, options.lora).
   Result<std::vector<float>> weights();
 

@@ -348,6 +348,19 @@ class CliTest(unittest.TestCase):
                 (["node", "token", "--expires", "8d"], "--expires: '8d' is no age of a token; write 1m to 7d"),
                 (["node", "join", "x"], "--config is required"),
                 (["cluster", "apply"], "name one file, or --remove and none"),
+                (["train", "x", "--to", "y", "--steps", "99999999999999999999"],
+                 "--steps: '99999999999999999999' is not a whole number from 1 to 1000000000000"),
+                (["train", "x", "--to", "y", "--steps", "-1"], "--steps: '-1' is not a whole number from 1 to 1000000000000"),
+                (["train", "x", "--to", "y", "--seed", "18446744073709551616"], "--seed: '18446744073709551616' is not a whole number"),
+                (["train", "x", "--to", "y", "--epochs", "1e18"], "--epochs: '1e18' is not a number above 0 and at most 1e+06"),
+                (["train", "x", "--to", "y", "--rate", "0"], "--rate: '0' is not a number above 0 and at most 10"),
+                (["train", "x", "--to", "y", "--clip", "inf"], "--clip: 'inf' is not a number from 0 to 1e+06"),
+                (["train", "x", "--to", "y", "--weight-decay", "nan"], "--weight-decay: 'nan' is not a number from 0 to 100"),
+                (["generate", "x", "y", "--temperature", "nan"], "--temperature: 'nan' is not a number from 0 to 10"),
+                (["eval", "x", "y", "--at-least", "nan"], "--at-least: 'nan' is not a number from 0 to 1"),
+                (["train", "x", "--to", "y", "--eval-every", "5"], "--eval-every requires --held-out"),
+                (["train", "x", "--to", "y", "--patience", "5", "--eval-every", "5"], "requires --held-out"),
+                (["train", "x", "--to", "y", "--patience", "5", "--held-out", "z"], "--patience requires --eval-every"),
                 (["--admin", "ftp://x", "status"], "--admin: 'ftp://x' is not a URL"),
                 (["--admin", "http://u:secret@x", "status"], "may not hold credentials")):
             errors = self.run_cli(*words, code=2).stderr
@@ -740,6 +753,18 @@ class CliTest(unittest.TestCase):
             self.assertIn("a node on its own has one ledger; leave out --shard", errors)
 
     # Configuration.
+
+    def test_output_that_cannot_be_written_ends_with_1(self):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([OUTLAST, "completion", "bash"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=DEADLINE_S, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(done.stderr, "outlast: cannot write to stdout: No space left on device\n")
+
+    def test_a_constraint_without_anything_in_it_is_refused(self):
+        self.write("config.json", "{}")
+        for option, text, words in (("--labels", "", "has no label"), ("--labels", "\n  \n\t\r\n", "has no label"), ("--json-schema", " \n", "is empty")):
+            errors = self.run_cli("generate", self.folder.name, "hello", option, self.write("constraint", text), code=2).stderr
+            self.assertIn(f"constraint {words}", errors)
 
     def test_config_check_says_right_or_names_every_error(self):
         good = self.write("good.toml", '[node]\nname = "n1"\ndata = "d"\n')

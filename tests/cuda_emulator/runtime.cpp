@@ -7,6 +7,7 @@
 #include <deque>
 #include <functional>
 #include <iterator>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <thread>
@@ -55,11 +56,11 @@ struct EmulatedStream {
   std::deque<std::function<bool()>> work;
   EmulatedGraph* recording = nullptr;
 
-  // As far as it gets; false: something waits.
-  bool advance() {
+  // As far as it gets, or is wanted; false: something waits.
+  bool advance(const std::function<bool()>& is_enough = [] { return false; }) {
     const std::lock_guard lock(mutex);
     if (recording != nullptr) cuda_emulator::stop("a stream is waited for while it records a graph");
-    while (!work.empty()) {
+    while (!work.empty() && !is_enough()) {
       const std::function<bool()> next = work.front();
       if (!next()) return false;
       work.pop_front();
@@ -75,15 +76,19 @@ struct EmulatedGraph {
   std::vector<std::function<bool()>> work;
 };
 
-struct EmulatedEvent {
+// Streams know it for as long as they need it, as those of CUDA do.
+struct EventState {
   cudaStream_t stream = nullptr;  // which recorded it last
   std::atomic<std::uint64_t> recorded{0};
   std::atomic<std::uint64_t> reached{0};
-  // Whether all is done that was on the stream when it was recorded.
+  // Whether all is done that was on the stream when it was recorded; what came on it later is left there.
   bool is_reached(std::uint64_t number) {
-    if (reached < number) (void)stream->advance();
+    if (reached < number) (void)stream->advance([this, number] { return reached >= number; });
     return reached >= number;
   }
+};
+struct EmulatedEvent {
+  std::shared_ptr<EventState> state = std::make_shared<EventState>();
 };
 
 namespace {
@@ -223,14 +228,14 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   return cudaSuccess;
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-  event->stream = stream;
-  const std::uint64_t number = ++event->recorded;
-  cuda_emulator::enqueue(stream, [event, number] { event->reached = number; });
+  event->state->stream = stream;
+  const std::uint64_t number = ++event->state->recorded;
+  cuda_emulator::enqueue(stream, [state = event->state, number] { state->reached = number; });
   return cudaSuccess;
 }
-cudaError_t cudaEventQuery(cudaEvent_t event) { return event->is_reached(event->recorded) ? cudaSuccess : cudaErrorNotReady; }
+cudaError_t cudaEventQuery(cudaEvent_t event) { return event->state->is_reached(event->state->recorded) ? cudaSuccess : cudaErrorNotReady; }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned /*flags*/) {
-  cuda_emulator::enqueue_trying(stream, [event, number = event->recorded.load()] { return event->is_reached(number); });
+  cuda_emulator::enqueue_trying(stream, [state = event->state, number = event->state->recorded.load()] { return state->is_reached(number); });
   return cudaSuccess;
 }
 

@@ -33,6 +33,11 @@ class LateCollective final : public Collective {
   Result<void> pass_on(const Array&, const Array&) override { return {}; }
   Result<void> sum(std::span<double>) override { return {}; }
 
+  Mark mark() override { return std::make_shared<const int>(asked_for); }
+  void begin_after(Mark mark) override { after.push_back(*static_cast<const int*>(mark.get())); }
+
+  int asked_for = 0;  // of the device
+  std::vector<int> after;
   std::promise<void> begun;
   std::promise<void> come;
   bool fails = false;
@@ -55,6 +60,17 @@ TEST_CASE("operations wait for other ranks while their caller does not", "[gpu][
   REQUIRE(late.reduced.size() == 2);
   CHECK(late.reduced[1].data == numbers.data() + 4);
   CHECK(late.gathered.size() == 1);
+}
+
+TEST_CASE("an operation comes after what the device was asked for when it was given, and not after more", "[gpu][collective]") {
+  LateCollective late;
+  CollectiveQueue queue(late);
+  std::vector<float> numbers(8);
+  const Array array{numbers.data(), numbers.size(), Dtype::f32};
+  for (late.asked_for = 1; late.asked_for < 4; ++late.asked_for) queue.reduce_scatter_sum(array);
+  late.come.set_value();
+  REQUIRE(queue.wait());
+  CHECK(late.after == std::vector<int>{1, 2, 3});
 }
 
 TEST_CASE("after an operation that failed the others do not run, and its error is told once", "[gpu][collective]") {

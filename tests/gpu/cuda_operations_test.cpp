@@ -244,6 +244,34 @@ TEST_CASE("CUDA: SwiGLU and its gradients are the CPU's, in place too", "[gpu][c
   CHECK(twins->on_cuda(gate_up) == twins->on_cuda(d_gate_up));
 }
 
+TEST_CASE("CUDA: the likeliest tokens of rows are the CPU's, and rows that are no numbers are told", "[gpu][cuda]") {
+  Twins* const twins = Twins::find();
+  if (twins == nullptr) return;
+  const auto [rows, width] = GENERATE(Sizes{1, 1}, Sizes{3, 40}, Sizes{2, 511}, Sizes{5, 1'337}, Sizes{3, 8'192});
+  CAPTURE(rows, width);
+  auto logits = noise_in_bf16(rows * width, 1, 4);
+  if (width > 2) {
+    logits[width - 1] = logits[width / 3] = 30;  // of equal ones the first
+    logits[(rows - 1) * width] = 31;             // the first of all
+  }
+  if (rows > 2) logits[width + width / 2] = GENERATE(std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity());
+  const Twin of = twins->numbers(logits);
+  const Twin tokens = twins->same(std::vector<std::int32_t>(rows, 7));
+  const Twin log_p = twins->same(std::vector<float>(rows, 7));
+  twins->run([&](Device& device, const auto& at) { device.run(Likeliest{at(tokens), at(log_p), at(of), width}); });
+  CHECK(need(numbers_of<std::int32_t>(twins->cuda(), tokens.cuda->array())) == need(numbers_of<std::int32_t>(twins->cpu(), tokens.cpu->array())));
+  const auto expected = twins->on_cpu(log_p);
+  const auto found = twins->on_cuda(log_p);
+  for (std::size_t row = 0; row < rows; ++row) {
+    if (rows > 2 && row == 1) {
+      CHECK(std::isnan(expected[row]));
+      CHECK(std::isnan(found[row]));
+    } else {
+      CHECK(found[row] == Approx(expected[row]).margin(1e-4));
+    }
+  }
+}
+
 TEST_CASE("CUDA: AdamW steps as on a CPU, and leaves the working copy rounded", "[gpu][cuda]") {
   Twins* const twins = Twins::find();
   if (twins == nullptr) return;

@@ -100,6 +100,30 @@ TEST_CASE("CUDA: collectives agree with a serial sum on odd sizes", "[gpu][cuda]
   for (const auto& of_rank : wrong) CHECK(of_rank == std::vector<std::string>{});
 }
 
+TEST_CASE("CUDA: an operation goes on beside what the device was asked for after its mark", "[gpu][cuda][collective]") {
+  if (!can_have(1)) return;
+  CudaRanks cuda;
+  const auto wrong = on_ranks_by(std::ref(cuda), 1, [&](Collective& collective) {
+    std::vector<std::string> wrong;
+    Device& device = *cuda.devices[0];
+    const bool is_emulated = device.name().find("emulated") != std::string::npos;  // whose memory is the host's, and whose streams wait to be waited for
+    const OnDevice summed(device, {1, 2, 3});
+    const OnDevice later(device, {4});
+    if (later.numbers() != std::vector<float>{4}) wrong.emplace_back("upload");
+    const auto mark = collective.mark();
+    if (!mark) wrong.emplace_back("no mark");
+    device.fill_zero(later.array());
+    collective.begin_after(mark);
+    if (!collective.all_reduce_sum(summed.array())) wrong.emplace_back("sum");
+    if (is_emulated && *static_cast<const float*>(later.array().data) != 4) wrong.emplace_back("it waited for more");
+    if (!collective.all_reduce_sum(summed.array())) wrong.emplace_back("sum without a mark");
+    if (is_emulated && *static_cast<const float*>(later.array().data) != 0) wrong.emplace_back("it did not wait for all");
+    if (summed.numbers() != std::vector<float>{1, 2, 3} || later.numbers() != std::vector<float>{0}) wrong.emplace_back("numbers");
+    return wrong;
+  });
+  for (const auto& of_rank : wrong) CHECK(of_rank == std::vector<std::string>{});
+}
+
 TEST_CASE("CUDA: two, three and four ranks have the loss curve of one", "[gpu][cuda][collective]") {
   const std::size_t ranks = GENERATE(2U, 3U, 4U);
   if (!can_have(ranks)) return;

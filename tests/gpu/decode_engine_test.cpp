@@ -107,6 +107,25 @@ TEST_CASE("an engine's answers and log-probabilities are those of each request a
   }
 }
 
+TEST_CASE("a greedy answer is the same where the device chooses and where the sampler does", "[gpu][decode]") {
+  SmallModel model;
+  const auto engine = model.engine(small_limits());
+  Asked greedy;
+  greedy.prompt = random_prompt(*model.small.tokenizer, 9, 1);
+  greedy.tokens_max = 20;
+  Asked told = greedy;
+  told.sampling.top_log_p = 1;  // of all logits
+  Asked of_one = greedy;
+  of_one.sampling = {0.7, 1, 1, 3, 0};
+  const auto chosen = answers_of(*engine, {greedy, of_one});
+  const auto sampled = answers_of(*engine, {told, greedy});
+  for (const Heard& heard : {chosen[1], sampled[0], sampled[1]}) {
+    CHECK(heard.tokens == chosen[0].tokens);
+    REQUIRE(heard.log_p.size() == chosen[0].log_p.size());
+    for (std::size_t i = 0; i < heard.log_p.size(); ++i) CHECK(heard.log_p[i] == Approx(chosen[0].log_p[i]).margin(1e-5));  // rows were computed beside others
+  }
+}
+
 TEST_CASE("requests that run share the beginning of their prompts", "[gpu][decode]") {
   SmallModel model;
   DecodeLimits limits = small_limits();

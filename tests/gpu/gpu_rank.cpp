@@ -152,16 +152,16 @@ ElasticEvents telling(Faults& faults) {
   };
   events.rank_lost = [](const Error& error) { tell("lost " + now() + " " + error.message); };
   events.wants_stop = [&faults] { return faults.wants_stop(); };
-  events.evaluate = [&faults]() -> Result<bool> {
+  events.evaluate = [&faults]() -> Result<Next> {
     faults.before("evaluate");
     tell("evaluated");
     faults.after("evaluate");
-    return true;
+    return Next::step;
   };
-  events.finish = [&faults]() -> Result<void> {
+  events.finish = [&faults]() -> Result<Next> {
     faults.before("finish");
     tell("finished");
-    return {};
+    return Next::end;
   };
   return events;
 }

@@ -43,6 +43,16 @@ TEST_CASE("a configuration is read back as it was written", "[gpu]") {
   CHECK(*read == config);
 }
 
+TEST_CASE("a model without a first token has none when it is written", "[gpu]") {
+  ModelConfig config = qwen3(1024, 3072, 28, 16, true);
+  config.bos_token.reset();
+  const std::string text = model_config_json(config);
+  CHECK(text.find(R"("bos_token_id":null)") != std::string::npos);
+  const auto read = parse_model_config(text);
+  REQUIRE(read);
+  CHECK_FALSE(read->bos_token);
+}
+
 TEST_CASE("older and newer spellings mean the same", "[gpu]") {
   const std::string base = R"({"model_type":"qwen3","vocab_size":8,"hidden_size":8,"intermediate_size":8,"num_hidden_layers":1,)"
                            R"("num_attention_heads":2,"num_key_value_heads":1,"head_dim":4,"max_position_embeddings":64,)";

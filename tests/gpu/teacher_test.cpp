@@ -96,7 +96,7 @@ TEST_CASE("a checkpoint of another teacher, of another loss or of no teacher is 
   TrainOptions alone = taught();
   alone.teacher.reset();
   const auto samples = counting(50);
-  CHECK(refusal(*need(Trainer::make(*device, smaller(), weights_of(smaller()), samples, alone))).find("other settings") != std::string::npos);
+  CHECK(refusal(*need(Trainer::make(*device, smaller(), weights_of(smaller()), samples, alone))).find("other settings: teacher is none") != std::string::npos);
 }
 
 TEST_CASE("an adapter learns of a teacher", "[gpu][teacher][lora]") {

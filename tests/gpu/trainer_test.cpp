@@ -95,6 +95,35 @@ TEST_CASE("samples that nobody learned from are evaluated, with or without a tea
   CHECK_FALSE(run.trainer->evaluate(samples));
 }
 
+TEST_CASE("an evaluation asks before each micro-batch, and ends where it is told to", "[gpu]") {
+  TrainRun run;
+  std::vector<std::size_t> asked;
+  const auto samples = counting(30);
+  CHECK(need(run.trainer->evaluate(samples, [&](std::size_t done, std::size_t all) {
+          CHECK(all == 30);
+          asked.push_back(done);
+          return true;
+        })).samples == 30);
+  REQUIRE(asked.size() > 2);
+  CHECK(asked[0] == 0);
+  CHECK(std::is_sorted(asked.begin(), asked.end()));
+  const auto stopped = run.trainer->evaluate(samples, [&](std::size_t done, std::size_t) { return done < asked[1]; });
+  REQUIRE_FALSE(stopped);
+  CHECK(is(stopped.error(), GpuError::cancelled));
+  CHECK(stopped.error().message.find("after " + std::to_string(asked[1]) + " of 30 samples") != std::string::npos);
+}
+
+TEST_CASE("an evaluation of broken weights fails", "[gpu]") {
+  auto weights = weights_of(tiny());
+  weights[3] = std::numeric_limits<float>::quiet_NaN();
+  const auto device = need(CpuDevice::make(1));
+  const auto evaluator = need(Evaluator::make(*device, tiny(), weights, tiny().vocabulary, 64, 64));
+  const auto report = evaluator->evaluate(counting(30));
+  REQUIRE_FALSE(report);
+  CHECK(is(report.error(), GpuError::invalid));
+  CHECK(report.error().message.find("its weights are broken") != std::string::npos);
+}
+
 TEST_CASE("a checkpoint of another run is refused", "[gpu]") {
   const ScratchFolder folder;
   TrainRun run;
@@ -105,11 +134,17 @@ TEST_CASE("a checkpoint of another run is refused", "[gpu]") {
   const auto resumed = TrainRun(other).trainer->resume(folder.path());
   REQUIRE_FALSE(resumed);
   CHECK(is(resumed.error(), GpuError::invalid));
+  CHECK(resumed.error().message.find("of a run with other settings: peak was 0.01 and is 0.02; give the same") != std::string::npos);
+  ModelConfig another = tiny();
+  another.positions = 65;
+  const auto of_another = TrainRun(quick(), 1, weights_of(another), another).trainer->resume(folder.path());
+  REQUIRE_FALSE(of_another);
+  CHECK(of_another.error().message.find("of another model: max_position_embeddings was 64 and is 65") != std::string::npos);
   auto samples = counting(50);
   samples[7].tokens[0] = 1;
   auto device = need(CpuDevice::make(1));
   auto of_other_data = need(Trainer::make(*device, tiny(), random_weights(tiny(), ParameterLayout(tiny()), 5), samples, quick()));
-  CHECK_FALSE(of_other_data->resume(folder.path()));
+  CHECK(of_other_data->resume(folder.path()).error().message.find("of a run with other data") != std::string::npos);
   REQUIRE(write_whole_file(folder.path("step-00000001/place.json"), "{}"));
   const auto broken = TrainRun().trainer->resume(folder.path());
   REQUIRE_FALSE(broken);

@@ -41,6 +41,7 @@ struct Plan {
   std::size_t ranks = 2;
   std::optional<std::size_t> stops;  // this worker is asked to stop in the second step
   int first_fails_in_sum = 0;        // 0: never
+  int all_stop_when_asked = 0;       // so often, of each worker; 0: never
 };
 
 // Of the worker that was the first rank in the end.
@@ -68,7 +69,7 @@ std::vector<Rank> taught(work::Train train, const Plan& plan) {
   std::vector<Rank> ranks(plan.ranks);
   std::vector<std::future<void>> running;
   for (std::size_t i = 0; i < plan.ranks; ++i) {
-    if (plan.stops == i) ranks[i].context.stops_when_asked = 2;
+    ranks[i].context.stops_when_asked = plan.stops == i ? 2 : plan.all_stop_when_asked;
     running.push_back(std::async(std::launch::async, [&train, &connect, &rank = ranks[i]] {
       const auto device = std::move(*gpu::CpuDevice::make(1));
       rank.done = worker::train(train, *device, rank.context, connect);
@@ -142,6 +143,30 @@ TEST_CASE("a rank that is asked to stop stops all with a checkpoint, from which 
   check_alike(losses_of(telling(ranks)), {alone[2]});
 }
 
+TEST_CASE("ranks stop together where the first one is stopped in an evaluation, and go on with it", "[worker]") {
+  School school;
+  school.write("many.jsonl", school.chat + "}\n" + school.chat + "}\n" + school.chat + "}\n" + school.chat + "}\n");
+  work::Train train = school.lesson("student", {});
+  train.evaluation = school.path("many.jsonl");
+  train.evaluate_every = 1;
+  train.rows = 32;
+  train.positions = 32;
+  for (const Rank& rank : taught(train, {2, {}, 0, 3})) {  // the first is asked in the first step, then in its evaluation
+    REQUIRE_FALSE(rank.done);
+    CHECK(is(rank.done.error(), gpu::GpuError::cancelled));
+    CHECK(rank.done.error().message == "stopped after step 1 of 3");
+    CHECK(rank.context.figure(EventKind::evaluation, "step") == -1);
+  }
+  train.resume = true;
+  const auto ranks = taught(train, {});
+  for (const Rank& rank : ranks) REQUIRE(rank.done);
+  CHECK(has_note(telling(ranks), "goes on after step 1"));
+  const auto& events = telling(ranks).events;
+  const auto first = std::find_if(events.begin(), events.end(), [](const work::Event& event) { return event.kind == EventKind::evaluation; });
+  REQUIRE(first != events.end());
+  CHECK(first->figure("step") == 1);
+}
+
 TEST_CASE("ranks end early together where no evaluation is better", "[worker]") {
   School school;
   work::Train train = school.lesson("student", {});
@@ -154,6 +179,7 @@ TEST_CASE("ranks end early together where no evaluation is better", "[worker]") 
   for (const Rank& rank : ranks) CHECK(rank.done);
   CHECK(telling(ranks).figure(EventKind::step, "step") == 3);
   CHECK(telling(ranks).figure(EventKind::checkpoint, "step") == 3);
+  CHECK(has_note(telling(ranks), "ended early: 2 evaluations without a better one"));
   CHECK(has_note(telling(ranks), "the student of step 1 is in "));
 }
 
