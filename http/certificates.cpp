@@ -3,6 +3,8 @@
 #include <arpa/inet.h>
 
 #include <algorithm>
+#include <ctime>
+#include <optional>
 #include <utility>
 
 #include <openssl/bio.h>
@@ -148,6 +150,21 @@ struct CertificateAuthority::State {
   Key key;
   Certificate certificate;
 };
+
+Result<std::int64_t> certificates_end_ms(const std::string& pem) {
+  const Bio text(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+  std::optional<std::int64_t> first;
+  const auto no_password = [](char*, int, int, void*) { return 0; };
+  while (const Certificate one{PEM_read_bio_X509(text.get(), nullptr, no_password, nullptr)}) {
+    std::tm end{};
+    if (ASN1_TIME_to_tm(X509_get0_notAfter(one.get()), &end) != 1) return fail(CertificateError::invalid, "a certificate's end is no time");
+    const std::int64_t end_ms = std::int64_t{::timegm(&end)} * 1'000;
+    first = std::min(first.value_or(end_ms), end_ms);
+  }
+  ERR_clear_error();  // of the end of the text
+  if (!first) return fail(CertificateError::invalid, "this is no certificate in PEM");
+  return *first;
+}
 
 CertificateAuthority::CertificateAuthority(std::unique_ptr<State> state) : state_(std::move(state)) {}
 CertificateAuthority::CertificateAuthority(CertificateAuthority&&) noexcept = default;

@@ -31,6 +31,9 @@ struct CertificateRequest {
   std::uint32_t days = 825;
 };
 
+// When the first of a PEM text's certificates ends, in ms since 1970. Errors: invalid.
+Result<std::int64_t> certificates_end_ms(const std::string& pem);
+
 inline constexpr std::uint32_t authority_days = 3'650;
 inline constexpr std::size_t common_name_bytes_max = 64;  // X.520's upper bound
 

@@ -21,6 +21,7 @@
 #include "actors/router_actor.hpp"
 #include "apps/config/cluster_routes.hpp"
 #include "apps/config/spend_breaker_config.hpp"
+#include "apps/outlastd/certificate_ends.hpp"
 #include "apps/outlastd/secrets.hpp"
 #include "cluster/curve.hpp"
 #include "core/log.hpp"
@@ -96,6 +97,7 @@ Daemon::Daemon(NodeConfig config)
 
 Result<std::unique_ptr<Daemon>> Daemon::start(NodeConfig config) {
   std::unique_ptr<Daemon> daemon(new Daemon(std::move(config)));
+  warn_of_certificates(daemon->config_, daemon->clock_.wall_ms());
   for (const auto step : {&Daemon::open_ledger, &Daemon::start_actors, &Daemon::start_spend_breakers, &Daemon::start_lanes,
                           &Daemon::start_listener, &Daemon::follow_cluster, &Daemon::welcome_workers}) {
     if (const auto done = ((*daemon).*step)(); !done) return fail(done.error());

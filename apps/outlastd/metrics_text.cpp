@@ -1,5 +1,8 @@
 #include "apps/outlastd/metrics_text.hpp"
 
+#include <algorithm>
+
+#include "apps/outlastd/certificate_ends.hpp"
 #include "apps/outlastd/cluster_metrics.hpp"
 #include "apps/outlastd/metrics_writer.hpp"
 
@@ -159,6 +162,11 @@ std::string metrics_text(const Daemon& daemon, const storage::LedgerStore::Statu
   text.one("outlast_ledger_commit_microseconds", "gauge", "Duration of the last synced batch.", ledger.commit_us_last);
   text.one("outlast_ledger_disk_free_bytes", "gauge", "Free bytes where the ledger is.", ledger.free_bytes);
   text.one("outlast_ledger_disk_full", "gauge", "1 while new reservations are refused.", ledger.disk_full ? 1 : 0);
+  if (const auto ends = certificate_ends(daemon.config()); !ends.empty()) {
+    text.head("outlast_certificate_end_seconds", "gauge", "When a file's first certificate ends, in seconds since 1970.");
+    for (const CertificateEnd& one : ends)
+      text.value("outlast_certificate_end_seconds", metric_label("file", one.file), static_cast<std::uint64_t>(std::max<std::int64_t>(one.end_ms, 0) / 1'000));
+  }
   if (const auto* listener = daemon.listener()) {
     const auto counts = listener->counters();
     text.one("outlast_links", "gauge", "Links of client actors.", counts.peers);

@@ -317,6 +317,12 @@ def test_status_names_nodes_owners_and_members(cluster):
     assert all(word in table for word in ("n1", "n2", "n3", "control", "ETCD"))
 
 
+def test_metrics_say_when_certificates_end(cluster):
+    text = request(cluster["n1"].admin_address, "GET", "/metrics")[2].decode()
+    ends = dict(re.findall(r'^outlast_certificate_end_seconds\{file="[^"]*/([^/"]+)"\} (\d+)$', text, re.M))
+    assert {name: round((int(end) - time.time()) / 86_400) for name, end in ends.items()} == {"node-n1.crt": 825, "ca.crt": 3650}
+
+
 def test_owners_count_how_long_their_batches_took(cluster):
     ask(cluster.any(), key_of(cluster, "hazel/tools/ci")["key"])
 

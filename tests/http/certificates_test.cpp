@@ -1,6 +1,7 @@
 // The private authority and what it signs, as OpenSSL's own verifier sees it.
 #include "http/certificates.hpp"
 
+#include <ctime>
 #include <memory>
 
 #include <catch2/catch.hpp>
@@ -36,6 +37,8 @@ int verify(const std::string& authority, const std::string& pem, int purpose) {
   X509_STORE_free(store);
   return result;
 }
+
+std::int64_t days_until(std::int64_t time_ms) { return (time_ms / 1'000 - std::time(nullptr)) / 86'400; }
 
 CertificateRequest server(std::vector<std::string> hosts) {
   CertificateRequest request;
@@ -148,6 +151,20 @@ TEST_CASE("what is no authority's pair is not taken for one", "[http][tls]") {
     REQUIRE_FALSE(loaded);
     CHECK(is(loaded.error(), CertificateError::invalid));
   }
+}
+
+TEST_CASE("the end of a text of certificates is that of the first to end", "[http][tls]") {
+  const auto authority = std::move(*CertificateAuthority::make("a"));
+  const std::string root = authority.pem()->certificate;
+  CertificateRequest request = server({"localhost"});
+  request.days = 40;
+  const std::string leaf = authority.issue(request)->certificate;
+  const auto days = days_until(*certificates_end_ms(leaf));
+  CHECK((days == 39 || days == 40));  // the second may have changed since
+  CHECK(days_until(*certificates_end_ms(root)) > 3'600);
+  CHECK(*certificates_end_ms(root + leaf) == *certificates_end_ms(leaf));
+  CHECK_FALSE(certificates_end_ms(""));
+  CHECK_FALSE(certificates_end_ms("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"));
 }
 
 }  // namespace outlast::http::certificates_test
