@@ -58,6 +58,7 @@ asio::awaitable<void> Exchange::run() {
     lane_.metrics.ledger_refusals.add();
     const bool unpriced = is(reserved.error(), RoutingError::unpriced);
     Refusal refusal{.status = 503, .message = reserved.error().message};
+    refusal.should_retry = !unpriced;  // another node may take it
     if (!unpriced) refusal.retry_after_s = 1;
     co_await refuse(std::move(refusal), "server_error", unpriced ? "price_missing" : "ledger_unavailable");
     co_return;

@@ -320,6 +320,7 @@ TEST_CASE("an answer whose reservation the ledger refused is 503, and no fault o
   CHECK(answer.status == 503);
   CHECK_THAT(answer.body, Contains("ledger_unavailable") && !Contains("words"));
   CHECK(answer.headers.at("retry-after") == "1");
+  CHECK(answer.headers.at("x-should-retry") == "true");
   CHECK(bench.meter.operations.size() == 2);
   CHECK(bench.upstream(1).received.empty());
   CHECK(bench.metrics.ledger_refusals.value() == 1);
@@ -333,6 +334,7 @@ TEST_CASE("a reservation that the ledger does not take is 503, and no provider i
   CHECK(answer.status == 503);
   CHECK_THAT(answer.body, Contains("ledger_unavailable"));
   CHECK(answer.headers.at("retry-after") == "1");
+  CHECK(answer.headers.at("x-should-retry") == "true");
   CHECK(bench.upstream(0).received.empty());
   CHECK(bench.meter.operations.empty());
   CHECK(bench.metrics.ledger_refusals.value() == 1);
