@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cluster/coordinator.hpp"
 #include "tests/cluster/election_fixture.hpp"
 
 namespace election_test {
@@ -10,6 +11,17 @@ using namespace outlast;
 using namespace outlast::cluster;
 using namespace outlast::cluster::election;
 using namespace outlast::cluster::testing;
+
+TEST_CASE("Views of a few nodes are read at once and each second, and of many so that etcd bears it", "[election]") {
+  constexpr std::int64_t ms = 1'000'000;
+  CHECK(view_gap_ns(0) == 0);
+  CHECK(view_gap_ns(3) == 3 * ms);
+  CHECK(view_gap_ns(100'000) == 1'000 * ms);
+  CHECK(view_interval_ns(0) == 1'000 * ms);
+  CHECK(view_interval_ns(3) == 1'000 * ms);
+  CHECK(view_interval_ns(100) == 3'000 * ms);
+  CHECK(view_interval_ns(100'000) == 30'000 * ms);
+}
 
 TEST_CASE("The best placed node claims a vacant shard at once, and leads when it has read the log", "[election]") {
   Fixture f(best_of(0));
